@@ -1,0 +1,89 @@
+//! What an agent says of its member, and what it can be asked to do: the contract between operator and agent.
+//!
+//! All calls go to [`crate::names::AGENT_PORT`] over TLS with the bearer token of the credentials Secret. Every call that
+//! changes something names the server UUID it is meant for; the agent refuses (HTTP 409) when that is not its server's,
+//! so that an order that was justified by an old observation cannot hit a new life.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET`: answers a [`Report`].
+pub const PATH_REPORT: &str = "/v1/report";
+/// `POST` an [`Order`]: an initialised but empty member becomes a founder of the ring.
+pub const PATH_FOUND: &str = "/v1/found";
+/// `POST` a [`CloneOrder`]: an empty member is rebuilt from a donor. Answers 202 at once; the report tells how it goes on.
+pub const PATH_CLONE: &str = "/v1/clone";
+/// `POST` an [`Order`]: the member starts a new life (new server UUID and server_id) on its present data.
+pub const PATH_NEW_LIFE: &str = "/v1/new-life";
+
+/// Where the contents of a data directory came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// Initialised by the agent and holding nothing: must be founded or cloned, never opened.
+    Empty,
+    /// Declared by the operator to be one of the members that the ring began with.
+    Founded,
+    /// A copy of another member.
+    Cloned,
+}
+
+/// What the agent is doing with mysqld.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "phase")]
+pub enum Phase {
+    /// Creating the data directory.
+    Initialising,
+    /// mysqld was started and does not answer yet (crash recovery, for example).
+    Starting,
+    /// mysqld answers on its socket.
+    Running,
+    /// The data directory is being replaced by a copy of the donor.
+    Cloning {
+        /// Host name of the donor.
+        donor: String,
+    },
+    /// mysqld ended and is about to be started again.
+    Restarting {
+        /// Exit code or signal, and the last lines of its error log.
+        reason: String,
+    },
+    /// The agent is ending mysqld because the pod is to stop.
+    Stopping,
+}
+
+/// What an agent knows of its member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Ordinal of the member.
+    pub ordinal: u8,
+    /// Where the data came from.
+    pub origin: Origin,
+    /// server_id of this life: low four bits are ordinal + 1, the rest is random.
+    pub server_id: u32,
+    /// Server UUID of this life; `None` until mysqld has made one.
+    pub server_uuid: Option<String>,
+    /// UUIDs of the earlier lives of this ordinal that this volume remembers, oldest first.
+    pub former_server_uuids: Vec<String>,
+    /// What mysqld is doing.
+    pub phase: Phase,
+    /// Why the last clone did not succeed; cleared when the next one starts.
+    pub last_clone_error: Option<String>,
+}
+
+/// An order for the server with this UUID and for no other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Order {
+    /// The server UUID that the operator saw when it decided.
+    pub server_uuid: String,
+}
+
+/// Rebuild the empty member from this donor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloneOrder {
+    /// The recipient's server UUID that the operator saw when it decided.
+    pub server_uuid: String,
+    /// IP address of the donor's pod (the agent resolves no names).
+    pub donor_address: String,
+}

@@ -1,0 +1,255 @@
+//! What people read: phases, member states, conditions and their reasons. `docs/ring.md` says what each value means.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The observed state of a ring. Never better than the truth: what cannot be seen is `Unknown` or absent.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MultiMasterClusterStatus {
+    /// The `metadata.generation` that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// One word for people; programs read conditions.
+    #[serde(default)]
+    pub phase: Phase,
+    /// Members that have a pod.
+    #[serde(default)]
+    pub members: u8,
+    /// Members that are in the closed ring and serve.
+    #[serde(default)]
+    pub ready_members: u8,
+    /// `serving/desired`, for the printer column.
+    #[serde(default)]
+    pub serving: String,
+    /// Label selector of the members' pods, for the scale subresource.
+    #[serde(default)]
+    pub selector: String,
+    /// Grows with every change of ring membership; 0 until the ring was founded.
+    #[serde(default)]
+    pub epoch: i64,
+    /// The links that were seen, `0→1→2→0`; a link that does not replicate is `✗`. An observation, never an input.
+    #[serde(default)]
+    pub ring: String,
+    /// The largest lag of a link in seconds; absent when no link's lag can be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_lag_seconds: Option<i64>,
+    /// Links whose applier stopped at a transaction that it could not apply.
+    #[serde(default)]
+    pub conflicts: u32,
+    /// True once the first database and its user were created.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub database_created: bool,
+    /// When positions and GTID sets below were last recorded. They are not recorded more often than every few seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_at: Option<Time>,
+    /// One entry for each member, by ordinal.
+    #[serde(default)]
+    pub member_statuses: Vec<MemberStatus>,
+    /// `metav1.Condition`s; see [`conditions`].
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One word for the whole cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// Nothing was observed yet.
+    #[default]
+    Pending,
+    /// The ring is being founded.
+    Creating,
+    /// Every member serves in the closed ring.
+    Running,
+    /// Some members serve, not all, or the ring is open.
+    Degraded,
+    /// Members are restarted one at a time for a new image or configuration.
+    Updating,
+    /// No member serves.
+    Unavailable,
+    /// `spec.paused` is true.
+    Paused,
+    /// The spec cannot be carried out; the Ready condition names the field.
+    Invalid,
+}
+
+/// One member as last observed.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberStatus {
+    /// Name of the member and of its pod.
+    pub name: String,
+    /// What the member is doing.
+    #[serde(default)]
+    pub state: MemberState,
+    /// Since when it is in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+    /// Why, where the state alone does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// server_id of the present life.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_id: Option<u32>,
+    /// Server UUID of the present life.
+    #[serde(default, rename = "serverUUID", skip_serializing_if = "Option::is_none")]
+    pub server_uuid: Option<String>,
+    /// Server UUIDs of earlier lives of this ordinal, oldest first.
+    #[serde(default, rename = "formerServerUUIDs", skip_serializing_if = "Vec::is_empty")]
+    pub former_server_uuids: Vec<String>,
+    /// Whether it takes writes (`super_read_only` is off); absent when it cannot be seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writable: Option<bool>,
+    /// `gtid_executed` as last recorded.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub gtid_executed: String,
+    /// What a returned member must hold before it is opened: its upstream's `gtid_executed` at contact.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catch_up_to: Option<String>,
+    /// Links whose downstream this member is.
+    #[serde(default)]
+    pub links: Vec<LinkStatus>,
+}
+
+/// What a member is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemberState {
+    /// It has no running pod.
+    #[default]
+    Pending,
+    /// Its pod runs; mysqld does not answer yet.
+    Starting,
+    /// Its data directory holds nothing; it waits to be founded or cloned.
+    Empty,
+    /// It is being rebuilt as a copy of another member.
+    Cloning,
+    /// It is fenced; its history is checked and its links are re-attached.
+    Returning,
+    /// It is fenced and applies what it missed.
+    CatchingUp,
+    /// It takes writes and is not in the Service yet.
+    Open,
+    /// It takes writes and is in the Service.
+    Serving,
+    /// It takes writes, but its link's applier stopped at a transaction that it cannot apply.
+    Halted,
+    /// The operator does not reach it, a second witness is wanting or it is the last one in the Service.
+    Suspect,
+    /// The operator does not reach it and a second witness agrees; it is out of the Service.
+    Failed,
+    /// It is fenced and may not be opened; the message says why.
+    Quarantined,
+}
+
+/// downstream ← upstream, as seen by the downstream.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkStatus {
+    /// Name of the upstream member.
+    pub upstream: String,
+    /// The receiver is connected.
+    #[serde(default)]
+    pub io_running: bool,
+    /// The applier runs.
+    #[serde(default)]
+    pub sql_running: bool,
+    /// `Seconds_Behind_Source`; absent when MySQL does not know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<i64>,
+    /// The last error of receiver or applier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// How far the applier is in the upstream's binary logs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+}
+
+/// A place in the binary logs of one server. It means nothing for a server with another UUID.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Position {
+    /// `Relay_Source_Log_File`.
+    pub file: String,
+    /// `Exec_Source_Log_Pos`, in bytes.
+    pub offset: u64,
+    /// UUID of the server whose log this is.
+    #[serde(rename = "sourceUUID")]
+    pub source_uuid: String,
+}
+
+/// Types of conditions.
+pub mod conditions {
+    /// Every desired member is in the closed ring and serves.
+    pub const READY: &str = "Ready";
+    /// At least one member takes writes through the balancer.
+    pub const AVAILABLE: &str = "Available";
+    /// A write at any member arrives at every other.
+    pub const RING_CLOSED: &str = "RingClosed";
+    /// Any desired member is absent.
+    pub const DEGRADED: &str = "Degraded";
+    /// No applier stands at a transaction that it cannot apply.
+    pub const CONFLICT_FREE: &str = "ConflictFree";
+    /// Equal GTID sets mean equal rows: Unknown until they were compared.
+    pub const CONVERGED: &str = "Converged";
+    /// The operator is changing something.
+    pub const PROGRESSING: &str = "Progressing";
+    /// `spec.paused`.
+    pub const PAUSED: &str = "Paused";
+}
+
+/// Reasons of conditions.
+pub mod reasons {
+    /// Not looked at yet.
+    pub const NOT_OBSERVED: &str = "NotObserved";
+    /// Every member serves and every link replicates.
+    pub const ALL_MEMBERS_SERVE: &str = "AllMembersServe";
+    /// Some member does not serve.
+    pub const MEMBERS_ABSENT: &str = "MembersAbsent";
+    /// The ring is being founded.
+    pub const FOUNDING: &str = "Founding";
+    /// A field of the spec cannot be carried out.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// The credentials Secret lacks a key.
+    pub const CREDENTIALS_INCOMPLETE: &str = "CredentialsIncomplete";
+    /// `spec.storage.storageClassName` does not exist.
+    pub const STORAGE_CLASS_MISSING: &str = "StorageClassMissing";
+    /// The image of a member cannot be pulled.
+    pub const IMAGE_UNAVAILABLE: &str = "ImageUnavailable";
+    /// mysqld of a member does not start.
+    pub const MYSQLD_NOT_STARTING: &str = "MysqldNotStarting";
+    /// The API server refused an object of the cluster.
+    pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// At least one member serves.
+    pub const MEMBERS_SERVE: &str = "MembersServe";
+    /// No member serves.
+    pub const NO_MEMBER_SERVES: &str = "NoMemberServes";
+    /// No member can be reached, so nothing is known and nothing is changed.
+    pub const NO_MEMBER_REACHABLE: &str = "NoMemberReachable";
+    /// Every link replicates.
+    pub const ALL_LINKS_REPLICATE: &str = "AllLinksReplicate";
+    /// Some link does not replicate.
+    pub const LINKS_BROKEN: &str = "LinksBroken";
+    /// The place of a link in its upstream's binary logs is gone.
+    pub const POSITION_LOST: &str = "PositionLost";
+    /// No applier is stopped by an error.
+    pub const NO_CONFLICTS: &str = "NoConflicts";
+    /// An applier stopped at a transaction that it cannot apply.
+    pub const APPLIER_STOPPED: &str = "ApplierStopped";
+    /// Tables were not compared.
+    pub const NOT_COMPARED: &str = "NotCompared";
+    /// Nothing to do.
+    pub const STABLE: &str = "Stable";
+    /// A member is brought back.
+    pub const REATTACHING: &str = "Reattaching";
+    /// Members are restarted one at a time.
+    pub const ROLLING_RESTART: &str = "RollingRestart";
+    /// Every volume of a ring that once held data is empty.
+    pub const DATA_LOST: &str = "DataLost";
+    /// `spec.paused` is true.
+    pub const PAUSED: &str = "Paused";
+    /// `spec.paused` is not true.
+    pub const NOT_PAUSED: &str = "NotPaused";
+}

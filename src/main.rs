@@ -1,0 +1,2 @@
+//! The command line: one binary, two roles.
+fn main() {}

@@ -1,0 +1,1 @@
+//! What is MySQL's own: GTID sets, statements, connections.

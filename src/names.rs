@@ -1,0 +1,124 @@
+//! Names that more than one part of the product, or a person with kubectl, relies on.
+//!
+//! Everything here is a promise: a label that a Service selects, a key of a Secret, a path inside a
+//! member's pod. `docs/ring.md` lists them for people.
+
+/// The API group of every kind of this product.
+pub const GROUP: &str = "multimaster.dev";
+/// Field manager of all server-side apply of the operator.
+pub const FIELD_MANAGER: &str = "multimaster-operator";
+
+/// Label: the name of the `MultiMasterCluster` an object belongs to.
+pub const LABEL_CLUSTER: &str = "multimaster.dev/cluster";
+/// Label on a pod: `true` while the member serves. Set and removed by the operator only; Services select it.
+pub const LABEL_SERVING: &str = "multimaster.dev/serving";
+/// Annotation on the pod template: hash of the MySQL configuration, so that a change of it makes a new revision.
+pub const ANNOTATION_CONFIG_HASH: &str = "multimaster.dev/config-hash";
+
+/// The port applications use.
+pub const MYSQL_PORT: u16 = 3306;
+/// `admin_port`: has its own listener thread and connection limit, so that "too many connections" does not lock the operator out.
+pub const MYSQL_ADMIN_PORT: u16 = 33062;
+/// The agent's open port: `/livez` and `/readyz` over HTTP.
+pub const AGENT_PROBE_PORT: u16 = 9180;
+/// The agent's closed port: TLS and a bearer token.
+pub const AGENT_PORT: u16 = 9181;
+
+/// Name of the container that runs MySQL.
+pub const MYSQL_CONTAINER: &str = "mysql";
+/// Name of the init container that copies the agent's binary.
+pub const AGENT_INIT_CONTAINER: &str = "agent";
+
+/// Paths inside a member's pod.
+pub mod paths {
+    /// The volume of the member.
+    pub const VOLUME: &str = "/var/lib/mysql";
+    /// `datadir`: a folder of the volume, so that the agent can keep its own file beside it and replace it whole.
+    pub const DATA: &str = "/var/lib/mysql/data";
+    /// The agent's record of this data directory's life, see [`crate::agent::life`].
+    pub const LIFE: &str = "/var/lib/mysql/life.json";
+    /// Where the init container puts the binary.
+    pub const BINARY: &str = "/multimaster/multimaster";
+    /// Scratch space in memory: the socket, the init file.
+    pub const RUN: &str = "/run/multimaster";
+    /// mysqld's socket.
+    pub const SOCKET: &str = "/run/multimaster/mysqld.sock";
+    /// The user's part of the MySQL configuration, from the ConfigMap.
+    pub const CONFIG: &str = "/etc/multimaster/config/my.cnf";
+    /// The Secret with the passwords, a file for each key.
+    pub const CREDENTIALS: &str = "/etc/multimaster/credentials";
+    /// The Secret with the certificates: `ca.crt`, `tls.crt`, `tls.key`.
+    pub const TLS: &str = "/etc/multimaster/tls";
+}
+
+/// Keys of the Secret `<cluster>-credentials`.
+pub mod keys {
+    /// Password of `root@%` and `root@localhost`, for people.
+    pub const ROOT: &str = "root-password";
+    /// Password of the operator's account.
+    pub const OPERATOR: &str = "operator-password";
+    /// Password of the agents' account.
+    pub const AGENT: &str = "agent-password";
+    /// Password of the account that links replicate with.
+    pub const REPLICATION: &str = "replication-password";
+    /// Password of the application's account (`spec.database.user`).
+    pub const APP: &str = "app-password";
+    /// Bearer token of the agent's closed port.
+    pub const AGENT_TOKEN: &str = "agent-token";
+    /// Every key that must be there.
+    pub const ALL: [&str; 6] = [ROOT, OPERATOR, AGENT, REPLICATION, APP, AGENT_TOKEN];
+}
+
+/// MySQL accounts that the agent sets at every start, each with just the grants its work needs.
+pub mod accounts {
+    /// Administration by people.
+    pub const ROOT: &str = "root";
+    /// The operator: observes members, opens and fences them, attaches links.
+    pub const OPERATOR: &str = "multimaster_operator";
+    /// The agent, over the socket, and as donor account of a clone.
+    pub const AGENT: &str = "multimaster_agent";
+    /// What a downstream member logs in with at its upstream.
+    pub const REPLICATION: &str = "multimaster_replication";
+    /// All accounts that belong to the product; never killed as "client sessions".
+    pub const SYSTEM: [&str; 3] = [OPERATOR, AGENT, REPLICATION];
+}
+
+/// Name of the pod, and of the member, with this ordinal.
+pub fn member(cluster: &str, ordinal: u8) -> String {
+    format!("{cluster}-{ordinal}")
+}
+
+/// Name of the headless Service that gives every member its DNS name, ready or not.
+pub fn members_service(cluster: &str) -> String {
+    format!("{cluster}-members")
+}
+
+/// Name of the Secret with the passwords.
+pub fn credentials_secret(cluster: &str) -> String {
+    format!("{cluster}-credentials")
+}
+
+/// Name of the Secret with the cluster's certificate authority and the members' certificate.
+pub fn tls_secret(cluster: &str) -> String {
+    format!("{cluster}-tls")
+}
+
+/// Name of the ConfigMap with the user's MySQL configuration.
+pub fn config_map(cluster: &str) -> String {
+    format!("{cluster}-config")
+}
+
+/// DNS name of a member; also the name in its certificate and the SOURCE_HOST of its downstream's link.
+pub fn member_host(cluster: &str, namespace: &str, ordinal: u8) -> String {
+    format!("{}.{}.{namespace}.svc", member(cluster, ordinal), members_service(cluster))
+}
+
+/// Replication channel of the link whose upstream is `ordinal`.
+pub fn channel(upstream: u8) -> String {
+    format!("from-{upstream}")
+}
+
+/// Ordinal in a name like `demo-2` of the cluster `demo`; `None` for any other name.
+pub fn ordinal_of(cluster: &str, name: &str) -> Option<u8> {
+    name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()
+}
