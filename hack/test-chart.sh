@@ -70,7 +70,7 @@ check() {
 	refuses /logFormat --set logFormat=xml
 	refuses /image --set image.tags=1
 	refuses replicaCount --set replicaCount=3
-	refuses /mysqlImage --set mysqlImage=null --set-json 'mysqlImage=97'
+	refuses /mysqlImage --set mysqlImage=97
 	refuses /resources --set resources.request.cpu=1
 
 	local crd='map(select(.kind == "CustomResourceDefinition"))'
