@@ -28,7 +28,7 @@ leave() {
 }
 trap leave EXIT
 
-# A pod with the mysql client, logged in as the application: NAME SCRIPT READY VARIABLE=VALUE.
+# A pod with the mysql client, logged in as the application: NAME SCRIPT FILE; Ready once FILE exists.
 # It reads the password from the Secret; neither this script nor a log ever has it.
 pod() {
 	# shellcheck disable=SC2016 # the pod's bash expands it
@@ -36,14 +36,13 @@ pod() {
 printf "[client]\nhost=%s\nuser=app\npassword=\"%s\"\n[mysql]\ndatabase=app\nconnect-timeout=1\n" "$RING" "$APP_PASSWORD" >~/.my.cnf
 unset APP_PASSWORD
 '
-	jq -n --arg name "$1" --arg ring "$ring" --arg image "$image" --arg script "$login$2" --arg ready "$3" --arg env "$4" '{
+	jq -n --arg name "$1" --arg ring "$ring" --arg image "$image" --arg script "$login$2" --arg ready "$3" '{
 		apiVersion: "v1", kind: "Pod", metadata: {name: $name},
 		spec: {restartPolicy: "Never", terminationGracePeriodSeconds: 1, containers: [{
 			name: "client", image: $image, imagePullPolicy: "IfNotPresent", command: ["bash", "-c", $script],
 			env: [
 				{name: "HOME", value: "/tmp"}, {name: "RING", value: $ring},
-				{name: "APP_PASSWORD", valueFrom: {secretKeyRef: {name: "\($ring)-credentials", key: "app-password"}}},
-				($env | split("=") | {name: .[0], value: .[1]})
+				{name: "APP_PASSWORD", valueFrom: {secretKeyRef: {name: "\($ring)-credentials", key: "app-password"}}}
 			],
 			readinessProbe: {exec: {command: ["test", "-e", $ready]}, periodSeconds: 1},
 			resources: {requests: {cpu: "20m", memory: "64Mi"}}
@@ -54,7 +53,7 @@ unset APP_PASSWORD
 # One new connection for each write, ten a second. What is printed as ok was acknowledged.
 write=$(
 	cat <<'END'
-ok=0 failed=0 n=$FIRST
+ok=0 failed=0
 until [ -e /tmp/stop ] || [ $SECONDS -ge $longest ]; do
 	next=$((${EPOCHREALTIME/./} + 100000))
 	if answer=$(timeout 5 mysql -Nse "INSERT INTO writes (member, n, at) VALUES (@@hostname, $n, NOW(3)); SELECT @@hostname" 2>&1); then
@@ -71,13 +70,13 @@ done
 echo "$ok acknowledged, $failed failed"
 END
 )
-write=longest=$longest$'\n'$write
 
 query() { # HOST SQL, as the application's user; HOST is the ring's Service or a member
 	local host=$1
 	[ "$host" = "$ring" ] || host+=.$ring-members
 	"${K[@]}" exec "$client" -- mysql -h "$host" -Nse "$2"
 }
+
 # The same transactions on all members?
 equal() {
 	local sets
@@ -109,7 +108,7 @@ mapfile -t members < <("${K[@]}" get mmc "$ring" -o json | jq -r '.status.member
 title "A client writes through the Service $ring, ten times a second, each time over a new connection"
 "${K[@]}" delete pod "$client" "$writer" --ignore-not-found >/dev/null
 image=$("${K[@]}" get pod "$ring-0" -o 'jsonpath={.spec.containers[?(@.name=="mysql")].image}')
-pod "$client" 'exec sleep infinity' /tmp/.my.cnf X=
+pod "$client" 'exec sleep infinity' /tmp/.my.cnf
 "${K[@]}" wait --for=condition=Ready "pod/$client" --timeout=60s >/dev/null
 wait_for 60 "the database app" query "$ring" 'SELECT 1'
 table='CREATE TABLE IF NOT EXISTS writes (
@@ -121,7 +120,7 @@ echo "$table"
 query "$ring" "$table"
 wait_for 60 "the table on all members" equal
 first=$(query "$ring" 'SELECT COALESCE(MAX(n), 0) + 1 FROM writes')
-pod "$writer" "$write" /tmp/writing "FIRST=$first"
+pod "$writer" "n=$first longest=$longest"$'\n'"$write" /tmp/writing
 "${K[@]}" wait --for=condition=Ready "pod/$writer" --timeout=60s >/dev/null
 echo
 echo "\$ kubectl logs $writer --tail=5"
@@ -137,6 +136,7 @@ watch() { # JQ KIND...
 	"${K[@]}" get "$@" --watch --output-watch-events -o json \
 		> >(exec jq --unbuffered -r --arg victim "$victim" --arg old "$old" "$filter | [now, .[]] | @tsv" >&3) 2>/dev/null &
 	watchers+=($!)
+	disown
 }
 old=$("${K[@]}" get pod "$victim" -o 'jsonpath={.metadata.uid}')
 # shellcheck disable=SC2016 # jq expands it, here and below
@@ -147,8 +147,8 @@ watch '["pod", if .type == "DELETED" then "gone" elif .object.metadata.deletionT
 	elif .object.metadata.uid == $old then "old" elif any(.object.status.containerStatuses[]?; .name == "mysql" and .state.running) then "runs"
 	else "new" end]' pods --field-selector "metadata.name=$victim"
 # shellcheck disable=SC2016
-watch '.object.status | (["ready", (.conditions[] | select(.type == "Ready").status)], ["ring", .ring],
-	(.memberStatuses[] | select(.name == $victim) | ["member", .state]))' "mmc/$ring"
+watch '.object.status | (["ready", (.conditions[]? | select(.type == "Ready").status)], ["ring", .ring],
+	(.memberStatuses[]? | select(.name == $victim) | ["member", .state]))' "mmc/$ring"
 
 declare -A now=() out=() texts=(
 	[service:out]="it is out of the Service" [service:in]="it is in the Service again"
@@ -156,7 +156,8 @@ declare -A now=() out=() texts=(
 	[ready:False]="mmc/$ring is not Ready" [ready:True]="mmc/$ring is Ready" [ready:Unknown]="mmc/$ring: Ready is unknown"
 )
 change() { # reads one; sets at, what, value; prints it if it is one
-	IFS=$'\t' read -r -t $((deadline - SECONDS)) -u 3 at what value || fail "waited too long for $victim"
+	local left=$((deadline - SECONDS)) text
+	if [ $left -le 0 ] || ! IFS=$'\t' read -r -t $left -u 3 at what value; then fail "waited too long for $victim"; fi
 	[ "${now[$what]:-}" != "$value" ] || return 0
 	if [ -n "${begin:-}" ]; then
 		case $what in
