@@ -23,8 +23,9 @@ leave() {
 	local status=$?
 	[ ${#watchers[@]} = 0 ] || kill "${watchers[@]}" 2>/dev/null || true
 	rm -rf "$tmp"
-	[ $status = 0 ] || say "the demo failed; what the operator thinks of it: kubectl describe mmc $ring, and" \
-		"kubectl -n multimaster-system logs deployment/multimaster-operator"
+	[ $status = 0 ] || say "The demo failed. What the operator thinks of it:
+  kubectl describe mmc $ring
+  kubectl -n multimaster-system logs deployment/multimaster-operator"
 }
 trap leave EXIT
 
@@ -97,8 +98,9 @@ echo
 show kubectl apply -f manifests/demo.yaml
 show kubectl wait --for=condition=Ready "mmc/$ring" --timeout=300s
 show kubectl get mmc "$ring"
-show kubectl get pods -l "multimaster.dev/cluster=$ring" -o \
+"${K[@]}" get pods -l "multimaster.dev/cluster=$ring" -o \
 	'custom-columns=POD:.metadata.name,NODE:.spec.nodeName,IP:.status.podIP,SERVING:.metadata.labels.multimaster\.dev/serving'
+echo
 "${K[@]}" get mmc "$ring" -o json | jq -r '
 	["MEMBER", "STATE", "READS-FROM", "APPLIED-UP-TO"],
 	(.status.memberStatuses[] | [.name, .state, (.links[0] | .upstream // "-", ((.position // {}) | "\(.file // "-"):\(.offset // "-")"))]) | @tsv' |
@@ -220,9 +222,8 @@ awk '$1 == "ok" { by[$3]++ } END { for (m in by) print "  " m, by[m] }' "$tmp/lo
 
 title "The ring goes on running"
 if [ "$(command -v kubectl)" = "$BIN/kubectl" ]; then echo "export PATH=\"$BIN:\$PATH\"   # kubectl is there"; fi
-cat <<END
-kubectl exec -it $client -- mysql      # a client at the Service, as the application's user
-kubectl describe mmc $ring              # conditions, members, links, events
-kubectl get mmc $ring --watch           # and elsewhere: kubectl delete pod $ring-2
-make cluster-delete                    # removes all of it
-END
+printf '%-42s # %s\n' \
+	"kubectl exec -it $client -- mysql" "a client at the Service, as the application's user" \
+	"kubectl describe mmc $ring" "conditions, members, links, events" \
+	"kubectl get mmc $ring --watch" "and meanwhile: kubectl delete pod $ring-2" \
+	"make cluster-delete" "removes all of it"
