@@ -32,10 +32,10 @@ enum Tls {
 
 /// What each account may do: privileges and the level they are granted on.
 const ALL_ON_ALL: &[(&str, &str)] = &[("ALL PRIVILEGES", "*.*")];
-/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links; its own port when ordinary connections are used up.
+/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links (`RELOAD`: `RESET REPLICA` wants it); its own port when ordinary connections are used up.
 const OPERATOR_MAY: &[(&str, &str)] = &[
     (
-        "PROCESS, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
+        "PROCESS, RELOAD, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
          SESSION_VARIABLES_ADMIN, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN",
         "*.*",
     ),
@@ -46,7 +46,7 @@ const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN", "*.*")];
 /// Look, start and reset stored links, clone. `CONNECTION_ADMIN`: one connection more than `max_connections`.
 const AGENT_MAY: &[(&str, &str)] = &[
     (
-        "REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN",
+        "RELOAD, REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN",
         "*.*",
     ),
     ("SELECT", "performance_schema.*"),
@@ -60,22 +60,82 @@ pub fn init_file(passwords: &Passwords) -> String {
         // Makes backslash escapes mean what `literal` means by them, whatever the user's configuration says.
         "SET SESSION sql_mode='';".to_owned(),
     ];
-    account(&mut lines, ROOT, "localhost", &passwords.root, Tls::Optional, ALL_ON_ALL, true);
-    account(&mut lines, ROOT, "%", &passwords.root, Tls::Optional, ALL_ON_ALL, true);
-    account(&mut lines, OPERATOR, "%", &passwords.operator, Tls::Required, OPERATOR_MAY, false);
-    account(&mut lines, REPLICATION, "%", &passwords.replication, Tls::Required, REPLICATION_MAY, false);
+    account(
+        &mut lines,
+        ROOT,
+        "localhost",
+        &passwords.root,
+        Tls::Optional,
+        ALL_ON_ALL,
+        true,
+    );
+    account(
+        &mut lines,
+        ROOT,
+        "%",
+        &passwords.root,
+        Tls::Optional,
+        ALL_ON_ALL,
+        true,
+    );
+    account(
+        &mut lines,
+        OPERATOR,
+        "%",
+        &passwords.operator,
+        Tls::Required,
+        OPERATOR_MAY,
+        false,
+    );
+    account(
+        &mut lines,
+        REPLICATION,
+        "%",
+        &passwords.replication,
+        Tls::Required,
+        REPLICATION_MAY,
+        false,
+    );
     if let Some((user, password)) = &passwords.app {
-        lines.push(format!("ALTER USER IF EXISTS {}@'%' IDENTIFIED BY {} PASSWORD HISTORY 0;", literal(user), literal(password)));
+        lines.push(format!(
+            "ALTER USER IF EXISTS {}@'%' IDENTIFIED BY {} PASSWORD HISTORY 0;",
+            literal(user),
+            literal(password)
+        ));
     }
-    account(&mut lines, AGENT, "%", &passwords.agent, Tls::Required, AGENT_AS_DONOR_MAY, false);
-    account(&mut lines, AGENT, "localhost", &passwords.agent, Tls::Optional, AGENT_MAY, false);
+    account(
+        &mut lines,
+        AGENT,
+        "%",
+        &passwords.agent,
+        Tls::Required,
+        AGENT_AS_DONOR_MAY,
+        false,
+    );
+    account(
+        &mut lines,
+        AGENT,
+        "localhost",
+        &passwords.agent,
+        Tls::Optional,
+        AGENT_MAY,
+        false,
+    );
     lines.push(String::new());
     lines.join("\n")
 }
 
 /// Makes the account be exactly this, whatever it was: no password policy of the user's configuration may refuse the same
 /// password at the next start, expire it or lock it.
-fn account(lines: &mut Vec<String>, user: &str, host: &str, password: &str, tls: Tls, grants: &[(&str, &str)], grant_option: bool) {
+fn account(
+    lines: &mut Vec<String>,
+    user: &str,
+    host: &str,
+    password: &str,
+    tls: Tls,
+    grants: &[(&str, &str)],
+    grant_option: bool,
+) {
     let name = format!("{}@{}", literal(user), literal(host));
     let require = match tls {
         Tls::Optional => "NONE",
@@ -90,7 +150,11 @@ fn account(lines: &mut Vec<String>, user: &str, host: &str, password: &str, tls:
     lines.push(format!("ALTER USER {definition}"));
     lines.push(format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name};"));
     for (privileges, level) in grants {
-        let option = if grant_option { " WITH GRANT OPTION" } else { "" };
+        let option = if grant_option {
+            " WITH GRANT OPTION"
+        } else {
+            ""
+        };
         lines.push(format!("GRANT {privileges} ON {level} TO {name}{option};"));
     }
 }
@@ -114,7 +178,11 @@ mod tests {
         let file = init_file(&passwords());
         assert!(file.starts_with("SET SESSION sql_log_bin=0;\nSET SESSION sql_mode='';\n"));
         assert!(file.ends_with(";\n"));
-        assert!(file.lines().all(|line| line.ends_with(';') && line.contains(' ')), "{file}");
+        assert!(
+            file.lines()
+                .all(|line| line.ends_with(';') && line.contains(' ')),
+            "{file}"
+        );
         assert!(file.contains(r"BY 'r\'oot;\nDROP' REQUIRE NONE"));
         assert!(file.contains(r"BY 'a\\' REQUIRE NONE"));
         assert!(file.contains("ALTER USER IF EXISTS 'shop'@'%' IDENTIFIED BY 's'"));
@@ -123,7 +191,12 @@ mod tests {
     #[test]
     fn the_agents_own_account_is_last() {
         let file = init_file(&passwords());
-        assert!(file.lines().last().unwrap().ends_with("TO 'multimaster_agent'@'localhost';"));
+        assert!(
+            file.lines()
+                .last()
+                .unwrap()
+                .ends_with("TO 'multimaster_agent'@'localhost';")
+        );
     }
 
     #[test]
@@ -131,13 +204,21 @@ mod tests {
         let file = init_file(&passwords());
         for user in [OPERATOR, AGENT, REPLICATION] {
             let line = format!("ALTER USER '{user}'@'%' ");
-            assert!(file.lines().any(|l| l.starts_with(&line) && l.contains(" REQUIRE SSL ")), "{user}");
+            assert!(
+                file.lines()
+                    .any(|l| l.starts_with(&line) && l.contains(" REQUIRE SSL ")),
+                "{user}"
+            );
         }
     }
 
     #[test]
     fn only_root_may_grant() {
         let file = init_file(&passwords());
-        assert!(file.lines().filter(|l| l.contains("WITH GRANT OPTION")).all(|l| l.contains("TO 'root'@")));
+        assert!(
+            file.lines()
+                .filter(|l| l.contains("WITH GRANT OPTION"))
+                .all(|l| l.contains("TO 'root'@"))
+        );
     }
 }

@@ -48,23 +48,44 @@ impl Servers {
 }
 
 /// Binds both ports, then serves them in the background.
-pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Request>) -> anyhow::Result<Servers> {
-    let context = Handles { member: Arc::new(member.clone()), shared, orders };
+pub async fn serve(
+    member: &Member,
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Request>,
+) -> anyhow::Result<Servers> {
+    let context = Handles {
+        member: Arc::new(member.clone()),
+        shared,
+        orders,
+    };
     let probes = bind(member.args.listen, member.args.probe_port)?;
     let closed = bind(member.args.listen, member.args.port)?;
-    let (certificate, key) = (member.args.tls.join("tls.crt"), member.args.tls.join("tls.key"));
+    let (certificate, key) = (
+        member.args.tls.join("tls.crt"),
+        member.args.tls.join("tls.key"),
+    );
     let tls = RustlsConfig::from_pem_file(&certificate, &key)
         .await
-        .with_context(|| format!("cannot use the certificate in {}", member.args.tls.display()))?;
+        .with_context(|| {
+            format!(
+                "cannot use the certificate in {}",
+                member.args.tls.display()
+            )
+        })?;
 
-    let probe_routes =
-        Router::new().route("/livez", get(async || "ok")).route("/readyz", get(readyz)).with_state(context.clone());
+    let probe_routes = Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .with_state(context.clone());
     let closed_routes = Router::new()
         .route(PATH_REPORT, get(report))
         .route(PATH_FOUND, post(found))
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
-        .layer(middleware::from_fn_with_state(context.clone(), only_with_token))
+        .layer(middleware::from_fn_with_state(
+            context.clone(),
+            only_with_token,
+        ))
         .with_state(context);
 
     let probe_server = axum_server::from_tcp(probes)?;
@@ -99,7 +120,9 @@ fn bind(listen: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {
             .or_else(|_| TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))),
     };
     let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
-    listener.set_nonblocking(true).context("cannot make a listener non-blocking")?;
+    listener
+        .set_nonblocking(true)
+        .context("cannot make a listener non-blocking")?;
     Ok(listener)
 }
 
@@ -112,22 +135,35 @@ async fn readyz(State(context): State<Handles>) -> Response {
     }
     match context.shared.sql.probe(PROBE_DEADLINE).await {
         Err(error) => not_ready(format!("mysqld does not answer: {error}\n")),
-        Ok(state) if state.super_read_only || state.read_only => not_ready("the member is fenced (super_read_only)\n".into()),
+        Ok(state) if state.super_read_only || state.read_only => {
+            not_ready("the member is fenced (super_read_only)\n".into())
+        }
         Ok(state) if state.offline => not_ready("mysqld is in offline_mode\n".into()),
         Ok(_) => "ok\n".into_response(),
     }
 }
 
 /// The token is read each time: the Secret may have been renewed.
-async fn only_with_token(State(context): State<Handles>, request: HttpRequest, next: Next) -> Response {
+async fn only_with_token(
+    State(context): State<Handles>,
+    request: HttpRequest,
+    next: Next,
+) -> Response {
     let token = match context.member.credential(keys::AGENT_TOKEN) {
         Ok(token) => token,
         Err(error) => {
             error!("{error:#}");
-            return (StatusCode::INTERNAL_SERVER_ERROR, "the agent cannot read its token\n").into_response();
+            return (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the agent cannot read its token\n",
+            )
+                .into_response();
         }
     };
-    let given = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| value.as_bytes());
     match given.and_then(|value| value.strip_prefix(b"Bearer ")) {
         Some(given) if equal(given, token.as_bytes()) => next.run(request).await,
         _ => (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response(),
@@ -143,7 +179,11 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 async fn report(State(context): State<Handles>) -> Response {
     match context.shared.report() {
         Some(report) => Json(report).into_response(),
-        None => (StatusCode::SERVICE_UNAVAILABLE, "the agent has not looked at its volume yet\n").into_response(),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent has not looked at its volume yet\n",
+        )
+            .into_response(),
     }
 }
 
@@ -154,8 +194,21 @@ async fn found(State(context): State<Handles>, Json(order): Json<Order>) -> Resp
 async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) -> Response {
     // It becomes part of a statement, and the agent resolves no names.
     match order.donor_address.parse::<IpAddr>() {
-        Ok(donor) => pass(&context, order.server_uuid, Work::Clone { donor: donor.to_string() }).await,
-        Err(_) => (StatusCode::BAD_REQUEST, "donorAddress: it is an IP address\n").into_response(),
+        Ok(donor) => {
+            pass(
+                &context,
+                order.server_uuid,
+                Work::Clone {
+                    donor: donor.to_string(),
+                },
+            )
+            .await
+        }
+        Err(_) => (
+            StatusCode::BAD_REQUEST,
+            "donorAddress: it is an IP address\n",
+        )
+            .into_response(),
     }
 }
 
@@ -168,10 +221,18 @@ async fn pass(context: &Handles, server_uuid: String, order: Work) -> Response {
     let phase = context.shared.phase();
     if phase != Phase::Running {
         // The loop is busy; what is decided on an old observation must not wait and land late.
-        return (StatusCode::CONFLICT, format!("mysqld is not running yet, or not any more: {phase:?}\n")).into_response();
+        return (
+            StatusCode::CONFLICT,
+            format!("mysqld is not running yet, or not any more: {phase:?}\n"),
+        )
+            .into_response();
     }
     let (answer, answered) = oneshot::channel();
-    let sent = context.orders.try_send(Request { order, server_uuid, answer });
+    let sent = context.orders.try_send(Request {
+        order,
+        server_uuid,
+        answer,
+    });
     let verdict = match sent {
         Ok(()) => tokio::time::timeout(ORDER_DEADLINE, answered).await,
         Err(_) => return (StatusCode::SERVICE_UNAVAILABLE, "the agent is busy\n").into_response(),
@@ -179,9 +240,17 @@ async fn pass(context: &Handles, server_uuid: String, order: Work) -> Response {
     match verdict {
         Ok(Ok(Ok(Accepted::Done))) => (StatusCode::OK, "done\n").into_response(),
         Ok(Ok(Ok(Accepted::UnderWay))) => (StatusCode::ACCEPTED, "under way\n").into_response(),
-        Ok(Ok(Err(Refused::Conflict(why)))) => (StatusCode::CONFLICT, format!("{why}\n")).into_response(),
-        Ok(Ok(Err(Refused::Failed(why)))) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response(),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the agent did not answer; read the report\n").into_response(),
+        Ok(Ok(Err(Refused::Conflict(why)))) => {
+            (StatusCode::CONFLICT, format!("{why}\n")).into_response()
+        }
+        Ok(Ok(Err(Refused::Failed(why)))) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response()
+        }
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent did not answer; read the report\n",
+        )
+            .into_response(),
     }
 }
 

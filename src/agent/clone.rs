@@ -29,7 +29,12 @@ pub struct Failed {
 pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> {
     let mut conn = match prepare(member, sql, donor).await {
         Ok(conn) => conn,
-        Err(why) => return Err(Failed { why, untouched: true }),
+        Err(why) => {
+            return Err(Failed {
+                why,
+                untouched: true,
+            });
+        }
     };
     info!(donor, "cloning");
     let statement = format!(
@@ -42,7 +47,8 @@ pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> 
     match conn.query_drop(statement).await.map_err(Error::Mysql) {
         Err(error) if error.is_refusal() => {
             let why = format!("CLONE INSTANCE from {donor}: {error}");
-            let untouched = matches!(nothing_was_dropped(&mut conn).await, Ok(true)) && fence(&mut conn).await.is_ok();
+            let untouched = matches!(nothing_was_dropped(&mut conn).await, Ok(true))
+                && fence(&mut conn).await.is_ok();
             Err(Failed { why, untouched })
         }
         // Answered, or the connection went away: mysqld exits to come back with the donor's data, or it goes on cloning
@@ -53,17 +59,33 @@ pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> 
 
 /// Everything that can be refused before anything is changed.
 async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String> {
-    let mut conn = sql.connect(DEADLINE).await.map_err(|error| error.to_string())?;
-    let executed: Option<String> =
-        sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.gtid_executed").await.map_err(|error| error.to_string())?;
+    let mut conn = sql
+        .connect(DEADLINE)
+        .await
+        .map_err(|error| error.to_string())?;
+    let executed: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.gtid_executed")
+        .await
+        .map_err(|error| error.to_string())?;
     // The record says Empty; somebody may have opened the server by hand and written.
     if !executed.as_deref().unwrap_or("?").is_empty() {
-        return Err(format!("this member holds transactions ({}); it is not cloned over", executed.unwrap_or_default()));
+        return Err(format!(
+            "this member holds transactions ({}); it is not cloned over",
+            executed.unwrap_or_default()
+        ));
     }
-    let donors = format!("SET GLOBAL clone_valid_donor_list={}", literal(&format!("{donor}:{}", member.args.mysql_port)));
+    let donors = format!(
+        "SET GLOBAL clone_valid_donor_list={}",
+        literal(&format!("{donor}:{}", member.args.mysql_port))
+    );
     // CLONE is refused under super_read_only (1290), so read_only alone keeps applications out.
-    for statement in ["SET GLOBAL read_only=ON", &donors, "SET GLOBAL super_read_only=OFF"] {
-        sql::execute(&mut conn, DEADLINE, statement).await.map_err(|error| error.to_string())?;
+    for statement in [
+        "SET GLOBAL read_only=ON",
+        &donors,
+        "SET GLOBAL super_read_only=OFF",
+    ] {
+        sql::execute(&mut conn, DEADLINE, statement)
+            .await
+            .map_err(|error| error.to_string())?;
     }
     Ok(conn)
 }
@@ -87,11 +109,16 @@ async fn nothing_was_dropped(conn: &mut Conn) -> Result<bool, Error> {
 async fn until_it_is_over(sql: &Sql) -> Result<(), Failed> {
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let Ok(mut conn) = sql.connect(DEADLINE).await else { continue };
+        let Ok(mut conn) = sql.connect(DEADLINE).await else {
+            continue;
+        };
         if let Ok(Some((state, error))) = status(&mut conn).await
             && state == "Failed"
         {
-            return Err(Failed { why: error, untouched: false });
+            return Err(Failed {
+                why: error,
+                untouched: false,
+            });
         }
     }
 }
@@ -106,8 +133,16 @@ async fn status(conn: &mut Conn) -> Result<Option<(String, String)>, Error> {
 pub async fn verify(conn: &mut Conn) -> Result<Result<(), String>, Error> {
     match status(conn).await? {
         Some((state, _)) if state == "Completed" => {}
-        Some((state, error)) => return Ok(Err(format!("the clone is {state} after the restart; {error}"))),
-        None => return Ok(Err("the clone did not begin before mysqld or the agent ended".into())),
+        Some((state, error)) => {
+            return Ok(Err(format!(
+                "the clone is {state} after the restart; {error}"
+            )));
+        }
+        None => {
+            return Ok(Err(
+                "the clone did not begin before mysqld or the agent ended".into(),
+            ));
+        }
     }
     // Not written to the binary log. The links would replicate what the donor's links replicate.
     sql::execute(conn, DEADLINE, "RESET REPLICA ALL").await?;

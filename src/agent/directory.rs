@@ -18,7 +18,8 @@ use crate::names::keys;
 
 /// Makes sure of a directory that mysqld can be started on, and answers whose life it holds.
 pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
-    fs::create_dir_all(&member.args.run).with_context(|| format!("cannot make {}", member.args.run.display()))?;
+    fs::create_dir_all(&member.args.run)
+        .with_context(|| format!("cannot make {}", member.args.run.display()))?;
     // Left behind by a crash: never complete, or already given up.
     remove(&member.data_new)?;
     remove(&discarded(member))?;
@@ -81,29 +82,43 @@ fn begin_anew(member: &Member, life: &mut Life, uuid: Option<String>) -> anyhow:
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
-        _ => sync_folder_of(&path).with_context(|| format!("cannot sync {}", member.data.display())),
+        _ => {
+            sync_folder_of(&path).with_context(|| format!("cannot sync {}", member.data.display()))
+        }
     }
 }
 
 /// An empty directory, complete when it gets its name.
-async fn initialise(member: &Member, shared: &Shared, earlier: Option<Life>) -> anyhow::Result<Life> {
+async fn initialise(
+    member: &Member,
+    shared: &Shared,
+    earlier: Option<Life>,
+) -> anyhow::Result<Life> {
     let life = Life::empty(member.ordinal, earlier)?;
     // Before the data: data without a record is somebody else's.
     life.save(&member.life)?;
     shared.set_life(&life);
     shared.set_phase(Phase::Initialising);
     info!(data = %member.data.display(), "initialising the data directory");
-    let config = fs::read_to_string(&member.args.config)
-        .with_context(|| format!("cannot read the configuration {}", member.args.config.display()))?;
+    let config = fs::read_to_string(&member.args.config).with_context(|| {
+        format!(
+            "cannot read the configuration {}",
+            member.args.config.display()
+        )
+    })?;
     write_private(&member.initialise_config, &mysqld::tolerant(&config))?;
     let mut process = Process::start(member, mysqld::initialise_command_line(member))?;
-    let ended = process.wait().await.context("cannot wait for mysqld --initialize-insecure")?;
+    let ended = process
+        .wait()
+        .await
+        .context("cannot wait for mysqld --initialize-insecure")?;
     if !ended.success() {
         bail!("mysqld --initialize-insecure failed: {ended}");
     }
     if member.data.exists() {
         // Empty, or the caller would not be here.
-        fs::remove_dir(&member.data).with_context(|| format!("cannot replace {}", member.data.display()))?;
+        fs::remove_dir(&member.data)
+            .with_context(|| format!("cannot replace {}", member.data.display()))?;
     }
     fs::rename(&member.data_new, &member.data)
         .and_then(|()| sync_folder_of(&member.data))
@@ -114,7 +129,10 @@ async fn initialise(member: &Member, shared: &Shared, earlier: Option<Life>) -> 
 /// Throws away what a failed clone left. It was empty before the clone, so nothing is lost; that is checked once more here.
 pub fn discard_failed_clone(member: &Member, mut life: Life, why: String) -> anyhow::Result<()> {
     if life.origin != Origin::Empty || !matches!(life.intent, Some(Intent::Cloning { .. })) {
-        bail!("refusing to throw away {}: its life record does not say that it is a failed clone", member.data.display());
+        bail!(
+            "refusing to throw away {}: its life record does not say that it is a failed clone",
+            member.data.display()
+        );
     }
     warn!(%why, "the clone failed and left nothing usable; the member becomes empty again");
     life.last_clone_error = Some(why);
@@ -144,7 +162,12 @@ pub fn write_init_file(member: &Member) -> anyhow::Result<String> {
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let write = || -> io::Result<()> {
         remove_file_if_there(path)?;
-        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+        fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?
+            .write_all(text.as_bytes())
     };
     write().with_context(|| format!("cannot write {}", path.display()))
 }
@@ -181,7 +204,10 @@ fn holds_anything(folder: &Path) -> anyhow::Result<bool> {
 fn server_uuid_on_disk(data: &Path) -> anyhow::Result<Option<String>> {
     let path = data.join("auto.cnf");
     match fs::read_to_string(&path) {
-        Ok(text) => Ok(text.lines().find_map(|line| line.trim().strip_prefix("server-uuid=")).map(|uuid| uuid.trim().to_owned())),
+        Ok(text) => Ok(text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("server-uuid="))
+            .map(|uuid| uuid.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
     }

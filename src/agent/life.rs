@@ -26,7 +26,9 @@ pub enum Error {
         source: io::Error,
     },
     /// Somebody else wrote the file.
-    #[error("{path} is not a life record of this version of the agent; restore it, or move the volume's contents away")]
+    #[error(
+        "{path} is not a life record of this version of the agent; restore it, or move the volume's contents away"
+    )]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -106,10 +108,17 @@ impl Life {
         match fs::read(path) {
             Ok(text) => match serde_json::from_slice(&text) {
                 Ok(life) => Ok(Some(life)),
-                Err(source) => Err(Error::Unreadable { path: path.into(), source }),
+                Err(source) => Err(Error::Unreadable {
+                    path: path.into(),
+                    source,
+                }),
             },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(Error::Io { action: "read", path: path.into(), source }),
+            Err(source) => Err(Error::Io {
+                action: "read",
+                path: path.into(),
+                source,
+            }),
         }
     }
 
@@ -123,7 +132,11 @@ impl Life {
             fs::rename(&unfinished, path)?;
             sync_folder_of(path)
         };
-        write().map_err(|source| Error::Io { action: "write", path: path.into(), source })
+        write().map_err(|source| Error::Io {
+            action: "write",
+            path: path.into(),
+            source,
+        })
     }
 }
 
@@ -163,7 +176,13 @@ mod tests {
         let old = life.server_id;
         life.begin_anew(2, Some("a".into())).unwrap();
         life.begin_anew(2, Some("a".into())).unwrap();
-        assert_eq!((life.former_server_uuids.as_slice(), life.server_uuid.as_ref()), (["a".to_owned()].as_slice(), None));
+        assert_eq!(
+            (
+                life.former_server_uuids.as_slice(),
+                life.server_uuid.as_ref()
+            ),
+            (["a".to_owned()].as_slice(), None)
+        );
         assert_ne!(life.server_id, old);
     }
 
@@ -186,7 +205,9 @@ mod tests {
         let path = folder.join("life.json");
         assert_eq!(Life::load(&path).unwrap(), None);
         let mut life = life();
-        life.intent = Some(Intent::Cloning { donor: "10.0.0.1".into() });
+        life.intent = Some(Intent::Cloning {
+            donor: "10.0.0.1".into(),
+        });
         life.save(&path).unwrap();
         assert_eq!(Life::load(&path).unwrap(), Some(life));
         fs::write(&path, "{}").unwrap();

@@ -39,10 +39,18 @@ pub struct Member {
 impl Member {
     /// Refuses a pod name that is not a member's.
     pub fn new(args: AgentArgs) -> anyhow::Result<Self> {
-        let ordinal = names::ordinal_of(&args.cluster, &args.pod_name)
-            .with_context(|| format!("POD_NAME {} is not CLUSTER {} and an ordinal", args.pod_name, args.cluster))?;
+        let ordinal = names::ordinal_of(&args.cluster, &args.pod_name).with_context(|| {
+            format!(
+                "POD_NAME {} is not CLUSTER {} and an ordinal",
+                args.pod_name, args.cluster
+            )
+        })?;
         if ordinal >= MAX_MEMBERS {
-            bail!("POD_NAME {}: ordinals end at {}", args.pod_name, MAX_MEMBERS - 1);
+            bail!(
+                "POD_NAME {}: ordinals end at {}",
+                args.pod_name,
+                MAX_MEMBERS - 1
+            );
         }
         Ok(Self {
             ordinal,
@@ -60,7 +68,8 @@ impl Member {
     /// One key of the credentials Secret, exactly as it is there.
     pub fn credential(&self, key: &str) -> anyhow::Result<String> {
         let path = self.args.credentials.join(key);
-        let value = std::fs::read_to_string(&path).with_context(|| format!("cannot read the credential {}", path.display()))?;
+        let value = std::fs::read_to_string(&path)
+            .with_context(|| format!("cannot read the credential {}", path.display()))?;
         if value.is_empty() {
             bail!("the credential {} is empty", path.display());
         }
@@ -139,7 +148,10 @@ impl Shared {
             phase: Phase::Starting,
             last_clone_error: None,
         };
-        Self { sql: Sql::new(member), report: Mutex::new(report) }
+        Self {
+            sql: Sql::new(member),
+            report: Mutex::new(report),
+        }
     }
 
     /// What is known now. `None` before the volume was looked at: nothing may be concluded from that.
@@ -164,7 +176,9 @@ impl Shared {
         report.origin = life.origin;
         report.server_id = life.server_id;
         report.server_uuid.clone_from(&life.server_uuid);
-        report.former_server_uuids.clone_from(&life.former_server_uuids);
+        report
+            .former_server_uuids
+            .clone_from(&life.former_server_uuids);
         report.last_clone_error.clone_from(&life.last_clone_error);
     }
 

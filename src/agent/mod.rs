@@ -57,7 +57,10 @@ pub fn main(args: AgentArgs) -> ExitCode {
 
 fn run(args: AgentArgs) -> anyhow::Result<()> {
     let member = Member::new(args)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let result = runtime.block_on(async {
         // Twice is an error of no consequence: the first one stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -75,7 +78,9 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
 
 fn log_to_stderr(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     // Set once in a process; a second call (in tests) changes nothing.
     let _ = match format {
         LogFormat::Text => builder.with_ansi(false).with_target(false).try_init(),

@@ -25,13 +25,17 @@ const RESTART_EXIT_CODE: i32 = 16;
 /// How much of mysqld's last output is kept for messages.
 const TAIL: usize = 1500;
 
-/// Arguments that start mysqld: the user's my.cnf first, then all that the ring owns, which wins over my.cnf and over
-/// `SET PERSIST`. Each setting here is in [`crate::mysql::owned_settings::RING_OWNED`].
+/// Arguments that start mysqld: the user's my.cnf first, then all that the ring owns, which wins over my.cnf. Each setting
+/// here is in [`crate::mysql::owned_settings::RING_OWNED`].
+///
+/// The command line does *not* win over `SET PERSIST` (MySQL 9.7.4: a persisted `super_read_only=OFF` opens a server that is
+/// started with `--super-read-only=ON`), so nothing persisted is loaded at all; what is to survive a restart is in the spec.
 pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
     let args = &member.args;
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let tls = |file: &str| path(&args.tls.join(file));
     let options: Vec<(&str, String)> = vec![
+        ("persisted-globals-load", "OFF".into()),
         ("datadir", path(&member.data)),
         ("socket", path(&member.socket)),
         ("pid-file", path(&member.pid_file)),
@@ -48,7 +52,10 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ("ssl-ca", tls("ca.crt")),
         ("ssl-cert", tls("tls.crt")),
         ("ssl-key", tls("tls.key")),
-        ("report-host", names::member_host(&args.cluster, &args.pod_namespace, member.ordinal)),
+        (
+            "report-host",
+            names::member_host(&args.cluster, &args.pod_namespace, member.ordinal),
+        ),
         // Fenced until the operator opens it.
         ("super-read-only", "ON".into()),
         ("read-only", "ON".into()),
@@ -77,11 +84,21 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ("replica-net-timeout", "4".into()),
         // Tables that replicate safely.
         ("sql-require-primary-key", "ON".into()),
-        ("disabled-storage-engines", "MyISAM,BLACKHOLE,FEDERATED,ARCHIVE,MEMORY,CSV,MRG_MyISAM,EXAMPLE".into()),
-        ("plugin-load-add", "mysql_clone.so;semisync_source.so;semisync_replica.so".into()),
+        (
+            "disabled-storage-engines",
+            "MyISAM,BLACKHOLE,FEDERATED,ARCHIVE,MEMORY,CSV,MRG_MyISAM,EXAMPLE".into(),
+        ),
+        (
+            "plugin-load-add",
+            "mysql_clone.so;semisync_source.so;semisync_replica.so".into(),
+        ),
     ];
     std::iter::once(format!("--defaults-file={}", args.config.display()))
-        .chain(options.into_iter().map(|(name, value)| format!("--{name}={value}")))
+        .chain(
+            options
+                .into_iter()
+                .map(|(name, value)| format!("--{name}={value}")),
+        )
         .collect()
 }
 
@@ -92,6 +109,8 @@ pub fn initialise_command_line(member: &Member) -> Vec<String> {
         "--initialize-insecure".into(),
         format!("--datadir={}", member.data_new.display()),
         "--skip-log-bin".into(),
+        // The default folder is not in every image.
+        "--secure-file-priv=".into(),
     ]
 }
 
@@ -176,13 +195,24 @@ impl Process {
                 _ => anyhow::Error::new(error).context(format!("cannot start {program} of {}", member.image())),
             })?;
         let tail = Arc::default();
-        let reader = child.stderr.take().map(|stderr| tokio::spawn(pass_on(stderr, Arc::clone(&tail))));
-        Ok(Self { child, tail, reader })
+        let reader = child
+            .stderr
+            .take()
+            .map(|stderr| tokio::spawn(pass_on(stderr, Arc::clone(&tail))));
+        Ok(Self {
+            child,
+            tail,
+            reader,
+        })
     }
 
     /// Asks mysqld to shut down in order.
     pub fn terminate(&self) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended by itself meanwhile; the wait tells.
             let _ = kill_process(pid, Signal::TERM);
@@ -197,7 +227,11 @@ impl Process {
             let _ = tokio::time::timeout(Duration::from_secs(1), reader).await;
             self.reader = None;
         }
-        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner).text();
+        let tail = self
+            .tail
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .text();
         Ok(Ended { status, tail })
     }
 }
@@ -207,7 +241,9 @@ async fn pass_on(stderr: ChildStderr, tail: Arc<Mutex<Tail>>) {
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
         eprintln!("{line}");
-        tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+        tail.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(line);
     }
 }
 
@@ -233,7 +269,11 @@ impl Tail {
     }
 
     fn text(&self) -> String {
-        self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        self.lines
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -248,7 +288,9 @@ mod tests {
     fn member() -> Member {
         let words =
             "multimaster agent --pod-name demo-2 --pod-namespace shop --pod-ip 10.0.0.7 --cluster demo".split_whitespace();
-        let Role::Agent(args) = Args::parse_from(words).role else { panic!("not an agent") };
+        let Role::Agent(args) = Args::parse_from(words).role else {
+            panic!("not an agent")
+        };
         Member::new(args).unwrap()
     }
 
@@ -264,6 +306,7 @@ mod tests {
         }
         for argument in [
             "--super-read-only=ON",
+            "--persisted-globals-load=OFF",
             "--auto-increment-offset=3",
             "--auto-increment-increment=9",
             "--admin-address=10.0.0.7",

@@ -56,7 +56,11 @@ pub struct Sql {
 impl Sql {
     /// Without a password yet; no connection is made.
     pub fn new(member: &Member) -> Self {
-        Self { socket: member.socket.clone(), password: Mutex::default(), kept: tokio::sync::Mutex::default() }
+        Self {
+            socket: member.socket.clone(),
+            password: Mutex::default(),
+            kept: tokio::sync::Mutex::default(),
+        }
     }
 
     /// The password that this run of mysqld got by its init file; the Secret may have changed since.
@@ -66,7 +70,10 @@ impl Sql {
 
     /// The same password, as donor's account of a clone: all members have one Secret.
     pub fn password(&self) -> String {
-        self.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.password
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A new connection.
@@ -92,13 +99,22 @@ impl Sql {
                 Some(conn) => conn,
                 None => self.connect(deadline).await?,
             };
-            let row: Option<(bool, bool, bool)> =
-                conn.query_first("SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode").await?;
+            let row: Option<(bool, bool, bool)> = conn
+                .query_first(
+                    "SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode",
+                )
+                .await?;
             *kept = Some(conn);
             let (super_read_only, read_only, offline) = row.unwrap_or((true, true, true));
-            Ok(Writable { super_read_only, read_only, offline })
+            Ok(Writable {
+                super_read_only,
+                read_only,
+                offline,
+            })
         };
-        timeout(deadline, probe).await.unwrap_or(Err(Error::Deadline(deadline)))
+        timeout(deadline, probe)
+            .await
+            .unwrap_or(Err(Error::Deadline(deadline)))
     }
 
     /// Forgets the kept connection, because its mysqld is gone.
@@ -128,7 +144,10 @@ pub async fn execute(conn: &mut Conn, deadline: Duration, statement: &str) -> Re
     within(deadline, conn.query_drop(statement)).await
 }
 
-async fn within<T>(deadline: Duration, work: impl Future<Output = mysql_async::Result<T>>) -> Result<T, Error> {
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = mysql_async::Result<T>>,
+) -> Result<T, Error> {
     match timeout(deadline, work).await {
         Ok(result) => result.map_err(Error::Mysql),
         Err(_) => Err(Error::Deadline(deadline)),

@@ -28,12 +28,19 @@ const CRASHES: usize = 5;
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Runs the member until SIGTERM, or until it cannot be run.
-pub async fn run(member: Member, shared: Arc<Shared>, inbox: Receiver<Request>) -> anyhow::Result<()> {
+pub async fn run(
+    member: Member,
+    shared: Arc<Shared>,
+    inbox: Receiver<Request>,
+) -> anyhow::Result<()> {
     let mut loop_ = Loop {
         member: Arc::new(member),
         shared,
         inbox,
-        stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+        stop: [
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        ],
         crashes: VecDeque::new(),
     };
     loop_.run().await
@@ -82,7 +89,8 @@ impl Loop {
             let password = directory::write_init_file(&self.member)?;
             self.shared.sql.set_password(&password);
             self.shared.set_phase(Phase::Starting);
-            let mut process = Process::start(&self.member, mysqld::command_line(&self.member, &life))?;
+            let mut process =
+                Process::start(&self.member, mysqld::command_line(&self.member, &life))?;
             let outcome = self.attend(&mut process, &mut life).await;
             if outcome.is_err() {
                 process.terminate();
@@ -102,19 +110,30 @@ impl Loop {
             Outcome::Stopped => return Ok(true),
             Outcome::NewLife => {}
             Outcome::Discard { why } => directory::discard_failed_clone(&self.member, life, why)?,
-            Outcome::Ended { ended, answered: false } if cloning => {
+            Outcome::Ended {
+                ended,
+                answered: false,
+            } if cloning => {
                 let why = format!("mysqld did not start on the cloned data: {ended}");
                 directory::discard_failed_clone(&self.member, life, why)?;
             }
-            Outcome::Ended { ended, answered: false } => bail!("mysqld ended without ever having answered: {ended}"),
-            Outcome::Ended { ended, answered: true } => {
+            Outcome::Ended {
+                ended,
+                answered: false,
+            } => bail!("mysqld ended without ever having answered: {ended}"),
+            Outcome::Ended {
+                ended,
+                answered: true,
+            } => {
                 if ended.wants_restart() {
                     info!("mysqld asks to be started again");
                 } else {
                     warn!("mysqld ended: {ended}");
                     self.count_crash(&ended)?;
                 }
-                self.shared.set_phase(Phase::Restarting { reason: ended.to_string() });
+                self.shared.set_phase(Phase::Restarting {
+                    reason: ended.to_string(),
+                });
             }
         }
         Ok(false)
@@ -123,11 +142,18 @@ impl Loop {
     fn count_crash(&mut self, ended: &Ended) -> anyhow::Result<()> {
         let now = Instant::now();
         self.crashes.push_back(now);
-        while self.crashes.front().is_some_and(|first| now.duration_since(*first) > CRASH_WINDOW) {
+        while self
+            .crashes
+            .front()
+            .is_some_and(|first| now.duration_since(*first) > CRASH_WINDOW)
+        {
             self.crashes.pop_front();
         }
         if self.crashes.len() >= CRASHES {
-            bail!("mysqld ended {CRASHES} times within {} s, the last time with {ended}", CRASH_WINDOW.as_secs());
+            bail!(
+                "mysqld ended {CRASHES} times within {} s, the last time with {ended}",
+                CRASH_WINDOW.as_secs()
+            );
         }
         Ok(())
     }
@@ -154,7 +180,7 @@ impl Loop {
                 () = stop_signal(&mut self.stop) => {
                     info!("stopping mysqld");
                     self.shared.set_phase(Phase::Stopping);
-                    process.terminate();
+                    self.end(process).await;
                     ending = Some(Outcome::Stopped);
                 }
                 arrival = &mut arrival, if !arrived => {
@@ -180,7 +206,7 @@ impl Loop {
                         match &request.order {
                             Work::Clone { donor } => cloning = Some(self.start_clone(donor)),
                             _ => {
-                                process.terminate();
+                                self.end(process).await;
                                 ending = Some(Outcome::NewLife);
                             }
                         }
@@ -190,6 +216,12 @@ impl Loop {
                 }
             }
         }
+    }
+
+    /// Asks mysqld to end. It would wait two seconds for the agent's own connection.
+    async fn end(&self, process: &Process) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.shared.sql.forget()).await;
+        process.terminate();
     }
 
     /// Records what mysqld turned out to be. Answers why its data is to be thrown away, if it is.
@@ -222,23 +254,36 @@ impl Loop {
             Some(uuid) if *uuid == request.server_uuid => {}
             uuid => {
                 let own = uuid.as_deref().unwrap_or("not known yet");
-                return conflict(format!("the order is for the server {}, this one is {own}", request.server_uuid));
+                return conflict(format!(
+                    "the order is for the server {}, this one is {own}",
+                    request.server_uuid
+                ));
             }
         }
         let before = life.clone();
         let accepted = match (&request.order, life.origin) {
             (Work::Found, Origin::Founded) => return Ok(Accepted::Done),
-            (Work::Found, Origin::Cloned) => return conflict("this member is a clone; only an empty one can be a founder".into()),
+            (Work::Found, Origin::Cloned) => {
+                return conflict(
+                    "this member is a clone; only an empty one can be a founder".into(),
+                );
+            }
             (Work::Found, Origin::Empty) => {
                 life.origin = Origin::Founded;
                 Accepted::Done
             }
             (Work::Clone { donor }, Origin::Empty) => {
-                life.intent = Some(Intent::Cloning { donor: donor.clone() });
+                life.intent = Some(Intent::Cloning {
+                    donor: donor.clone(),
+                });
                 life.last_clone_error = None;
                 Accepted::UnderWay
             }
-            (Work::Clone { .. }, origin) => return conflict(format!("this member holds data ({origin:?}); it is never cloned over")),
+            (Work::Clone { .. }, origin) => {
+                return conflict(format!(
+                    "this member holds data ({origin:?}); it is never cloned over"
+                ));
+            }
             (Work::NewLife, _) => {
                 life.intent = Some(Intent::NewLife);
                 Accepted::UnderWay
@@ -254,19 +299,31 @@ impl Loop {
         self.shared.set_life(life);
         match &request.order {
             Work::Found => {}
-            Work::Clone { donor } => self.shared.set_phase(Phase::Cloning { donor: donor.clone() }),
-            Work::NewLife => self.shared.set_phase(Phase::Restarting { reason: "a new life was ordered".into() }),
+            Work::Clone { donor } => self.shared.set_phase(Phase::Cloning {
+                donor: donor.clone(),
+            }),
+            Work::NewLife => self.shared.set_phase(Phase::Restarting {
+                reason: "a new life was ordered".into(),
+            }),
         }
         Ok(accepted)
     }
 
     fn start_clone(&self, donor: &str) -> JoinHandle<Result<(), clone::Failed>> {
-        let (member, shared, donor) = (Arc::clone(&self.member), Arc::clone(&self.shared), donor.to_owned());
+        let (member, shared, donor) = (
+            Arc::clone(&self.member),
+            Arc::clone(&self.shared),
+            donor.to_owned(),
+        );
         tokio::spawn(async move { clone::run(&member, &shared.sql, &donor).await })
     }
 
     /// Records how a clone that did not end in a restart ended. Answers why the data is to be thrown away, if it is.
-    fn cloned(&self, life: &mut Life, result: Result<(), clone::Failed>) -> anyhow::Result<Option<String>> {
+    fn cloned(
+        &self,
+        life: &mut Life,
+        result: Result<(), clone::Failed>,
+    ) -> anyhow::Result<Option<String>> {
         let Err(failed) = result else { return Ok(None) };
         if !failed.untouched {
             return Ok(Some(failed.why));
@@ -295,14 +352,22 @@ async fn finished(cloning: &mut Cloning) -> Result<(), clone::Failed> {
     match cloning {
         Some(task) => match task.await {
             Ok(result) => result,
-            Err(error) => Err(clone::Failed { why: error.to_string(), untouched: false }),
+            Err(error) => Err(clone::Failed {
+                why: error.to_string(),
+                untouched: false,
+            }),
         },
         None => std::future::pending().await,
     }
 }
 
 /// Waits until mysqld answers, then does what a start owes: judge a clone, or start the stored links, still fenced.
-async fn arrive(member: &Member, shared: &Shared, life: Life, answered: &AtomicBool) -> anyhow::Result<Arrival> {
+async fn arrive(
+    member: &Member,
+    shared: &Shared,
+    life: Life,
+    answered: &AtomicBool,
+) -> anyhow::Result<Arrival> {
     loop {
         match greet(member, shared, &life, answered).await {
             Ok(arrival) => return Ok(arrival),
@@ -315,19 +380,32 @@ async fn arrive(member: &Member, shared: &Shared, life: Life, answered: &AtomicB
     }
 }
 
-async fn greet(member: &Member, shared: &Shared, life: &Life, answered: &AtomicBool) -> Result<Arrival, sql::Error> {
+async fn greet(
+    member: &Member,
+    shared: &Shared,
+    life: &Life,
+    answered: &AtomicBool,
+) -> Result<Arrival, sql::Error> {
     let mut conn = shared.sql.connect(DEADLINE).await?;
-    let uuid: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.server_uuid").await?;
+    let uuid: Option<String> =
+        sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.server_uuid").await?;
     answered.store(true, Ordering::Relaxed);
     let clone = match life.intent {
         Some(Intent::Cloning { .. }) => Some(clone::verify(&mut conn).await?),
         _ => None,
     };
     // In FilePosition the operator first checks that the disk did not go back in time.
-    if clone.is_none() && life.origin != Origin::Empty && member.args.positioning == Positioning::Gtid {
-        let query = "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration";
+    if clone.is_none()
+        && life.origin != Origin::Empty
+        && member.args.positioning == Positioning::Gtid
+    {
+        let query =
+            "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration";
         for channel in sql::all::<String>(&mut conn, DEADLINE, query).await? {
-            let statement = format!("START REPLICA FOR CHANNEL {}", crate::mysql::quote::literal(&channel));
+            let statement = format!(
+                "START REPLICA FOR CHANNEL {}",
+                crate::mysql::quote::literal(&channel)
+            );
             match sql::execute(&mut conn, DEADLINE, &statement).await {
                 Ok(()) => info!(channel, "link started"),
                 // The operator sees the link and knows more; the other links are no less worth starting.
@@ -335,5 +413,8 @@ async fn greet(member: &Member, shared: &Shared, life: &Life, answered: &AtomicB
             }
         }
     }
-    Ok(Arrival { uuid: uuid.unwrap_or_default(), clone })
+    Ok(Arrival {
+        uuid: uuid.unwrap_or_default(),
+        clone,
+    })
 }

@@ -1,7 +1,7 @@
 //! Settings of mysqld that belong to the ring and not to the user.
 //!
-//! The agent puts them on mysqld's command line, which wins over my.cnf and over `SET PERSIST`; the operator refuses them in
-//! `spec.mysql.config`, so that nobody believes in a value that is never used. Besides what the agent sets, the list holds
+//! The agent puts them on mysqld's command line, which wins over my.cnf (what `SET PERSIST` wrote is not loaded at all); the
+//! operator refuses them in `spec.mysql.config`, so that nobody believes in a value that is never used. Besides what the agent sets, the list holds
 //! what would break the ring if anybody set it: filters, another data directory, a server without grants or binary log.
 
 /// Every setting that users may not set, normalised as [`normalise`] does.
@@ -110,10 +110,15 @@ pub const RING_OWNED: &[&str] = &[
 /// A key of my.cnf as mysqld understands it: any case, `-` or `_`, and the prefixes `loose_`, `skip_`, `disable_`,
 /// `enable_` and `maximum_` in front of any option. `skip_networking`, for example, is `networking` here.
 pub fn normalise(key: &str) -> String {
-    let key = key.trim().trim_start_matches('-').to_lowercase().replace('-', "_");
+    let key = key
+        .trim()
+        .trim_start_matches('-')
+        .to_lowercase()
+        .replace('-', "_");
     let mut rest = key.as_str();
-    while let Some(shorter) =
-        ["loose_", "skip_", "disable_", "enable_", "maximum_"].iter().find_map(|prefix| rest.strip_prefix(prefix))
+    while let Some(shorter) = ["loose_", "skip_", "disable_", "enable_", "maximum_"]
+        .iter()
+        .find_map(|prefix| rest.strip_prefix(prefix))
     {
         rest = shorter;
     }
@@ -133,16 +138,31 @@ mod tests {
     fn the_list_is_normalised_and_without_repetition() {
         for (at, setting) in RING_OWNED.iter().enumerate() {
             assert_eq!(normalise(setting), **setting);
-            assert!(!RING_OWNED[..at].contains(setting), "{setting} is there twice");
+            assert!(
+                !RING_OWNED[..at].contains(setting),
+                "{setting} is there twice"
+            );
         }
     }
 
     #[test]
     fn spelling_does_not_matter() {
-        for key in ["server_id", "SERVER-ID", "loose-server-id", "skip-log-bin", "disable_log_bin", "loose_skip-networking"] {
+        for key in [
+            "server_id",
+            "SERVER-ID",
+            "loose-server-id",
+            "skip-log-bin",
+            "disable_log_bin",
+            "loose_skip-networking",
+        ] {
             assert!(is_ring_owned(key), "{key}");
         }
-        for key in ["max_connections", "innodb_buffer_pool_size", "sql_mode", "skip-external-locking"] {
+        for key in [
+            "max_connections",
+            "innodb_buffer_pool_size",
+            "sql_mode",
+            "skip-external-locking",
+        ] {
             assert!(!is_ring_owned(key), "{key}");
         }
     }

@@ -53,14 +53,20 @@ impl Cell {
         for key in names::keys::ALL {
             fs::write(root.join("credentials").join(key), password_of(key)).unwrap();
         }
-        let mut cell = Self { root, mysql: mysql.into(), network, ca: String::new() };
+        let mut cell = Self {
+            root,
+            mysql: mysql.into(),
+            network,
+            ca: String::new(),
+        };
         cell.configure("");
         cell.certify();
         Some(cell)
     }
 
     pub fn configure(&self, lines: &str) {
-        let config = format!("[mysqld]\ninnodb_buffer_pool_size=32M\nperformance_schema=ON\n{lines}");
+        let config =
+            format!("[mysqld]\ninnodb_buffer_pool_size=32M\nperformance_schema=ON\n{lines}");
         fs::write(self.root.join("config/my.cnf"), config).unwrap();
     }
 
@@ -82,12 +88,17 @@ impl Cell {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names =
-            (0..3).map(|n| SanType::IpAddress(self.address(n).parse::<IpAddr>().unwrap())).collect();
+        params.subject_alt_names = (0..3)
+            .map(|n| SanType::IpAddress(self.address(n).parse::<IpAddr>().unwrap()))
+            .collect();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap();
         self.ca = issuer.pem();
-        for (name, pem) in [("ca.crt", self.ca.clone()), ("tls.crt", certificate.pem()), ("tls.key", key.serialize_pem())] {
+        for (name, pem) in [
+            ("ca.crt", self.ca.clone()),
+            ("tls.crt", certificate.pem()),
+            ("tls.key", key.serialize_pem()),
+        ] {
             fs::write(self.root.join("tls").join(name), pem).unwrap();
         }
     }
@@ -119,10 +130,19 @@ impl Cell {
             ("cluster", "demo".into()),
             ("volume", folder.join("volume").display().to_string()),
             ("run", folder.join("run").display().to_string()),
-            ("config", self.root.join("config/my.cnf").display().to_string()),
-            ("credentials", self.root.join("credentials").display().to_string()),
+            (
+                "config",
+                self.root.join("config/my.cnf").display().to_string(),
+            ),
+            (
+                "credentials",
+                self.root.join("credentials").display().to_string(),
+            ),
             ("tls", self.root.join("tls").display().to_string()),
-            ("termination-log", folder.join("termination-log").display().to_string()),
+            (
+                "termination-log",
+                folder.join("termination-log").display().to_string(),
+            ),
             ("mysqld", mysqld),
             ("mysqld-args", mysqld_args),
             ("listen", address.clone()),
@@ -142,7 +162,15 @@ impl Cell {
             .timeout(Duration::from_secs(15))
             .build()
             .unwrap();
-        let mut agent = Agent { folder, address, args, child: None, client, mysql_port: MYSQL_PORT, admin_port: ADMIN_PORT };
+        let mut agent = Agent {
+            folder,
+            address,
+            args,
+            child: None,
+            client,
+            mysql_port: MYSQL_PORT,
+            admin_port: ADMIN_PORT,
+        };
         agent.start_again();
         agent
     }
@@ -197,7 +225,11 @@ impl Agent {
     }
 
     pub fn start_again(&mut self) {
-        let log = fs::OpenOptions::new().create(true).append(true).open(self.folder.join("agent.log")).unwrap();
+        let log = fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("agent.log"))
+            .unwrap();
         let _ = fs::remove_file(self.folder.join("termination-log"));
         let child = Command::new(env!("CARGO_BIN_EXE_multimaster"))
             .arg("agent")
@@ -229,7 +261,9 @@ impl Agent {
     }
 
     pub fn has_ended(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some())
+        self.child
+            .as_mut()
+            .is_none_or(|child| child.try_wait().unwrap().is_some())
     }
 
     /// The exit code of an agent that ends by itself.
@@ -262,7 +296,12 @@ impl Agent {
 
     /// The report once mysqld answers.
     pub async fn running(&self) -> Report {
-        eventually("a running mysqld", async || self.report().await.is_some_and(|r| r.phase == Phase::Running)).await;
+        eventually("a running mysqld", async || {
+            self.report()
+                .await
+                .is_some_and(|r| r.phase == Phase::Running)
+        })
+        .await;
         self.report().await.unwrap()
     }
 
@@ -276,16 +315,30 @@ impl Agent {
         self.post_as(TOKEN, path, order).await
     }
 
-    pub async fn post_as(&self, token: &str, path: &str, order: &impl serde::Serialize) -> (u16, String) {
+    pub async fn post_as(
+        &self,
+        token: &str,
+        path: &str,
+        order: &impl serde::Serialize,
+    ) -> (u16, String) {
         let url = format!("https://{}:{PORT}{path}", self.address);
-        let response = self.client.post(url).bearer_auth(token).json(order).send().await.unwrap();
+        let response = self
+            .client
+            .post(url)
+            .bearer_auth(token)
+            .json(order)
+            .send()
+            .await
+            .unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
     pub async fn root(&self) -> Conn {
         let options = OptsBuilder::default()
             .prefer_socket(false)
-            .socket(Some(self.folder.join("run/mysqld.sock").display().to_string()))
+            .socket(Some(
+                self.folder.join("run/mysqld.sock").display().to_string(),
+            ))
             .user(Some("root"))
             .pass(Some(password_of(names::keys::ROOT)));
         Conn::new(options).await.unwrap()
@@ -294,10 +347,17 @@ impl Agent {
     /// One value as text, asked as root.
     pub async fn value(&self, query: &str) -> String {
         let row: Option<mysql_async::Row> = self.root().await.query_first(query).await.unwrap();
-        row.and_then(|row| row.get_opt::<String, _>(0).and_then(Result::ok)).unwrap_or_default()
+        row.and_then(|row| row.get_opt::<String, _>(0).and_then(Result::ok))
+            .unwrap_or_default()
     }
 
-    pub async fn tcp(&self, user: &str, password: &str, port: u16, tls: bool) -> mysql_async::Result<Conn> {
+    pub async fn tcp(
+        &self,
+        user: &str,
+        password: &str,
+        port: u16,
+        tls: bool,
+    ) -> mysql_async::Result<Conn> {
         let tls = tls.then(|| SslOpts::default().with_danger_accept_invalid_certs(true));
         let options = OptsBuilder::default()
             .prefer_socket(false)
@@ -310,7 +370,11 @@ impl Agent {
     }
 
     pub fn try_mysqld_pid(&self) -> Option<i32> {
-        fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
+        fs::read_to_string(self.pid_file())
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
     }
 
     pub fn mysqld_pid(&self) -> i32 {
