@@ -23,7 +23,7 @@ pub enum Role {
     // --- the operator's side: `operator`, `crd` -------------------------------------------------------------------------
     // --- the member's side ----------------------------------------------------------------------------------------------
     /// Run mysqld: process 1 of a member's MySQL container.
-    Agent(AgentArgs),
+    Agent(Box<AgentArgs>),
     /// Copy this binary into a folder, for the MySQL container to start.
     Install(InstallArgs),
 }

@@ -10,7 +10,7 @@ fn main() -> ExitCode {
     match Args::parse().role {
         // --- the operator's side ---
         // --- the member's side ---
-        Role::Agent(args) => agent::main(args),
+        Role::Agent(args) => agent::main(*args),
         Role::Install(args) => agent::install::main(&args),
     }
 }

@@ -6,9 +6,7 @@
 mod harness;
 
 use harness::{Agent, Cell, eventually};
-use multimaster::agent::report::{
-    CloneOrder, Order, Origin, PATH_CLONE, PATH_FOUND, PATH_NEW_LIFE, Phase,
-};
+use multimaster::agent::report::{CloneOrder, Order, Origin, PATH_CLONE, PATH_FOUND, PATH_NEW_LIFE, Phase};
 use mysql_async::prelude::Queryable;
 
 fn order(uuid: &str) -> Order {
@@ -47,11 +45,7 @@ async fn a_member_from_its_first_start_to_its_end() {
     );
 
     // The accounts: over the network with TLS only, each with its own password.
-    for account in [
-        "multimaster_operator",
-        "multimaster_replication",
-        "multimaster_agent",
-    ] {
+    for account in ["multimaster_operator", "multimaster_replication", "multimaster_agent"] {
         agent
             .tcp(account, cell.password(account), agent.mysql_port, true)
             .await
@@ -60,10 +54,7 @@ async fn a_member_from_its_first_start_to_its_end() {
             .tcp(account, cell.password(account), agent.mysql_port, false)
             .await
             .unwrap_err();
-        assert!(
-            error.to_string().contains("Access denied"),
-            "{account}: {error}"
-        );
+        assert!(error.to_string().contains("Access denied"), "{account}: {error}");
     }
     agent
         .tcp("root", cell.password("root"), agent.mysql_port, true)
@@ -101,10 +92,7 @@ async fn a_member_from_its_first_start_to_its_end() {
     assert!(operator.query_drop("CREATE DATABASE no").await.is_err());
 
     // Orders: none without the token, none for another server.
-    assert_eq!(
-        agent.post_as("wrong", PATH_FOUND, &order(&uuid)).await.0,
-        401
-    );
+    assert_eq!(agent.post_as("wrong", PATH_FOUND, &order(&uuid)).await.0, 401);
     let (status, why) = agent
         .post(PATH_FOUND, &order("00000000-0000-0000-0000-000000000000"))
         .await;
@@ -112,60 +100,30 @@ async fn a_member_from_its_first_start_to_its_end() {
     assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
     assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
     assert_eq!(agent.running().await.origin, Origin::Founded);
-    assert_eq!(
-        agent
-            .post(PATH_CLONE, &clone_order(&uuid, "a.name"))
-            .await
-            .0,
-        400
-    );
-    let (status, why) = agent
-        .post(PATH_CLONE, &clone_order(&uuid, "127.0.0.1"))
-        .await;
-    assert!(
-        status == 409 && why.contains("holds data"),
-        "{status} {why}"
-    );
+    assert_eq!(agent.post(PATH_CLONE, &clone_order(&uuid, "a.name")).await.0, 400);
+    let (status, why) = agent.post(PATH_CLONE, &clone_order(&uuid, "127.0.0.1")).await;
+    assert!(status == 409 && why.contains("holds data"), "{status} {why}");
 
     // Opened as the operator does it; only InnoDB with a primary key.
-    operator
-        .query_drop("SET GLOBAL super_read_only=OFF")
-        .await
-        .unwrap();
-    operator
-        .query_drop("SET GLOBAL read_only=OFF")
-        .await
-        .unwrap();
+    operator.query_drop("SET GLOBAL super_read_only=OFF").await.unwrap();
+    operator.query_drop("SET GLOBAL read_only=OFF").await.unwrap();
     assert_eq!(agent.probe("readyz").await.0, 200);
     let mut root = agent.root().await;
     root.query_drop("CREATE DATABASE shop").await.unwrap();
     root.query_drop("CREATE TABLE shop.t (id INT PRIMARY KEY AUTO_INCREMENT, v INT)")
         .await
         .unwrap();
-    root.query_drop("INSERT INTO shop.t (v) VALUES (1), (2)")
-        .await
-        .unwrap();
-    assert_eq!(
-        agent.value("SELECT GROUP_CONCAT(id) FROM shop.t").await,
-        "3,12"
-    );
+    root.query_drop("INSERT INTO shop.t (v) VALUES (1), (2)").await.unwrap();
+    assert_eq!(agent.value("SELECT GROUP_CONCAT(id) FROM shop.t").await, "3,12");
     assert!(
         root.query_drop("CREATE TABLE shop.m (id INT PRIMARY KEY) ENGINE=MyISAM")
             .await
             .is_err()
     );
-    assert!(
-        root.query_drop("CREATE TABLE shop.nokey (id INT)")
-            .await
-            .is_err()
-    );
-    root.query_drop("SET PERSIST super_read_only=OFF")
-        .await
-        .unwrap();
+    assert!(root.query_drop("CREATE TABLE shop.nokey (id INT)").await.is_err());
+    root.query_drop("SET PERSIST super_read_only=OFF").await.unwrap();
     root.query_drop("SET PERSIST read_only=OFF").await.unwrap();
-    root.query_drop("SET PERSIST auto_increment_offset=1")
-        .await
-        .unwrap();
+    root.query_drop("SET PERSIST auto_increment_offset=1").await.unwrap();
 
     // A stored link is started again after kill -9; the member comes back fenced in spite of SET PERSIST.
     operator
@@ -185,13 +143,11 @@ async fn a_member_from_its_first_start_to_its_end() {
         (Some(&uuid), first.server_id)
     );
     assert_eq!(agent.value("SELECT @@GLOBAL.super_read_only").await, "1");
-    assert_eq!(
-        agent.value("SELECT @@GLOBAL.auto_increment_offset").await,
-        "3"
-    );
+    assert_eq!(agent.value("SELECT @@GLOBAL.auto_increment_offset").await, "3");
     assert_eq!(agent.probe("readyz").await.0, 503);
     assert_eq!(agent.value("SELECT @@GLOBAL.gtid_executed").await, executed);
-    let state = "SELECT SERVICE_STATE FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME='from-1'";
+    let state =
+        "SELECT SERVICE_STATE FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME='from-1'";
     assert_eq!(agent.value(state).await, "CONNECTING");
 
     // RESTART is served in place.
@@ -214,11 +170,8 @@ async fn a_member_from_its_first_start_to_its_end() {
     .await;
     let second = agent.running().await;
     assert_ne!(second.server_id, first.server_id);
-    assert_eq!(
-        (second.server_id & 0xf, second.origin),
-        (3, Origin::Founded)
-    );
-    assert_eq!(second.former_server_uuids, [uuid.clone()]);
+    assert_eq!((second.server_id & 0xf, second.origin), (3, Origin::Founded));
+    assert_eq!(second.former_server_uuids, std::slice::from_ref(&uuid));
     assert_eq!(agent.value("SELECT COUNT(*) FROM shop.t").await, "2");
     assert_eq!(
         agent.value("SELECT @@GLOBAL.server_uuid").await,
@@ -237,10 +190,7 @@ async fn a_member_from_its_first_start_to_its_end() {
     agent.start_again();
     let third = agent.running().await;
     assert_ne!(third.server_id, second.server_id);
-    assert_eq!(
-        third.former_server_uuids,
-        [uuid, second.server_uuid.unwrap()]
-    );
+    assert_eq!(third.former_server_uuids, [uuid, second.server_uuid.unwrap()]);
     assert_eq!(agent.stop(), Some(0));
 }
 
@@ -252,10 +202,7 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
     cell.configure("clone_ddl_timeout=60\n");
     let (donor, mut recipient) = (cell.start(0, &[]), cell.start(1, &[]));
     let (a, b) = (donor.running().await, recipient.running().await);
-    let (a_uuid, b_uuid) = (
-        a.server_uuid.clone().unwrap(),
-        b.server_uuid.clone().unwrap(),
-    );
+    let (a_uuid, b_uuid) = (a.server_uuid.clone().unwrap(), b.server_uuid.clone().unwrap());
     assert_eq!(donor.post(PATH_FOUND, &order(&a_uuid)).await.0, 200);
     let mut root = donor.root().await;
     for statement in [
@@ -289,22 +236,15 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
         (failed.origin, failed.server_uuid.as_ref()),
         (Origin::Empty, Some(&b_uuid))
     );
-    assert_eq!(
-        recipient.value("SELECT @@GLOBAL.super_read_only").await,
-        "1"
-    );
+    assert_eq!(recipient.value("SELECT @@GLOBAL.super_read_only").await, "1");
 
     // An agent that ended in the middle of a clone: judged by clone_status, empty again.
     assert_eq!(recipient.stop(), Some(0));
-    recipient.edit_life(|life| {
-        life["intent"] = serde_json::json!({"kind": "cloning", "donor": donor.address})
-    });
+    recipient.edit_life(|life| life["intent"] = serde_json::json!({"kind": "cloning", "donor": donor.address}));
     recipient.start_again();
     eventually("an empty member", async || {
         recipient.report().await.is_some_and(|r| {
-            r.phase == Phase::Running
-                && r.last_clone_error
-                    .is_some_and(|e| e.contains("did not begin"))
+            r.phase == Phase::Running && r.last_clone_error.is_some_and(|e| e.contains("did not begin"))
         })
     })
     .await;
@@ -338,14 +278,8 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
     let copy = recipient.running().await;
     let copy_uuid = copy.server_uuid.clone().unwrap();
     assert!(copy_uuid != a_uuid && copy_uuid != b_uuid);
-    assert!(
-        copy.server_id != a.server_id
-            && copy.server_id != empty.server_id
-            && copy.server_id & 0xf == 2
-    );
-    assert!(
-        copy.former_server_uuids.contains(&b_uuid) && !copy.former_server_uuids.contains(&a_uuid)
-    );
+    assert!(copy.server_id != a.server_id && copy.server_id != empty.server_id && copy.server_id & 0xf == 2);
+    assert!(copy.former_server_uuids.contains(&b_uuid) && !copy.former_server_uuids.contains(&a_uuid));
     assert_eq!(recipient.value("SELECT COUNT(*) FROM shop.t").await, "3");
     assert_eq!(
         recipient.value("SELECT @@GLOBAL.gtid_executed").await,
@@ -357,19 +291,13 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
             .await,
         "0"
     );
-    assert_eq!(
-        recipient.value("SELECT @@GLOBAL.super_read_only").await,
-        "1"
-    );
+    assert_eq!(recipient.value("SELECT @@GLOBAL.super_read_only").await, "1");
     assert_eq!(donor.value("SELECT @@GLOBAL.super_read_only").await, "0");
 
     let (status, why) = recipient
         .post(PATH_CLONE, &clone_order(&copy_uuid, &donor.address))
         .await;
-    assert!(
-        status == 409 && why.contains("holds data"),
-        "{status} {why}"
-    );
+    assert!(status == 409 && why.contains("holds data"), "{status} {why}");
     assert_eq!(recipient.post(PATH_FOUND, &order(&copy_uuid)).await.0, 409);
 
     // It is the same after a restart of the agent.
@@ -424,10 +352,7 @@ async fn what_cannot_run_says_why() {
         eventually("the next mysqld, or the end", async || {
             agent.has_ended()
                 || (agent.try_mysqld_pid().is_some_and(|next| next != pid)
-                    && agent
-                        .report()
-                        .await
-                        .is_some_and(|r| r.phase == Phase::Running))
+                    && agent.report().await.is_some_and(|r| r.phase == Phase::Running))
         })
         .await;
         if agent.has_ended() {
@@ -451,10 +376,7 @@ async fn what_cannot_run_says_why() {
     agent.start_again();
     assert_eq!(agent.ended().await, Some(1));
     let why = agent.termination_log();
-    assert!(
-        why.contains(&format!("{} holds data", agent.data().display())),
-        "{why}"
-    );
+    assert!(why.contains(&format!("{} holds data", agent.data().display())), "{why}");
     assert!(agent.data().join("ibdata1").exists());
 }
 
@@ -466,10 +388,12 @@ async fn by_file_and_position_the_operator_starts_the_links() {
     let uuid = agent.running().await.server_uuid.unwrap();
     assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
     let mut root = agent.root().await;
-    root.query_drop("CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=9, SOURCE_USER='u' FOR CHANNEL 'from-1'").await.unwrap();
-    root.query_drop("START REPLICA FOR CHANNEL 'from-1'")
-        .await
-        .unwrap();
+    root.query_drop(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=9, SOURCE_USER='u' FOR CHANNEL 'from-1'",
+    )
+    .await
+    .unwrap();
+    root.query_drop("START REPLICA FOR CHANNEL 'from-1'").await.unwrap();
     let before = agent.mysqld_pid();
     agent.kill_mysqld();
     eventually("another mysqld", async || {

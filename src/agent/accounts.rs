@@ -69,15 +69,7 @@ pub fn init_file(passwords: &Passwords) -> String {
         ALL_ON_ALL,
         true,
     );
-    account(
-        &mut lines,
-        ROOT,
-        "%",
-        &passwords.root,
-        Tls::Optional,
-        ALL_ON_ALL,
-        true,
-    );
+    account(&mut lines, ROOT, "%", &passwords.root, Tls::Optional, ALL_ON_ALL, true);
     account(
         &mut lines,
         OPERATOR,
@@ -150,11 +142,7 @@ fn account(
     lines.push(format!("ALTER USER {definition}"));
     lines.push(format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name};"));
     for (privileges, level) in grants {
-        let option = if grant_option {
-            " WITH GRANT OPTION"
-        } else {
-            ""
-        };
+        let option = if grant_option { " WITH GRANT OPTION" } else { "" };
         lines.push(format!("GRANT {privileges} ON {level} TO {name}{option};"));
     }
 }
@@ -179,8 +167,7 @@ mod tests {
         assert!(file.starts_with("SET SESSION sql_log_bin=0;\nSET SESSION sql_mode='';\n"));
         assert!(file.ends_with(";\n"));
         assert!(
-            file.lines()
-                .all(|line| line.ends_with(';') && line.contains(' ')),
+            file.lines().all(|line| line.ends_with(';') && line.contains(' ')),
             "{file}"
         );
         assert!(file.contains(r"BY 'r\'oot;\nDROP' REQUIRE NONE"));

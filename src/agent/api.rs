@@ -48,11 +48,7 @@ impl Servers {
 }
 
 /// Binds both ports, then serves them in the background.
-pub async fn serve(
-    member: &Member,
-    shared: Arc<Shared>,
-    orders: mpsc::Sender<Request>,
-) -> anyhow::Result<Servers> {
+pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Request>) -> anyhow::Result<Servers> {
     let context = Handles {
         member: Arc::new(member.clone()),
         shared,
@@ -60,18 +56,10 @@ pub async fn serve(
     };
     let probes = bind(member.args.listen, member.args.probe_port)?;
     let closed = bind(member.args.listen, member.args.port)?;
-    let (certificate, key) = (
-        member.args.tls.join("tls.crt"),
-        member.args.tls.join("tls.key"),
-    );
+    let (certificate, key) = (member.args.tls.join("tls.crt"), member.args.tls.join("tls.key"));
     let tls = RustlsConfig::from_pem_file(&certificate, &key)
         .await
-        .with_context(|| {
-            format!(
-                "cannot use the certificate in {}",
-                member.args.tls.display()
-            )
-        })?;
+        .with_context(|| format!("cannot use the certificate in {}", member.args.tls.display()))?;
 
     let probe_routes = Router::new()
         .route("/livez", get(async || "ok"))
@@ -82,10 +70,7 @@ pub async fn serve(
         .route(PATH_FOUND, post(found))
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
-        .layer(middleware::from_fn_with_state(
-            context.clone(),
-            only_with_token,
-        ))
+        .layer(middleware::from_fn_with_state(context.clone(), only_with_token))
         .with_state(context);
 
     let probe_server = axum_server::from_tcp(probes)?;
@@ -144,20 +129,12 @@ async fn readyz(State(context): State<Handles>) -> Response {
 }
 
 /// The token is read each time: the Secret may have been renewed.
-async fn only_with_token(
-    State(context): State<Handles>,
-    request: HttpRequest,
-    next: Next,
-) -> Response {
+async fn only_with_token(State(context): State<Handles>, request: HttpRequest, next: Next) -> Response {
     let token = match context.member.credential(keys::AGENT_TOKEN) {
         Ok(token) => token,
         Err(error) => {
             error!("{error:#}");
-            return (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the agent cannot read its token\n",
-            )
-                .into_response();
+            return (StatusCode::INTERNAL_SERVER_ERROR, "the agent cannot read its token\n").into_response();
         }
     };
     let given = request
@@ -204,11 +181,7 @@ async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) ->
             )
             .await
         }
-        Err(_) => (
-            StatusCode::BAD_REQUEST,
-            "donorAddress: it is an IP address\n",
-        )
-            .into_response(),
+        Err(_) => (StatusCode::BAD_REQUEST, "donorAddress: it is an IP address\n").into_response(),
     }
 }
 
@@ -240,12 +213,8 @@ async fn pass(context: &Handles, server_uuid: String, order: Work) -> Response {
     match verdict {
         Ok(Ok(Ok(Accepted::Done))) => (StatusCode::OK, "done\n").into_response(),
         Ok(Ok(Ok(Accepted::UnderWay))) => (StatusCode::ACCEPTED, "under way\n").into_response(),
-        Ok(Ok(Err(Refused::Conflict(why)))) => {
-            (StatusCode::CONFLICT, format!("{why}\n")).into_response()
-        }
-        Ok(Ok(Err(Refused::Failed(why)))) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response()
-        }
+        Ok(Ok(Err(Refused::Conflict(why)))) => (StatusCode::CONFLICT, format!("{why}\n")).into_response(),
+        Ok(Ok(Err(Refused::Failed(why)))) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response(),
         _ => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the agent did not answer; read the report\n",

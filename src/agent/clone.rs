@@ -30,10 +30,7 @@ pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> 
     let mut conn = match prepare(member, sql, donor).await {
         Ok(conn) => conn,
         Err(why) => {
-            return Err(Failed {
-                why,
-                untouched: true,
-            });
+            return Err(Failed { why, untouched: true });
         }
     };
     info!(donor, "cloning");
@@ -47,8 +44,7 @@ pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> 
     match conn.query_drop(statement).await.map_err(Error::Mysql) {
         Err(error) if error.is_refusal() => {
             let why = format!("CLONE INSTANCE from {donor}: {error}");
-            let untouched = matches!(nothing_was_dropped(&mut conn).await, Ok(true))
-                && fence(&mut conn).await.is_ok();
+            let untouched = matches!(nothing_was_dropped(&mut conn).await, Ok(true)) && fence(&mut conn).await.is_ok();
             Err(Failed { why, untouched })
         }
         // Answered, or the connection went away: mysqld exits to come back with the donor's data, or it goes on cloning
@@ -59,10 +55,7 @@ pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> 
 
 /// Everything that can be refused before anything is changed.
 async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String> {
-    let mut conn = sql
-        .connect(DEADLINE)
-        .await
-        .map_err(|error| error.to_string())?;
+    let mut conn = sql.connect(DEADLINE).await.map_err(|error| error.to_string())?;
     let executed: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.gtid_executed")
         .await
         .map_err(|error| error.to_string())?;
@@ -78,11 +71,7 @@ async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String
         literal(&format!("{donor}:{}", member.args.mysql_port))
     );
     // CLONE is refused under super_read_only (1290), so read_only alone keeps applications out.
-    for statement in [
-        "SET GLOBAL read_only=ON",
-        &donors,
-        "SET GLOBAL super_read_only=OFF",
-    ] {
+    for statement in ["SET GLOBAL read_only=ON", &donors, "SET GLOBAL super_read_only=OFF"] {
         sql::execute(&mut conn, DEADLINE, statement)
             .await
             .map_err(|error| error.to_string())?;
@@ -134,14 +123,10 @@ pub async fn verify(conn: &mut Conn) -> Result<Result<(), String>, Error> {
     match status(conn).await? {
         Some((state, _)) if state == "Completed" => {}
         Some((state, error)) => {
-            return Ok(Err(format!(
-                "the clone is {state} after the restart; {error}"
-            )));
+            return Ok(Err(format!("the clone is {state} after the restart; {error}")));
         }
         None => {
-            return Ok(Err(
-                "the clone did not begin before mysqld or the agent ended".into(),
-            ));
+            return Ok(Err("the clone did not begin before mysqld or the agent ended".into()));
         }
     }
     // Not written to the binary log. The links would replicate what the donor's links replicate.

@@ -18,8 +18,7 @@ use crate::names::keys;
 
 /// Makes sure of a directory that mysqld can be started on, and answers whose life it holds.
 pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
-    fs::create_dir_all(&member.args.run)
-        .with_context(|| format!("cannot make {}", member.args.run.display()))?;
+    fs::create_dir_all(&member.args.run).with_context(|| format!("cannot make {}", member.args.run.display()))?;
     // Left behind by a crash: never complete, or already given up.
     remove(&member.data_new)?;
     remove(&discarded(member))?;
@@ -82,30 +81,20 @@ fn begin_anew(member: &Member, life: &mut Life, uuid: Option<String>) -> anyhow:
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
-        _ => {
-            sync_folder_of(&path).with_context(|| format!("cannot sync {}", member.data.display()))
-        }
+        _ => sync_folder_of(&path).with_context(|| format!("cannot sync {}", member.data.display())),
     }
 }
 
 /// An empty directory, complete when it gets its name.
-async fn initialise(
-    member: &Member,
-    shared: &Shared,
-    earlier: Option<Life>,
-) -> anyhow::Result<Life> {
+async fn initialise(member: &Member, shared: &Shared, earlier: Option<Life>) -> anyhow::Result<Life> {
     let life = Life::empty(member.ordinal, earlier)?;
     // Before the data: data without a record is somebody else's.
     life.save(&member.life)?;
     shared.set_life(&life);
     shared.set_phase(Phase::Initialising);
     info!(data = %member.data.display(), "initialising the data directory");
-    let config = fs::read_to_string(&member.args.config).with_context(|| {
-        format!(
-            "cannot read the configuration {}",
-            member.args.config.display()
-        )
-    })?;
+    let config = fs::read_to_string(&member.args.config)
+        .with_context(|| format!("cannot read the configuration {}", member.args.config.display()))?;
     write_private(&member.initialise_config, &mysqld::tolerant(&config))?;
     let mut process = Process::start(member, mysqld::initialise_command_line(member))?;
     let ended = process
@@ -117,8 +106,7 @@ async fn initialise(
     }
     if member.data.exists() {
         // Empty, or the caller would not be here.
-        fs::remove_dir(&member.data)
-            .with_context(|| format!("cannot replace {}", member.data.display()))?;
+        fs::remove_dir(&member.data).with_context(|| format!("cannot replace {}", member.data.display()))?;
     }
     fs::rename(&member.data_new, &member.data)
         .and_then(|()| sync_folder_of(&member.data))

@@ -14,10 +14,7 @@ pub fn main(args: &InstallArgs) -> ExitCode {
     match std::env::current_exe().and_then(|binary| install(&binary, &args.folder)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!(
-                "cannot copy the agent into {}: {error}",
-                args.folder.display()
-            );
+            eprintln!("cannot copy the agent into {}: {error}", args.folder.display());
             ExitCode::FAILURE
         }
     }

@@ -26,9 +26,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Somebody else wrote the file.
-    #[error(
-        "{path} is not a life record of this version of the agent; restore it, or move the volume's contents away"
-    )]
+    #[error("{path} is not a life record of this version of the agent; restore it, or move the volume's contents away")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -177,10 +175,7 @@ mod tests {
         life.begin_anew(2, Some("a".into())).unwrap();
         life.begin_anew(2, Some("a".into())).unwrap();
         assert_eq!(
-            (
-                life.former_server_uuids.as_slice(),
-                life.server_uuid.as_ref()
-            ),
+            (life.former_server_uuids.as_slice(), life.server_uuid.as_ref()),
             (["a".to_owned()].as_slice(), None)
         );
         assert_ne!(life.server_id, old);

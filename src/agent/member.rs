@@ -46,11 +46,7 @@ impl Member {
             )
         })?;
         if ordinal >= MAX_MEMBERS {
-            bail!(
-                "POD_NAME {}: ordinals end at {}",
-                args.pod_name,
-                MAX_MEMBERS - 1
-            );
+            bail!("POD_NAME {}: ordinals end at {}", args.pod_name, MAX_MEMBERS - 1);
         }
         Ok(Self {
             ordinal,
@@ -68,8 +64,8 @@ impl Member {
     /// One key of the credentials Secret, exactly as it is there.
     pub fn credential(&self, key: &str) -> anyhow::Result<String> {
         let path = self.args.credentials.join(key);
-        let value = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read the credential {}", path.display()))?;
+        let value =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read the credential {}", path.display()))?;
         if value.is_empty() {
             bail!("the credential {} is empty", path.display());
         }
@@ -176,9 +172,7 @@ impl Shared {
         report.origin = life.origin;
         report.server_id = life.server_id;
         report.server_uuid.clone_from(&life.server_uuid);
-        report
-            .former_server_uuids
-            .clone_from(&life.former_server_uuids);
+        report.former_server_uuids.clone_from(&life.former_server_uuids);
         report.last_clone_error.clone_from(&life.last_clone_error);
     }
 

@@ -94,11 +94,7 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ),
     ];
     std::iter::once(format!("--defaults-file={}", args.config.display()))
-        .chain(
-            options
-                .into_iter()
-                .map(|(name, value)| format!("--{name}={value}")),
-        )
+        .chain(options.into_iter().map(|(name, value)| format!("--{name}={value}")))
         .collect()
 }
 
@@ -190,7 +186,10 @@ impl Process {
             .spawn()
             .map_err(|error| match error.kind() {
                 io::ErrorKind::NotFound => {
-                    anyhow!("{} has no {program}: spec.image must name an image with MySQL 9.7 in its PATH", member.image())
+                    anyhow!(
+                        "{} has no {program}: spec.image must name an image with MySQL 9.7 in its PATH",
+                        member.image()
+                    )
                 }
                 _ => anyhow::Error::new(error).context(format!("cannot start {program} of {}", member.image())),
             })?;
@@ -199,11 +198,7 @@ impl Process {
             .stderr
             .take()
             .map(|stderr| tokio::spawn(pass_on(stderr, Arc::clone(&tail))));
-        Ok(Self {
-            child,
-            tail,
-            reader,
-        })
+        Ok(Self { child, tail, reader })
     }
 
     /// Asks mysqld to shut down in order.
@@ -227,11 +222,7 @@ impl Process {
             let _ = tokio::time::timeout(Duration::from_secs(1), reader).await;
             self.reader = None;
         }
-        let tail = self
-            .tail
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .text();
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner).text();
         Ok(Ended { status, tail })
     }
 }
@@ -241,9 +232,7 @@ async fn pass_on(stderr: ChildStderr, tail: Arc<Mutex<Tail>>) {
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
         eprintln!("{line}");
-        tail.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(line);
+        tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 }
 
@@ -269,11 +258,7 @@ impl Tail {
     }
 
     fn text(&self) -> String {
-        self.lines
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("\n")
+        self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -286,12 +271,12 @@ mod tests {
     use crate::mysql::owned_settings::is_ring_owned;
 
     fn member() -> Member {
-        let words =
-            "multimaster agent --pod-name demo-2 --pod-namespace shop --pod-ip 10.0.0.7 --cluster demo".split_whitespace();
+        let words = "multimaster agent --pod-name demo-2 --pod-namespace shop --pod-ip 10.0.0.7 --cluster demo"
+            .split_whitespace();
         let Role::Agent(args) = Args::parse_from(words).role else {
             panic!("not an agent")
         };
-        Member::new(args).unwrap()
+        Member::new(*args).unwrap()
     }
 
     #[test]
@@ -322,7 +307,8 @@ mod tests {
     #[test]
     fn initialising_forgives_settings_of_plugins() {
         let config = "# mine\n[mysqld]\n  rpl_semi_sync_source_enabled = 1\nloose-x=1\nskip-external-locking\n";
-        let expected = "# mine\n[mysqld]\nloose_rpl_semi_sync_source_enabled = 1\nloose-x=1\nloose_skip-external-locking\n";
+        let expected =
+            "# mine\n[mysqld]\nloose_rpl_semi_sync_source_enabled = 1\nloose-x=1\nloose_skip-external-locking\n";
         assert_eq!(tolerant(config), expected);
     }
 

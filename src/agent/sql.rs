@@ -70,10 +70,7 @@ impl Sql {
 
     /// The same password, as donor's account of a clone: all members have one Secret.
     pub fn password(&self) -> String {
-        self.password
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A new connection.
@@ -86,7 +83,9 @@ impl Sql {
             // Given, so that the driver does not ask for them at each connection.
             .max_allowed_packet(Some(16 << 20))
             .wait_timeout(Some(28_800))
-            .setup(vec!["SET SESSION sql_mode='', sql_log_bin=0, wait_timeout=31536000, lock_wait_timeout=10"]);
+            .setup(vec![
+                "SET SESSION sql_mode='', sql_log_bin=0, wait_timeout=31536000, lock_wait_timeout=10",
+            ]);
         within(deadline, Conn::new(options)).await
     }
 
@@ -100,9 +99,7 @@ impl Sql {
                 None => self.connect(deadline).await?,
             };
             let row: Option<(bool, bool, bool)> = conn
-                .query_first(
-                    "SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode",
-                )
+                .query_first("SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode")
                 .await?;
             *kept = Some(conn);
             let (super_read_only, read_only, offline) = row.unwrap_or((true, true, true));
@@ -112,9 +109,7 @@ impl Sql {
                 offline,
             })
         };
-        timeout(deadline, probe)
-            .await
-            .unwrap_or(Err(Error::Deadline(deadline)))
+        timeout(deadline, probe).await.unwrap_or(Err(Error::Deadline(deadline)))
     }
 
     /// Forgets the kept connection, because its mysqld is gone.
@@ -144,10 +139,7 @@ pub async fn execute(conn: &mut Conn, deadline: Duration, statement: &str) -> Re
     within(deadline, conn.query_drop(statement)).await
 }
 
-async fn within<T>(
-    deadline: Duration,
-    work: impl Future<Output = mysql_async::Result<T>>,
-) -> Result<T, Error> {
+async fn within<T>(deadline: Duration, work: impl Future<Output = mysql_async::Result<T>>) -> Result<T, Error> {
     match timeout(deadline, work).await {
         Ok(result) => result.map_err(Error::Mysql),
         Err(_) => Err(Error::Deadline(deadline)),

@@ -13,34 +13,25 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::arrival::{Arrival, arrive};
 use super::clone;
 use super::directory;
 use super::life::{Intent, Life};
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::mysqld::{self, Ended, Process};
 use super::report::{Origin, Phase};
-use super::sql;
-use crate::api::Positioning;
 
-const DEADLINE: Duration = Duration::from_secs(10);
 /// mysqld that ends this often within [`CRASH_WINDOW`] is the kubelet's and a person's business.
 const CRASHES: usize = 5;
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Runs the member until SIGTERM, or until it cannot be run.
-pub async fn run(
-    member: Member,
-    shared: Arc<Shared>,
-    inbox: Receiver<Request>,
-) -> anyhow::Result<()> {
+pub async fn run(member: Member, shared: Arc<Shared>, inbox: Receiver<Request>) -> anyhow::Result<()> {
     let mut loop_ = Loop {
         member: Arc::new(member),
         shared,
         inbox,
-        stop: [
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        ],
+        stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
         crashes: VecDeque::new(),
     };
     loop_.run().await
@@ -70,13 +61,6 @@ enum Outcome {
     Discard { why: String },
 }
 
-/// What a running mysqld turned out to be.
-struct Arrival {
-    uuid: String,
-    /// `None`: there was no clone to judge.
-    clone: Option<Result<(), String>>,
-}
-
 type Cloning = Option<JoinHandle<Result<(), clone::Failed>>>;
 
 impl Loop {
@@ -89,8 +73,7 @@ impl Loop {
             let password = directory::write_init_file(&self.member)?;
             self.shared.sql.set_password(&password);
             self.shared.set_phase(Phase::Starting);
-            let mut process =
-                Process::start(&self.member, mysqld::command_line(&self.member, &life))?;
+            let mut process = Process::start(&self.member, mysqld::command_line(&self.member, &life))?;
             let outcome = self.attend(&mut process, &mut life).await;
             if outcome.is_err() {
                 process.terminate();
@@ -110,21 +93,12 @@ impl Loop {
             Outcome::Stopped => return Ok(true),
             Outcome::NewLife => {}
             Outcome::Discard { why } => directory::discard_failed_clone(&self.member, life, why)?,
-            Outcome::Ended {
-                ended,
-                answered: false,
-            } if cloning => {
+            Outcome::Ended { ended, answered: false } if cloning => {
                 let why = format!("mysqld did not start on the cloned data: {ended}");
                 directory::discard_failed_clone(&self.member, life, why)?;
             }
-            Outcome::Ended {
-                ended,
-                answered: false,
-            } => bail!("mysqld ended without ever having answered: {ended}"),
-            Outcome::Ended {
-                ended,
-                answered: true,
-            } => {
+            Outcome::Ended { ended, answered: false } => bail!("mysqld ended without ever having answered: {ended}"),
+            Outcome::Ended { ended, answered: true } => {
                 if ended.wants_restart() {
                     info!("mysqld asks to be started again");
                 } else {
@@ -264,25 +238,19 @@ impl Loop {
         let accepted = match (&request.order, life.origin) {
             (Work::Found, Origin::Founded) => return Ok(Accepted::Done),
             (Work::Found, Origin::Cloned) => {
-                return conflict(
-                    "this member is a clone; only an empty one can be a founder".into(),
-                );
+                return conflict("this member is a clone; only an empty one can be a founder".into());
             }
             (Work::Found, Origin::Empty) => {
                 life.origin = Origin::Founded;
                 Accepted::Done
             }
             (Work::Clone { donor }, Origin::Empty) => {
-                life.intent = Some(Intent::Cloning {
-                    donor: donor.clone(),
-                });
+                life.intent = Some(Intent::Cloning { donor: donor.clone() });
                 life.last_clone_error = None;
                 Accepted::UnderWay
             }
             (Work::Clone { .. }, origin) => {
-                return conflict(format!(
-                    "this member holds data ({origin:?}); it is never cloned over"
-                ));
+                return conflict(format!("this member holds data ({origin:?}); it is never cloned over"));
             }
             (Work::NewLife, _) => {
                 life.intent = Some(Intent::NewLife);
@@ -299,9 +267,7 @@ impl Loop {
         self.shared.set_life(life);
         match &request.order {
             Work::Found => {}
-            Work::Clone { donor } => self.shared.set_phase(Phase::Cloning {
-                donor: donor.clone(),
-            }),
+            Work::Clone { donor } => self.shared.set_phase(Phase::Cloning { donor: donor.clone() }),
             Work::NewLife => self.shared.set_phase(Phase::Restarting {
                 reason: "a new life was ordered".into(),
             }),
@@ -310,20 +276,12 @@ impl Loop {
     }
 
     fn start_clone(&self, donor: &str) -> JoinHandle<Result<(), clone::Failed>> {
-        let (member, shared, donor) = (
-            Arc::clone(&self.member),
-            Arc::clone(&self.shared),
-            donor.to_owned(),
-        );
+        let (member, shared, donor) = (Arc::clone(&self.member), Arc::clone(&self.shared), donor.to_owned());
         tokio::spawn(async move { clone::run(&member, &shared.sql, &donor).await })
     }
 
     /// Records how a clone that did not end in a restart ended. Answers why the data is to be thrown away, if it is.
-    fn cloned(
-        &self,
-        life: &mut Life,
-        result: Result<(), clone::Failed>,
-    ) -> anyhow::Result<Option<String>> {
+    fn cloned(&self, life: &mut Life, result: Result<(), clone::Failed>) -> anyhow::Result<Option<String>> {
         let Err(failed) = result else { return Ok(None) };
         if !failed.untouched {
             return Ok(Some(failed.why));
@@ -359,62 +317,4 @@ async fn finished(cloning: &mut Cloning) -> Result<(), clone::Failed> {
         },
         None => std::future::pending().await,
     }
-}
-
-/// Waits until mysqld answers, then does what a start owes: judge a clone, or start the stored links, still fenced.
-async fn arrive(
-    member: &Member,
-    shared: &Shared,
-    life: Life,
-    answered: &AtomicBool,
-) -> anyhow::Result<Arrival> {
-    loop {
-        match greet(member, shared, &life, answered).await {
-            Ok(arrival) => return Ok(arrival),
-            Err(error) if error.is_access_denied() => bail!(
-                "mysqld runs but refuses the agent's account: a statement of the init file failed; look for MY-000061 in its \
-                 output ({error})"
-            ),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-async fn greet(
-    member: &Member,
-    shared: &Shared,
-    life: &Life,
-    answered: &AtomicBool,
-) -> Result<Arrival, sql::Error> {
-    let mut conn = shared.sql.connect(DEADLINE).await?;
-    let uuid: Option<String> =
-        sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.server_uuid").await?;
-    answered.store(true, Ordering::Relaxed);
-    let clone = match life.intent {
-        Some(Intent::Cloning { .. }) => Some(clone::verify(&mut conn).await?),
-        _ => None,
-    };
-    // In FilePosition the operator first checks that the disk did not go back in time.
-    if clone.is_none()
-        && life.origin != Origin::Empty
-        && member.args.positioning == Positioning::Gtid
-    {
-        let query =
-            "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration";
-        for channel in sql::all::<String>(&mut conn, DEADLINE, query).await? {
-            let statement = format!(
-                "START REPLICA FOR CHANNEL {}",
-                crate::mysql::quote::literal(&channel)
-            );
-            match sql::execute(&mut conn, DEADLINE, &statement).await {
-                Ok(()) => info!(channel, "link started"),
-                // The operator sees the link and knows more; the other links are no less worth starting.
-                Err(error) => warn!(channel, %error, "cannot start the link"),
-            }
-        }
-    }
-    Ok(Arrival {
-        uuid: uuid.unwrap_or_default(),
-        clone,
-    })
 }

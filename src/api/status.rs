@@ -95,18 +95,10 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<u32>,
     /// Server UUID of the present life.
-    #[serde(
-        default,
-        rename = "serverUUID",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "serverUUID", skip_serializing_if = "Option::is_none")]
     pub server_uuid: Option<String>,
     /// Server UUIDs of earlier lives of this ordinal, oldest first.
-    #[serde(
-        default,
-        rename = "formerServerUUIDs",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, rename = "formerServerUUIDs", skip_serializing_if = "Vec::is_empty")]
     pub former_server_uuids: Vec<String>,
     /// Whether it takes writes (`super_read_only` is off); absent when it cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -110,11 +110,7 @@ pub const RING_OWNED: &[&str] = &[
 /// A key of my.cnf as mysqld understands it: any case, `-` or `_`, and the prefixes `loose_`, `skip_`, `disable_`,
 /// `enable_` and `maximum_` in front of any option. `skip_networking`, for example, is `networking` here.
 pub fn normalise(key: &str) -> String {
-    let key = key
-        .trim()
-        .trim_start_matches('-')
-        .to_lowercase()
-        .replace('-', "_");
+    let key = key.trim().trim_start_matches('-').to_lowercase().replace('-', "_");
     let mut rest = key.as_str();
     while let Some(shorter) = ["loose_", "skip_", "disable_", "enable_", "maximum_"]
         .iter()
@@ -138,10 +134,7 @@ mod tests {
     fn the_list_is_normalised_and_without_repetition() {
         for (at, setting) in RING_OWNED.iter().enumerate() {
             assert_eq!(normalise(setting), **setting);
-            assert!(
-                !RING_OWNED[..at].contains(setting),
-                "{setting} is there twice"
-            );
+            assert!(!RING_OWNED[..at].contains(setting), "{setting} is there twice");
         }
     }
 

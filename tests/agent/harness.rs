@@ -65,8 +65,7 @@ impl Cell {
     }
 
     pub fn configure(&self, lines: &str) {
-        let config =
-            format!("[mysqld]\ninnodb_buffer_pool_size=32M\nperformance_schema=ON\n{lines}");
+        let config = format!("[mysqld]\ninnodb_buffer_pool_size=32M\nperformance_schema=ON\n{lines}");
         fs::write(self.root.join("config/my.cnf"), config).unwrap();
     }
 
@@ -130,19 +129,10 @@ impl Cell {
             ("cluster", "demo".into()),
             ("volume", folder.join("volume").display().to_string()),
             ("run", folder.join("run").display().to_string()),
-            (
-                "config",
-                self.root.join("config/my.cnf").display().to_string(),
-            ),
-            (
-                "credentials",
-                self.root.join("credentials").display().to_string(),
-            ),
+            ("config", self.root.join("config/my.cnf").display().to_string()),
+            ("credentials", self.root.join("credentials").display().to_string()),
             ("tls", self.root.join("tls").display().to_string()),
-            (
-                "termination-log",
-                folder.join("termination-log").display().to_string(),
-            ),
+            ("termination-log", folder.join("termination-log").display().to_string()),
             ("mysqld", mysqld),
             ("mysqld-args", mysqld_args),
             ("listen", address.clone()),
@@ -297,9 +287,7 @@ impl Agent {
     /// The report once mysqld answers.
     pub async fn running(&self) -> Report {
         eventually("a running mysqld", async || {
-            self.report()
-                .await
-                .is_some_and(|r| r.phase == Phase::Running)
+            self.report().await.is_some_and(|r| r.phase == Phase::Running)
         })
         .await;
         self.report().await.unwrap()
@@ -315,12 +303,7 @@ impl Agent {
         self.post_as(TOKEN, path, order).await
     }
 
-    pub async fn post_as(
-        &self,
-        token: &str,
-        path: &str,
-        order: &impl serde::Serialize,
-    ) -> (u16, String) {
+    pub async fn post_as(&self, token: &str, path: &str, order: &impl serde::Serialize) -> (u16, String) {
         let url = format!("https://{}:{PORT}{path}", self.address);
         let response = self
             .client
@@ -336,9 +319,7 @@ impl Agent {
     pub async fn root(&self) -> Conn {
         let options = OptsBuilder::default()
             .prefer_socket(false)
-            .socket(Some(
-                self.folder.join("run/mysqld.sock").display().to_string(),
-            ))
+            .socket(Some(self.folder.join("run/mysqld.sock").display().to_string()))
             .user(Some("root"))
             .pass(Some(password_of(names::keys::ROOT)));
         Conn::new(options).await.unwrap()
@@ -351,13 +332,7 @@ impl Agent {
             .unwrap_or_default()
     }
 
-    pub async fn tcp(
-        &self,
-        user: &str,
-        password: &str,
-        port: u16,
-        tls: bool,
-    ) -> mysql_async::Result<Conn> {
+    pub async fn tcp(&self, user: &str, password: &str, port: u16, tls: bool) -> mysql_async::Result<Conn> {
         let tls = tls.then(|| SslOpts::default().with_danger_accept_invalid_certs(true));
         let options = OptsBuilder::default()
             .prefer_socket(false)
@@ -370,11 +345,7 @@ impl Agent {
     }
 
     pub fn try_mysqld_pid(&self) -> Option<i32> {
-        fs::read_to_string(self.pid_file())
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(self.pid_file()).ok()?.trim().parse().ok()
     }
 
     pub fn mysqld_pid(&self) -> i32 {
