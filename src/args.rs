@@ -1,6 +1,6 @@
 //! The command line: one binary, two roles.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -20,17 +20,38 @@ pub struct Args {
 /// What this process is.
 #[derive(Debug, Subcommand)]
 pub enum Role {
-    // --- the operator's side: `operator`, `crd` -------------------------------------------------------------------------
-    // --- the member's side ----------------------------------------------------------------------------------------------
+    /// Watch MultiMasterClusters and carry them out.
+    Operator(OperatorArgs),
+    /// Print the CustomResourceDefinition as YAML.
+    Crd,
     /// Run mysqld: process 1 of a member's MySQL container.
-    Agent(Box<AgentArgs>),
+    Agent(AgentArgs),
     /// Copy this binary into a folder, for the MySQL container to start.
     Install(InstallArgs),
 }
 
-// === the operator's side ================================================================================================
-
-// === the member's side ==================================================================================================
+/// Arguments of `operator`. In a pod all come from the environment.
+#[derive(Clone, Debug, clap::Args)]
+pub struct OperatorArgs {
+    /// This replica's name in the lease.
+    #[arg(long, env = "POD_NAME", default_value = "on-a-host")]
+    pub pod_name: String,
+    /// Namespace of the lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    pub pod_namespace: String,
+    /// The operator's own image: members' pods copy the agent out of it.
+    #[arg(long, env = "OPERATOR_IMAGE")]
+    pub operator_image: String,
+    /// The image of members where `spec.image` is unset.
+    #[arg(long, env = "MYSQL_IMAGE", default_value = "mysql:9.7")]
+    pub mysql_image: String,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// `Text` or `Json`.
+    #[arg(long, env = "LOG_FORMAT", default_value = "Text")]
+    pub log_format: LogFormat,
+}
 
 /// Arguments of `install`.
 #[derive(Debug, clap::Args)]

@@ -8,7 +8,8 @@
 //! - [`life`]: the record beside the data directory that says whose history it holds, and what was under way at a crash.
 //! - [`directory`]: the data directory itself, while mysqld is down.
 //! - [`mysqld`]: the command line, the process and its output.  [`accounts`]: the init file.  [`sql`]: its connection.
-//! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.  [`clone`]: one attempt to become a copy of a donor.
+//! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.
+//! - [`clone`]: one attempt to become a copy of a donor.
 //! - [`api`]: probes, report and orders.
 //! - [`install`]: how the binary gets into the MySQL container.
 
@@ -30,9 +31,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
-use tracing_subscriber::EnvFilter;
 
-use crate::args::{AgentArgs, LogFormat};
+use crate::args::AgentArgs;
+use crate::telemetry::start_logging;
 use member::{Member, Shared};
 
 /// Most that the kubelet shows of a termination message is 4 kB; this leaves room for what surrounds it.
@@ -40,7 +41,7 @@ const TERMINATION_MESSAGE: usize = 2048;
 
 /// Runs the agent until SIGTERM or a failure that only a restart of the container, or a person, can cure.
 pub fn main(args: AgentArgs) -> ExitCode {
-    log_to_stderr(args.log_format);
+    start_logging(args.log_format);
     let termination_log = args.termination_log.clone();
     match run(args) {
         Ok(()) => {
@@ -75,18 +76,6 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
     // A probe that hangs in a frozen mysqld's socket must not keep the process.
     runtime.shutdown_background();
     result
-}
-
-fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // Set once in a process; a second call (in tests) changes nothing.
-    let _ = match format {
-        LogFormat::Text => builder.with_ansi(false).with_target(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
 }
 
 /// Keeps the end of a message that is too long: the last lines of mysqld's output say what happened.

@@ -276,7 +276,7 @@ mod tests {
         let Role::Agent(args) = Args::parse_from(words).role else {
             panic!("not an agent")
         };
-        Member::new(*args).unwrap()
+        Member::new(args).unwrap()
     }
 
     #[test]

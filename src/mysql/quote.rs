@@ -21,9 +21,14 @@ pub fn literal(value: &str) -> String {
     quoted
 }
 
+/// An identifier in back quotes.
+pub fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::literal;
+    use super::{identifier, literal};
 
     #[test]
     fn nothing_ends_a_literal_early() {
@@ -32,5 +37,6 @@ mod tests {
         assert_eq!(literal(r"a\"), r"'a\\'");
         assert_eq!(literal("two\nlines; -- \r"), r"'two\nlines; -- \r'");
         assert_eq!(literal(""), "''");
+        assert_eq!(identifier("a`b"), "`a``b`");
     }
 }

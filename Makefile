@@ -1,0 +1,49 @@
+# The local cluster, the images, the operator. `make` alone lists the targets.
+# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, KUBECONFIG.
+CLUSTER ?= multimaster
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
+
+# What make sets is what the scripts see; the cache's own tools come first.
+export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE
+export PATH := $(CACHE)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+.PHONY: cluster cluster-delete images load routes
+cluster: ## a Ready kind cluster CLUSTER with the MySQL image in its nodes
+	@hack/cluster.sh up
+cluster-delete: ## removes the kind cluster CLUSTER
+	@hack/cluster.sh down
+images: ## builds (or pulls) the images of MySQL and of the operator, prints their names
+	@hack/images.sh print mysql
+	@hack/images.sh print operator
+load: ## both images into the nodes of the cluster
+	@hack/load.sh mysql operator
+routes: ## routes from this host to the pods
+	@hack/routes.sh
+
+.PHONY: deploy undeploy run
+deploy: load ## the operator in the cluster, from the manifests
+	@hack/deploy.sh up
+undeploy: ## removes the operator from the cluster; rings and CRDs stay
+	@hack/deploy.sh down
+run: routes ## the operator on this host, against the cluster
+	kubectl config use-context kind-$(CLUSTER)
+	cargo run -- operator
+
+.PHONY: generate fmt clippy test demo
+generate: ## writes what is generated: the CRDs, and the chart's copy
+	@mkdir -p crds
+	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
+	cp crds/multimasterclusters.yaml charts/multimaster-operator/files/crds/
+fmt: ## formats the code
+	cargo fmt --all
+clippy: ## the linter, warnings are errors
+	cargo clippy --all-targets --locked -- -D warnings
+test: ## all tests
+	@hack/test.sh
+demo: ## a ring that heals, step by step
+	@hack/demo.sh

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# cluster.sh up|down: the kind cluster CLUSTER, one control plane and three workers.
+# shellcheck source=hack/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+kubectl() { command kubectl --context "kind-$CLUSTER" "$@"; }
+
+exists() { kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; }
+
+# Another cluster gets another subnet for its pods, so that the host can have
+# routes to both. The name decides, so it is the same again.
+config() {
+	cat kind-config.yaml
+	if [ "$CLUSTER" != multimaster ]; then
+		printf 'networking:\n  podSubnet: 10.%d.0.0/16\n' $((100 + $(cksum <<<"$CLUSTER" | cut -d' ' -f1) % 100))
+	fi
+}
+
+up() {
+	local image begin stopped
+	hack/host.sh
+	hack/images.sh prepare
+	export QUIET=1 # it has said what it chose
+	image=$(hack/images.sh print node)
+	hack/tools.sh kind kubectl
+
+	if exists; then
+		# After a restart of the host or of docker the nodes may be stopped.
+		stopped=$(docker ps -aq --filter "label=io.x-k8s.kind.cluster=$CLUSTER" --filter status=exited)
+		# shellcheck disable=SC2086 # one argument each
+		[ -z "$stopped" ] || step "start the nodes of $CLUSTER" docker start $stopped
+		kind export kubeconfig --name "$CLUSTER" -q
+		say "cluster $CLUSTER is there"
+	else
+		config >"$CACHE/tmp/kind-$CLUSTER.yaml"
+		step "create cluster $CLUSTER of $image" \
+			kind create cluster --name "$CLUSTER" --image "$image" --config "$CACHE/tmp/kind-$CLUSTER.yaml"
+		rm "$CACHE/tmp/kind-$CLUSTER.yaml"
+	fi
+
+	begin=$EPOCHREALTIME
+	kubectl wait --for=condition=Ready nodes --all --timeout=180s >/dev/null
+	for deployment in kube-system/coredns local-path-storage/local-path-provisioner; do
+		kubectl -n "${deployment%/*}" rollout status "deployment/${deployment#*/}" --timeout=180s >/dev/null
+	done
+	say "    nodes, DNS and storage ready: $(elapsed "$begin")"
+	hack/load.sh mysql
+	kubectl get nodes >&2
+}
+
+down() {
+	if ! have kind || ! docker info >/dev/null 2>&1; then
+		say "nothing runs here: no kind or no docker"
+	elif exists; then
+		step "delete cluster $CLUSTER" kind delete cluster --name "$CLUSTER"
+		hack/routes.sh
+	else
+		say "there is no cluster $CLUSTER"
+	fi
+}
+
+case ${1:-} in
+up | down) "$1" ;;
+*) fail "usage: $0 up|down" ;;
+esac

@@ -1,0 +1,97 @@
+# shellcheck shell=bash
+# What every script here shares: strict mode, steps with times, the cache.
+# Messages go to stderr, so that stdout can be a value for other scripts.
+set -euo pipefail
+shopt -s inherit_errexit
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/multimaster
+BIN=$CACHE/bin
+CLUSTER=${CLUSTER:-multimaster}
+export CACHE BIN CLUSTER
+export PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+mkdir -p "$BIN" "$CACHE"/{locks,logs,tmp}
+
+case $(uname -m) in
+x86_64) ARCH=amd64 ;;
+aarch64) ARCH=arm64 ;;
+*) ARCH=$(uname -m) ;;
+esac
+export ARCH
+
+say() { printf '%s\n' "$*" >&2; }
+fail() {
+	say "error: $*"
+	exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# step NAME COMMAND...: runs COMMAND with its output in a log file, prints the
+# name and the time, and the end of the log if it fails. Let COMMAND be a
+# program, not a function: bash ignores `set -e` in a function that is tested.
+step() {
+	local name=$1 begin=$EPOCHREALTIME log status=0
+	shift
+	log=$CACHE/logs/${name//[^a-zA-Z0-9.-]/-}.log
+	say "==> $name"
+	"$@" >"$log" 2>&1 || status=$?
+	if [ "$status" != 0 ]; then
+		tail -n 30 "$log" >&2
+		fail "$name failed (status $status), see $log"
+	fi
+	say "    $name: $(elapsed "$begin")"
+}
+
+elapsed() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }'; }
+
+# recipe ITEM...: a hash of files (names relative to the project) and of words.
+recipe() {
+	local item
+	(
+		cd "$ROOT"
+		echo "$ARCH"
+		for item; do
+			if [ -f "$item" ]; then sha256sum "$item"; else echo "$item"; fi
+		done
+	) | sha256sum | cut -c1-12
+}
+
+# product NAME HASH COMMAND...: prints the path of a cached product. Where it is
+# missing COMMAND makes it, at the path that is added to its arguments. A lock
+# keeps two builds of the same apart, the rename keeps half a product out.
+product() {
+	local name=$1 out=$CACHE/$1-$2 lock tmp
+	shift 2
+	if [ ! -e "$out" ]; then
+		exec {lock}>"$CACHE/locks/$name"
+		flock "$lock"
+		if [ ! -e "$out" ]; then
+			tmp=$(mktemp -d "$CACHE/tmp/$name.XXXXXX")
+			if ! (step "build $name" "$@" "$tmp/out"); then
+				rm -rf "$tmp"
+				return 1
+			fi
+			mv -T "$tmp/out" "$out"
+			rm -rf "$tmp"
+			forget "$name"
+		fi
+		exec {lock}>&-
+	fi
+	echo "$out"
+}
+
+# forget NAME: removes all but the last three versions of a product.
+forget() {
+	find "$CACHE" -maxdepth 1 -regex ".*/$1-[0-9a-f]+" -printf '%T@ %p\n' |
+		sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm -rf
+}
+
+# wait_for SECONDS WHAT COMMAND...: until COMMAND succeeds.
+wait_for() {
+	local end=$((SECONDS + $1)) what=$2
+	shift 2
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || fail "waited too long for $what"
+		sleep 0.2
+	done
+}

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# routes.sh: routes from this host to the pods of CLUSTER, by way of their nodes,
+# so that an operator that runs on the host reaches members by pod IP. Takes away
+# what earlier clusters left. Routes made here carry a protocol number of their own.
+# shellcheck source=hack/lib.sh
+. "$(dirname "$0")/lib.sh"
+protocol=218
+
+[ "$(uname -s)" = Linux ] || fail "only on Linux has the host routes to containers"
+if [ "$(id -u)" = 0 ]; then sudo=(); else sudo=(sudo); fi
+route() { "${sudo[@]}" ip route "$@" proto "$protocol"; }
+
+wanted=''
+if kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; then
+	wanted=$(kubectl --context "kind-$CLUSTER" get nodes -o \
+		'jsonpath={range .items[*]}{.spec.podCIDR} via {.status.addresses[?(@.type=="InternalIP")].address}{"\n"}{end}')
+fi
+others=$(docker ps -q --filter label=io.x-k8s.kind.cluster |
+	xargs -r docker inspect -f '{{index .Config.Labels "io.x-k8s.kind.cluster"}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' |
+	awk -v own="$CLUSTER" '$1 != own { print $2 }')
+
+while read -r cidr via gateway _; do
+	if [ -z "$cidr" ] || grep -qxF "$cidr via $gateway" <<<"$wanted" || grep -qxF "$gateway" <<<"$others"; then continue; fi
+	route del "$cidr" "$via" "$gateway"
+	say "route to $cidr removed"
+done < <(ip -4 route show proto "$protocol")
+
+while read -r cidr via gateway; do
+	[ -n "$gateway" ] || continue
+	# shellcheck disable=SC2086 # nothing to quote
+	route replace $cidr $via $gateway
+	say "route to the pods $cidr by $gateway"
+done <<<"$wanted"

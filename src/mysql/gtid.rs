@@ -1,0 +1,313 @@
+//! Arithmetic of GTID sets, in MySQL's own text format, tags included.
+//!
+//! The operator compares sets that it read at different moments from different members, some of which are gone by now, so it
+//! cannot ask a server to do it. Everything here is pure and follows what mysqld 9.7 accepts and prints:
+//! `uuid:1-5:7:tag_a:1-3,uuid2:1`. Line breaks, which mysqld prints after each comma, are accepted and never written.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The largest transaction number: mysqld keeps 2^63-1 as the exclusive end of an interval.
+pub const MAX_GNO: u64 = i64::MAX as u64 - 1;
+/// The longest tag that mysqld accepts.
+const MAX_TAG: usize = 32;
+
+/// A set of transactions. Two equal sets are equal values, and are written in the same way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GtidSet {
+    /// Never holds an empty list.
+    sets: BTreeMap<Origin, Vec<Interval>>,
+}
+
+/// What numbers its transactions by itself: a server UUID and a tag. Orders as mysqld prints: by UUID, untagged first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Origin {
+    uuid: String,
+    tag: Option<String>,
+}
+
+/// First and last number, both included. Lists of them are sorted, and neither overlap nor touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Interval {
+    first: u64,
+    last: u64,
+}
+
+/// A text that is not a GTID set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a GTID set: {part:?} {problem}")]
+pub struct ParseGtidSetError {
+    /// The piece of the text that is wrong.
+    pub part: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl GtidSet {
+    /// Whether it holds no transaction.
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+
+    /// Whether every transaction of `other` is in this set (as `GTID_SUBSET(other, self)`).
+    pub fn contains(&self, other: &Self) -> bool {
+        other.sets.iter().all(|(origin, theirs)| {
+            self.sets.get(origin).is_some_and(|ours| {
+                theirs
+                    .iter()
+                    .all(|i| ours.iter().any(|o| o.first <= i.first && i.last <= o.last))
+            })
+        })
+    }
+
+    /// The transactions that are in either set.
+    pub fn union(&self, other: &Self) -> Self {
+        let mut union = self.clone();
+        for (origin, intervals) in &other.sets {
+            let ours = union.sets.entry(origin.clone()).or_default();
+            ours.extend(intervals);
+            normalise(ours);
+        }
+        union
+    }
+
+    /// The transactions of this set that are not in `other` (as `GTID_SUBTRACT(self, other)`).
+    pub fn difference(&self, other: &Self) -> Self {
+        self.map(|origin, ours| match other.sets.get(origin) {
+            Some(theirs) => subtract(ours, theirs),
+            None => ours.to_vec(),
+        })
+    }
+
+    /// The transactions that are in both sets.
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.map(|origin, ours| match other.sets.get(origin) {
+            Some(theirs) => intersect(ours, theirs),
+            None => Vec::new(),
+        })
+    }
+
+    /// What was written under this server UUID, with any tag.
+    pub fn only(&self, uuid: &str) -> Self {
+        self.map(|origin, ours| {
+            if origin.uuid.eq_ignore_ascii_case(uuid) {
+                ours.to_vec()
+            } else {
+                Vec::new()
+            }
+        })
+    }
+
+    /// The number of transactions; `u64::MAX` should there be more.
+    pub fn count(&self) -> u64 {
+        self.sets
+            .values()
+            .flatten()
+            .fold(0, |sum, i| sum.saturating_add(i.last - i.first + 1))
+    }
+
+    /// The server UUIDs that wrote something, in order, each once.
+    pub fn uuids(&self) -> Vec<&str> {
+        let mut uuids: Vec<&str> = self.sets.keys().map(|origin| origin.uuid.as_str()).collect();
+        uuids.dedup();
+        uuids
+    }
+
+    fn map(&self, intervals: impl Fn(&Origin, &[Interval]) -> Vec<Interval>) -> Self {
+        let sets = self
+            .sets
+            .iter()
+            .map(|(origin, ours)| (origin.clone(), intervals(origin, ours)));
+        GtidSet {
+            sets: sets.filter(|(_, left)| !left.is_empty()).collect(),
+        }
+    }
+}
+
+/// Sorts and joins what overlaps or touches.
+fn normalise(intervals: &mut Vec<Interval>) {
+    intervals.sort_unstable();
+    intervals.dedup_by(|next, kept| {
+        // No overflow: `last` is at most MAX_GNO.
+        let joins = next.first <= kept.last + 1;
+        if joins {
+            kept.last = kept.last.max(next.last);
+        }
+        joins
+    });
+}
+
+fn subtract(ours: &[Interval], theirs: &[Interval]) -> Vec<Interval> {
+    let mut left = Vec::new();
+    let mut theirs = theirs.iter().peekable();
+    for &Interval { mut first, last } in ours {
+        // What ends before this interval cannot touch a later one either.
+        while theirs.next_if(|t| t.last < first).is_some() {}
+        while let Some(t) = theirs.peek().filter(|t| t.first <= last) {
+            if t.first > first {
+                left.push(Interval {
+                    first,
+                    last: t.first - 1,
+                });
+            }
+            first = t.last + 1;
+            if first > last {
+                break;
+            }
+            theirs.next();
+        }
+        if first <= last {
+            left.push(Interval { first, last });
+        }
+    }
+    left
+}
+
+fn intersect(ours: &[Interval], theirs: &[Interval]) -> Vec<Interval> {
+    let mut both = Vec::new();
+    let (mut a, mut b) = (ours.iter().peekable(), theirs.iter().peekable());
+    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
+        let (first, last) = (x.first.max(y.first), x.last.min(y.last));
+        if first <= last {
+            both.push(Interval { first, last });
+        }
+        if x.last < y.last {
+            a.next()
+        } else {
+            b.next()
+        };
+    }
+    both
+}
+
+impl fmt::Display for GtidSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut uuid = "";
+        for (origin, intervals) in &self.sets {
+            if origin.uuid != uuid {
+                let comma = if uuid.is_empty() { "" } else { "," };
+                write!(f, "{comma}{}", origin.uuid)?;
+                uuid = &origin.uuid;
+            }
+            if let Some(tag) = &origin.tag {
+                write!(f, ":{tag}")?;
+            }
+            for Interval { first, last } in intervals {
+                if first == last {
+                    write!(f, ":{first}")?;
+                } else {
+                    write!(f, ":{first}-{last}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for GtidSet {
+    type Err = ParseGtidSetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut set = GtidSet::default();
+        // As in mysqld, a comma too many is no error.
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+            let mut pieces = entry.split(':').map(str::trim);
+            let uuid = parse_uuid(pieces.next().unwrap_or_default())?;
+            let mut origin = Origin { uuid, tag: None };
+            // A UUID and a tag are followed by at least one interval.
+            let mut awaits_interval = true;
+            for piece in pieces {
+                if piece.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+                    if awaits_interval && origin.tag.is_some() {
+                        return Err(wrong(piece, "follows a tag that has no interval"));
+                    }
+                    origin.tag = Some(parse_tag(piece)?);
+                    awaits_interval = true;
+                } else {
+                    set.sets.entry(origin.clone()).or_default().push(parse_interval(piece)?);
+                    awaits_interval = false;
+                }
+            }
+            if awaits_interval {
+                return Err(wrong(entry, "does not end with an interval of transaction numbers"));
+            }
+        }
+        set.sets.values_mut().for_each(normalise);
+        Ok(set)
+    }
+}
+
+fn wrong(part: &str, problem: &'static str) -> ParseGtidSetError {
+    ParseGtidSetError {
+        part: part.to_owned(),
+        problem,
+    }
+}
+
+fn parse_uuid(text: &str) -> Result<String, ParseGtidSetError> {
+    let well_formed = text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if well_formed {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(wrong(text, "is not a server UUID"))
+    }
+}
+
+fn parse_tag(text: &str) -> Result<String, ParseGtidSetError> {
+    let well_formed = text.len() <= MAX_TAG && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if well_formed {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(wrong(text, "is not a tag: up to 32 letters, digits or '_'"))
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Interval, ParseGtidSetError> {
+    let number = |digits: &str| -> Result<u64, ParseGtidSetError> {
+        let digits = digits.trim();
+        // `u64::from_str` alone would accept a sign.
+        let gno = if digits.bytes().all(|b| b.is_ascii_digit()) {
+            digits.parse().ok()
+        } else {
+            None
+        };
+        gno.filter(|gno| (1..=MAX_GNO).contains(gno)).ok_or_else(|| {
+            wrong(
+                text,
+                "is not a transaction number between 1 and 2^63-2, or an interval of them",
+            )
+        })
+    };
+    let (first, last) = match text.split_once('-') {
+        Some((first, last)) => (number(first)?, number(last)?),
+        None => (number(text)?, number(text)?),
+    };
+    if first > last {
+        return Err(wrong(text, "ends before it begins"));
+    }
+    Ok(Interval { first, last })
+}
+
+impl Serialize for GtidSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for GtidSet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests;

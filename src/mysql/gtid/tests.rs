@@ -1,0 +1,168 @@
+//! Examples of the text format, and properties against a model that lists every transaction.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const A: &str = "0aaaaaaa-0000-0000-0000-000000000001";
+const B: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+fn set(text: &str) -> GtidSet {
+    text.parse().unwrap()
+}
+
+fn error(text: &str) -> String {
+    text.parse::<GtidSet>().unwrap_err().to_string()
+}
+
+#[test]
+fn what_mysqld_prints_is_read_and_written_in_one_line() {
+    let printed = format!("{A}:1-5:7:tag_a:1-3:7,\n{B}:1");
+    assert_eq!(set(&printed).to_string(), printed.replace('\n', ""));
+}
+
+#[test]
+fn nothing_is_the_empty_set() {
+    for text in ["", "  \n", ",", " , \n,"] {
+        assert!(set(text).is_empty(), "{text:?}");
+        assert_eq!(set(text).to_string(), "");
+    }
+}
+
+#[test]
+fn spelling_does_not_matter() {
+    let tidy = set(&format!("{A}:1-10:tag_a:1-2,{B}:4"));
+    let untidy = format!(
+        " {}:4 ,\r\n\t{} : 6 - 10 : 1-5 :TAG_a: 2:1 ,{A}:3-4,",
+        B.to_uppercase(),
+        A.to_uppercase()
+    );
+    assert_eq!(set(&untidy), tidy);
+    assert_eq!(set(&untidy).to_string(), tidy.to_string());
+}
+
+#[test]
+fn untagged_comes_first_and_every_uuid_once() {
+    assert_eq!(
+        set(&format!("{B}:1,{A}:z:1,{A}:_b:2:x:3,{A}:9")).to_string(),
+        format!("{A}:9:_b:2:x:3:z:1,{B}:1")
+    );
+    assert_eq!(set(&format!("{A}:1:x:1,{B}:1")).uuids(), [A, B]);
+}
+
+#[test]
+fn a_bad_text_is_refused_with_the_part_that_is_wrong() {
+    assert!(
+        error("nonsense:1").contains(r#""nonsense" is not a server UUID"#),
+        "{}",
+        error("nonsense:1")
+    );
+    assert!(error(&format!("{A}:1-x")).contains(r#""1-x""#));
+    assert!(error(&format!("{A}:5-3")).contains(r#""5-3" ends before"#));
+    assert!(error(&format!("{A}:x-y:1")).contains(r#""x-y" is not a tag"#));
+    assert!(error(&format!("{A}:{}:1", "t".repeat(33))).contains("is not a tag"));
+    assert!(error(&format!("{A}:1:a:b:1")).contains(r#""b" follows a tag"#));
+    for text in [
+        A.to_owned(),
+        format!("{A}:"),
+        format!("{A}:a"),
+        format!("{A}:1:a"),
+        format!("{A}:1:"),
+        format!("{A}:0"),
+        format!("{A}:1-"),
+        format!("{A}:-1"),
+        format!("{A}:+1"),
+    ] {
+        assert!(text.parse::<GtidSet>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_largest_number_is_two_to_the_63_less_two() {
+    let all = set(&format!("{A}:1-9223372036854775806"));
+    assert_eq!(all.count(), MAX_GNO);
+    assert!(error(&format!("{A}:9223372036854775807")).contains("9223372036854775807"));
+    assert!(error(&format!("{A}:99999999999999999999999")).contains("99999999999999999999999"));
+    assert_eq!(all.union(&all), all);
+    assert_eq!(
+        all.difference(&set(&format!("{A}:9223372036854775806"))).to_string(),
+        format!("{A}:1-9223372036854775805")
+    );
+    let many = set(&format!(
+        "{A}:1-9223372036854775806:a:1-9223372036854775806:b:1-9223372036854775806"
+    ));
+    assert_eq!(many.count(), u64::MAX, "saturates");
+}
+
+#[test]
+fn tags_number_their_own_transactions() {
+    let tagged = set(&format!("{A}:t:1-5"));
+    let untagged = set(&format!("{A}:1-5"));
+    assert!(!untagged.contains(&tagged));
+    assert!(untagged.intersection(&tagged).is_empty());
+    assert_eq!(tagged.union(&untagged).only(&A.to_uppercase()).count(), 10);
+    assert!(tagged.only(B).is_empty());
+}
+
+#[test]
+fn serde_speaks_text() {
+    let json = serde_json::json!(format!("{A}:1-3"));
+    let parsed: GtidSet = serde_json::from_value(json.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&parsed).unwrap(), json);
+    let refused = serde_json::from_value::<GtidSet>(serde_json::json!("x:1")).unwrap_err();
+    assert!(refused.to_string().contains("server UUID"), "{refused}");
+}
+
+/// The model: every transaction by itself.
+type Model = BTreeSet<(usize, usize, u64)>;
+const UUIDS: [&str; 2] = [B, A];
+const TAGS: [&str; 3] = ["", "b", "a_1"];
+
+fn parse(model: &Model) -> GtidSet {
+    let entries: Vec<String> = model
+        .iter()
+        .map(|&(uuid, tag, gno)| format!("{}:{}:{gno}", UUIDS[uuid], TAGS[tag]).replace("::", ":"))
+        .collect();
+    set(&entries.join(", "))
+}
+
+/// Small numbers, so that intervals often touch and overlap.
+fn model() -> impl Strategy<Value = Model> {
+    proptest::collection::btree_set((0..UUIDS.len(), 0..TAGS.len(), 1..24_u64), 0..90)
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_model(a in model(), b in model()) {
+        let (x, y) = (parse(&a), parse(&b));
+        prop_assert_eq!(x.union(&y), parse(&a.union(&b).copied().collect()));
+        prop_assert_eq!(x.difference(&y), parse(&a.difference(&b).copied().collect()));
+        prop_assert_eq!(x.intersection(&y), parse(&a.intersection(&b).copied().collect()));
+        prop_assert_eq!(x.contains(&y), a.is_superset(&b));
+        prop_assert!(x.union(&y).contains(&y));
+        prop_assert_eq!(x == y, a == b);
+        prop_assert_eq!(x.is_empty(), a.is_empty());
+        prop_assert_eq!(x.count(), a.len() as u64);
+        for (number, uuid) in UUIDS.iter().enumerate() {
+            prop_assert_eq!(x.only(uuid), parse(&a.iter().filter(|t| t.0 == number).copied().collect()));
+            prop_assert_eq!(x.uuids().contains(uuid), a.iter().any(|t| t.0 == number));
+        }
+    }
+
+    #[test]
+    fn text_is_canonical(a in model()) {
+        let x = parse(&a);
+        let text = x.to_string();
+        prop_assert_eq!(set(&text), x.clone());
+        prop_assert_eq!(set(&text.replace(',', ",\n")).to_string(), text);
+    }
+
+    #[test]
+    fn no_text_panics(text in "[0-9a-fA-F:,\\- _xt]{0,80}") {
+        if let Ok(set) = text.parse::<GtidSet>() {
+            prop_assert_eq!(set.to_string().parse::<GtidSet>(), Ok(set));
+        }
+    }
+}
