@@ -32,10 +32,11 @@ enum Tls {
 
 /// What each account may do: privileges and the level they are granted on.
 const ALL_ON_ALL: &[(&str, &str)] = &[("ALL PRIVILEGES", "*.*")];
-/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links; its own port when ordinary connections are used up.
+/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links (`RELOAD`: for `RESET REPLICA`); its own port when
+/// ordinary connections are used up.
 const OPERATOR_MAY: &[(&str, &str)] = &[
     (
-        "PROCESS, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
+        "PROCESS, RELOAD, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
          SESSION_VARIABLES_ADMIN, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN",
         "*.*",
     ),
@@ -46,7 +47,7 @@ const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN", "*.*")];
 /// Look, start and reset stored links, clone. `CONNECTION_ADMIN`: one connection more than `max_connections`.
 const AGENT_MAY: &[(&str, &str)] = &[
     (
-        "REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN",
+        "RELOAD, REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN",
         "*.*",
     ),
     ("SELECT", "performance_schema.*"),

@@ -29,7 +29,9 @@ pub struct Failed {
 pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> {
     let mut conn = match prepare(member, sql, donor).await {
         Ok(conn) => conn,
-        Err(why) => return Err(Failed { why, untouched: true }),
+        Err(why) => {
+            return Err(Failed { why, untouched: true });
+        }
     };
     info!(donor, "cloning");
     let statement = format!(
@@ -120,8 +122,12 @@ async fn status(conn: &mut Conn) -> Result<Option<(String, String)>, Error> {
 pub async fn verify(conn: &mut Conn) -> Result<Result<(), String>, Error> {
     match status(conn).await? {
         Some((state, _)) if state == "Completed" => {}
-        Some((state, error)) => return Ok(Err(format!("the clone is {state} after the restart; {error}"))),
-        None => return Ok(Err("the clone did not begin before mysqld or the agent ended".into())),
+        Some((state, error)) => {
+            return Ok(Err(format!("the clone is {state} after the restart; {error}")));
+        }
+        None => {
+            return Ok(Err("the clone did not begin before mysqld or the agent ended".into()));
+        }
     }
     // Not written to the binary log. The links would replicate what the donor's links replicate.
     sql::execute(conn, DEADLINE, "RESET REPLICA ALL").await?;

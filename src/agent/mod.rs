@@ -8,12 +8,14 @@
 //! - [`life`]: the record beside the data directory that says whose history it holds, and what was under way at a crash.
 //! - [`directory`]: the data directory itself, while mysqld is down.
 //! - [`mysqld`]: the command line, the process and its output.  [`accounts`]: the init file.  [`sql`]: its connection.
-//! - [`supervise`]: the loop that owns all of it.  [`clone`]: one attempt to become a copy of a donor.
+//! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.
+//! - [`clone`]: one attempt to become a copy of a donor.
 //! - [`api`]: probes, report and orders.
 //! - [`install`]: how the binary gets into the MySQL container.
 
 pub mod accounts;
 pub mod api;
+pub mod arrival;
 pub mod clone;
 pub mod directory;
 pub mod install;

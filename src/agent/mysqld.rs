@@ -25,13 +25,17 @@ const RESTART_EXIT_CODE: i32 = 16;
 /// How much of mysqld's last output is kept for messages.
 const TAIL: usize = 1500;
 
-/// Arguments that start mysqld: the user's my.cnf first, then all that the ring owns, which wins over my.cnf and over
-/// `SET PERSIST`. Each setting here is in [`crate::mysql::owned_settings::RING_OWNED`].
+/// Arguments that start mysqld: the user's my.cnf first, then all that the ring owns, which wins over my.cnf. Each setting
+/// here is in [`crate::mysql::owned_settings::RING_OWNED`].
+///
+/// The command line does *not* win over `SET PERSIST` (MySQL 9.7.4: a persisted `super_read_only=OFF` opens a server that is
+/// started with `--super-read-only=ON`), so nothing persisted is loaded at all; what is to survive a restart is in the spec.
 pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
     let args = &member.args;
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let tls = |file: &str| path(&args.tls.join(file));
     let options: Vec<(&str, String)> = vec![
+        ("persisted-globals-load", "OFF".into()),
         ("datadir", path(&member.data)),
         ("socket", path(&member.socket)),
         ("pid-file", path(&member.pid_file)),
@@ -101,6 +105,8 @@ pub fn initialise_command_line(member: &Member) -> Vec<String> {
         "--initialize-insecure".into(),
         format!("--datadir={}", member.data_new.display()),
         "--skip-log-bin".into(),
+        // The default folder is not in every image.
+        "--secure-file-priv=".into(),
     ]
 }
 
@@ -285,6 +291,7 @@ mod tests {
         }
         for argument in [
             "--super-read-only=ON",
+            "--persisted-globals-load=OFF",
             "--auto-increment-offset=3",
             "--auto-increment-increment=9",
             "--admin-address=10.0.0.7",

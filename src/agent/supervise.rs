@@ -13,16 +13,14 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use super::arrival::{Arrival, arrive};
 use super::clone;
 use super::directory;
 use super::life::{Intent, Life};
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::mysqld::{self, Ended, Process};
 use super::report::{Origin, Phase};
-use super::sql;
-use crate::api::Positioning;
 
-const DEADLINE: Duration = Duration::from_secs(10);
 /// mysqld that ends this often within [`CRASH_WINDOW`] is the kubelet's and a person's business.
 const CRASHES: usize = 5;
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
@@ -61,13 +59,6 @@ enum Outcome {
     NewLife,
     /// What it ran on is a failed clone.
     Discard { why: String },
-}
-
-/// What a running mysqld turned out to be.
-struct Arrival {
-    uuid: String,
-    /// `None`: there was no clone to judge.
-    clone: Option<Result<(), String>>,
 }
 
 type Cloning = Option<JoinHandle<Result<(), clone::Failed>>>;
@@ -163,7 +154,7 @@ impl Loop {
                 () = stop_signal(&mut self.stop) => {
                     info!("stopping mysqld");
                     self.shared.set_phase(Phase::Stopping);
-                    process.terminate();
+                    self.end(process).await;
                     ending = Some(Outcome::Stopped);
                 }
                 arrival = &mut arrival, if !arrived => {
@@ -189,7 +180,7 @@ impl Loop {
                         match &request.order {
                             Work::Clone { donor } => cloning = Some(self.start_clone(donor)),
                             _ => {
-                                process.terminate();
+                                self.end(process).await;
                                 ending = Some(Outcome::NewLife);
                             }
                         }
@@ -199,6 +190,12 @@ impl Loop {
                 }
             }
         }
+    }
+
+    /// Asks mysqld to end. It would wait two seconds for the agent's own connection.
+    async fn end(&self, process: &Process) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.shared.sql.forget()).await;
+        process.terminate();
     }
 
     /// Records what mysqld turned out to be. Answers why its data is to be thrown away, if it is.
@@ -320,44 +317,4 @@ async fn finished(cloning: &mut Cloning) -> Result<(), clone::Failed> {
         },
         None => std::future::pending().await,
     }
-}
-
-/// Waits until mysqld answers, then does what a start owes: judge a clone, or start the stored links, still fenced.
-async fn arrive(member: &Member, shared: &Shared, life: Life, answered: &AtomicBool) -> anyhow::Result<Arrival> {
-    loop {
-        match greet(member, shared, &life, answered).await {
-            Ok(arrival) => return Ok(arrival),
-            Err(error) if error.is_access_denied() => bail!(
-                "mysqld runs but refuses the agent's account: a statement of the init file failed; look for MY-000061 in its \
-                 output ({error})"
-            ),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-}
-
-async fn greet(member: &Member, shared: &Shared, life: &Life, answered: &AtomicBool) -> Result<Arrival, sql::Error> {
-    let mut conn = shared.sql.connect(DEADLINE).await?;
-    let uuid: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.server_uuid").await?;
-    answered.store(true, Ordering::Relaxed);
-    let clone = match life.intent {
-        Some(Intent::Cloning { .. }) => Some(clone::verify(&mut conn).await?),
-        _ => None,
-    };
-    // In FilePosition the operator first checks that the disk did not go back in time.
-    if clone.is_none() && life.origin != Origin::Empty && member.args.positioning == Positioning::Gtid {
-        let query = "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration";
-        for channel in sql::all::<String>(&mut conn, DEADLINE, query).await? {
-            let statement = format!("START REPLICA FOR CHANNEL {}", crate::mysql::quote::literal(&channel));
-            match sql::execute(&mut conn, DEADLINE, &statement).await {
-                Ok(()) => info!(channel, "link started"),
-                // The operator sees the link and knows more; the other links are no less worth starting.
-                Err(error) => warn!(channel, %error, "cannot start the link"),
-            }
-        }
-    }
-    Ok(Arrival {
-        uuid: uuid.unwrap_or_default(),
-        clone,
-    })
 }

@@ -1,8 +1,9 @@
 //! Settings of mysqld that belong to the ring and not to the user.
 //!
-//! The agent puts them on mysqld's command line, which wins over my.cnf and over `SET PERSIST`; the operator refuses them in
-//! `spec.mysql.config`, so that nobody believes in a value that is never used. Besides what the agent sets, the list holds
-//! what would break the ring if anybody set it: filters, another data directory, a server without grants or binary log.
+//! The agent puts them on mysqld's command line, which wins over my.cnf (what `SET PERSIST` wrote is not loaded at all);
+//! the operator refuses them in `spec.mysql.config`, so that nobody believes in a value that is never used. Besides what the
+//! agent sets, the list holds what would break the ring if anybody set it: filters, another data directory, a server without
+//! grants or binary log.
 
 /// Every setting that users may not set, normalised as [`normalise`] does.
 pub const RING_OWNED: &[&str] = &[
