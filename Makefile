@@ -37,7 +37,7 @@ run: routes ## the operator on this host, against the cluster
 .PHONY: generate fmt clippy test demo
 generate: ## writes what is generated: the CRDs
 	@mkdir -p crds
-	cargo run --quiet --bin multimaster -- crd > crds/multimasterclusters.yaml
+	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
 fmt: ## formats the code
 	cargo fmt --all
 clippy: ## the linter, warnings are errors

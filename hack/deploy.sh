@@ -6,35 +6,36 @@
 cd "$ROOT"
 kubectl() { command kubectl --context "kind-$CLUSTER" "$@"; }
 
-up() {
-	local operator mysql begin=$EPOCHREALTIME
-	operator=$(hack/images.sh print operator)
-	mysql=$(hack/images.sh print mysql)
-	kubectl apply --server-side --force-conflicts -f crds/
-	kubectl wait --for=condition=Established --timeout=30s -f crds/ >/dev/null
-	# A namespace must come before what lives in it, whatever the files' names.
-	cat_manifests | sed -E "s|multimaster/operator:dev|$operator|; s|(\"?)\bmysql:9\.7\"?\$|\1$mysql\1|" >"$CACHE/tmp/deploy.$$"
-	grep -lE '^kind: Namespace' manifests/operator/*.yaml | xargs -r -n 1 kubectl apply --server-side --force-conflicts -f
-	kubectl apply --server-side --force-conflicts -f "$CACHE/tmp/deploy.$$"
-	kubectl get -f "$CACHE/tmp/deploy.$$" -o json |
-		jq -r '(.items // [.])[] | select(.kind == "Deployment") | "\(.metadata.namespace) \(.metadata.name)"' |
-		while read -r namespace name; do
-			kubectl -n "$namespace" rollout status "deployment/$name" --timeout=120s </dev/null
-		done
-	rm "$CACHE/tmp/deploy.$$"
-	say "    $operator runs: $(elapsed "$begin")"
-}
-
-# The CRDs stay: with them would go every ring and, with its policy, its data.
-down() { cat_manifests | kubectl delete --ignore-not-found -f -; }
-
-cat_manifests() {
+# All manifests as one stream, the namespace first: it must be there before what
+# lives in it, whatever the files are called.
+manifests() {
 	local file
-	for file in manifests/operator/*.yaml; do
+	for file in $(grep -l '^kind: Namespace' manifests/operator/*.yaml) $(grep -L '^kind: Namespace' manifests/operator/*.yaml); do
 		echo ---
 		cat "$file"
 	done
 }
+
+apply() { kubectl apply --server-side --force-conflicts -f "$@"; }
+
+up() {
+	local operator mysql begin=$EPOCHREALTIME
+	[ -n "$(ls crds/*.yaml 2>/dev/null)" ] || fail "no crds/*.yaml: make generate"
+	operator=$(hack/images.sh print operator)
+	mysql=$(hack/images.sh print mysql)
+	apply crds/
+	kubectl wait --for=condition=Established --timeout=30s -f crds/ >/dev/null
+	manifests | sed "s|multimaster/operator:dev|$operator|; s|value: mysql:9.7\$|value: $mysql|" | apply -
+	manifests | kubectl get -f - -o json |
+		jq -r '.items[] | select(.kind == "Deployment") | "\(.metadata.namespace) \(.metadata.name)"' |
+		while read -r namespace name; do
+			kubectl -n "$namespace" rollout status "deployment/$name" --timeout=120s </dev/null
+		done
+	say "    $operator runs: $(elapsed "$begin")"
+}
+
+# The CRDs stay: with them would go every ring.
+down() { manifests | kubectl delete --ignore-not-found -f -; }
 
 case ${1:-} in
 up | down) "$1" ;;

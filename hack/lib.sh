@@ -73,10 +73,17 @@ product() {
 			fi
 			mv -T "$tmp/out" "$out"
 			rm -rf "$tmp"
+			forget "$name"
 		fi
 		exec {lock}>&-
 	fi
 	echo "$out"
+}
+
+# forget NAME: removes all but the last three versions of a product.
+forget() {
+	find "$CACHE" -maxdepth 1 -regex ".*/$1-[0-9a-f]+" -printf '%T@ %p\n' |
+		sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm -rf
 }
 
 # wait_for SECONDS WHAT COMMAND...: until COMMAND succeeds.

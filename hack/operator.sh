@@ -17,5 +17,3 @@ say "    cargo build: $(elapsed "$begin")"
 binary=$ROOT/target/image/$host/release/multimaster
 hash=$(recipe hack/operator.sh hack/operator-image.sh hack/pack.sh "$(sha256sum <"$binary")")
 product operator "$hash" "$ROOT/hack/operator-image.sh" "$binary" "multimaster/operator:$hash"
-# Old ones are of no use to anyone: keep the last few.
-find "$CACHE" -maxdepth 1 -name 'operator-*' -printf '%T@ %p\n' | sort -rn | tail -n +6 | cut -d' ' -f2- | xargs -r rm -rf

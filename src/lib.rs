@@ -6,15 +6,30 @@
 //! ```
 //!
 //! - [`api`]: the `MultiMasterCluster` resource, its status, conditions and reasons.
+//! - [`controller`]: watches, leader election; calls [`reconcile`] for every cluster, every second and on every change.
+//! - [`reconcile`]: one pass, the only caller of the three below.
+//! - [`observe`]: reads Kubernetes and members.
 //! - [`decide`]: what should be done about what was seen. Pure: no client, no clock.
-//! - [`mysql`]: GTID sets.
+//! - [`act`]: writes to Kubernetes and members.
+//! - [`context`], [`members`]: clients that passes share.
+//! - [`mysql`]: GTID sets, connections, statements.
 //! - [`agent`]: what runs as process 1 beside mysqld in every member's pod.
-//! - [`names`]: names that people and other parts rely on.
+//! - [`names`], [`telemetry`], [`args`]: names that people rely on, logs and metrics, the command line.
 //!
 //! The words used here are defined in `docs/ring.md`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod act;
 pub mod agent;
 pub mod api;
+pub mod args;
+pub mod context;
+pub mod controller;
 pub mod decide;
+pub mod members;
 pub mod mysql;
 pub mod names;
+pub mod observe;
+pub mod reconcile;
+pub mod telemetry;

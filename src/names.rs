@@ -110,7 +110,11 @@ pub fn config_map(cluster: &str) -> String {
 
 /// DNS name of a member; also the name in its certificate and the SOURCE_HOST of its downstream's link.
 pub fn member_host(cluster: &str, namespace: &str, ordinal: u8) -> String {
-    format!("{}.{}.{namespace}.svc", member(cluster, ordinal), members_service(cluster))
+    format!(
+        "{}.{}.{namespace}.svc",
+        member(cluster, ordinal),
+        members_service(cluster)
+    )
 }
 
 /// Replication channel of the link whose upstream is `ordinal`.

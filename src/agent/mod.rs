@@ -1,3 +1,88 @@
 //! The agent: process 1 of a member's MySQL container.
+//!
+//! It prepares the data directory, starts mysqld fenced (`super_read_only`) with what the ring owns on its command line,
+//! sets the system accounts, keeps it running, and rebuilds or renews the directory when the operator orders it. It never
+//! opens a member: that is the operator's decision.
+//!
+//! - [`report`]: the contract with the operator.
+//! - [`life`]: the record beside the data directory that says whose history it holds, and what was under way at a crash.
+//! - [`directory`]: the data directory itself, while mysqld is down.
+//! - [`mysqld`]: the command line, the process and its output.  [`accounts`]: the init file.  [`sql`]: its connection.
+//! - [`supervise`]: the loop that owns all of it.  [`clone`]: one attempt to become a copy of a donor.
+//! - [`api`]: probes, report and orders.
+//! - [`install`]: how the binary gets into the MySQL container.
 
+pub mod accounts;
+pub mod api;
+pub mod clone;
+pub mod directory;
+pub mod install;
+pub mod life;
+pub mod member;
+pub mod mysqld;
 pub mod report;
+pub mod sql;
+pub mod supervise;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use tracing::{error, info, warn};
+
+use crate::args::AgentArgs;
+use crate::telemetry::start_logging;
+use member::{Member, Shared};
+
+/// Most that the kubelet shows of a termination message is 4 kB; this leaves room for what surrounds it.
+const TERMINATION_MESSAGE: usize = 2048;
+
+/// Runs the agent until SIGTERM or a failure that only a restart of the container, or a person, can cure.
+pub fn main(args: AgentArgs) -> ExitCode {
+    start_logging(args.log_format);
+    let termination_log = args.termination_log.clone();
+    match run(args) {
+        Ok(()) => {
+            info!("stopped");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let message = format!("{error:#}");
+            error!("{message}");
+            write_termination_message(&termination_log, &message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let member = Member::new(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let result = runtime.block_on(async {
+        // Twice is an error of no consequence: the first one stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let (orders, inbox) = tokio::sync::mpsc::channel(8);
+        let shared = Arc::new(Shared::new(&member));
+        let servers = api::serve(&member, Arc::clone(&shared), orders).await?;
+        let result = supervise::run(member, shared, inbox).await;
+        servers.stop();
+        result
+    });
+    // A probe that hangs in a frozen mysqld's socket must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Keeps the end of a message that is too long: the last lines of mysqld's output say what happened.
+fn write_termination_message(path: &Path, message: &str) {
+    let mut from = message.len().saturating_sub(TERMINATION_MESSAGE);
+    while !message.is_char_boundary(from) {
+        from += 1;
+    }
+    if let Err(error) = std::fs::write(path, &message[from..]) {
+        warn!(path = %path.display(), %error, "cannot write the termination message");
+    }
+}

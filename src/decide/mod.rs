@@ -1,1 +1,60 @@
 //! What should be done about what was seen. Pure: no client, no tokio, no mysql_async, no clock.
+//!
+//! [`decide`] is the whole of it. `docs/ring.md` is its specification.
+
+pub mod health;
+pub mod history;
+pub mod links;
+pub mod observed;
+pub mod plan;
+pub mod resources;
+pub mod states;
+pub mod status;
+pub mod step;
+pub mod story;
+pub mod topology;
+pub mod validate;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::status::MultiMasterClusterStatus;
+
+use observed::Observed;
+use step::Step;
+
+/// How often members are looked at.
+pub const INTERVAL: Duration = Duration::from_secs(1);
+/// After a step the next decision waits for nothing but its effect.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// What one pass is to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Written first; equal to the present status when there is nothing new to say.
+    pub status: MultiMasterClusterStatus,
+    /// Carried out in order; at most one of them is risky, the last.
+    pub steps: Vec<Step>,
+    /// When to look again.
+    pub requeue: Duration,
+}
+
+/// Decides about one cluster from one observation.
+pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
+    let epoch = match observed.epoch() {
+        0 if observed.cluster.spec.paused != Some(true) && plan::is_founded(observed) => 1,
+        epoch => epoch,
+    };
+    let steps = plan::steps(observed, epoch);
+    let requeue = if steps.iter().any(|step| *step != Step::Apply) {
+        AGAIN
+    } else {
+        INTERVAL
+    };
+    Decision {
+        status: status::status(observed, epoch, &steps, now),
+        steps,
+        requeue,
+    }
+}

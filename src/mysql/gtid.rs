@@ -111,11 +111,7 @@ impl GtidSet {
 
     /// The server UUIDs that wrote something, in order, each once.
     pub fn uuids(&self) -> Vec<&str> {
-        let mut uuids: Vec<&str> = self
-            .sets
-            .keys()
-            .map(|origin| origin.uuid.as_str())
-            .collect();
+        let mut uuids: Vec<&str> = self.sets.keys().map(|origin| origin.uuid.as_str()).collect();
         uuids.dedup();
         uuids
     }
@@ -217,11 +213,7 @@ impl FromStr for GtidSet {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut set = GtidSet::default();
         // As in mysqld, a comma too many is no error.
-        for entry in text
-            .split(',')
-            .map(str::trim)
-            .filter(|entry| !entry.is_empty())
-        {
+        for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let mut pieces = entry.split(':').map(str::trim);
             let uuid = parse_uuid(pieces.next().unwrap_or_default())?;
             let mut origin = Origin { uuid, tag: None };
@@ -235,18 +227,12 @@ impl FromStr for GtidSet {
                     origin.tag = Some(parse_tag(piece)?);
                     awaits_interval = true;
                 } else {
-                    set.sets
-                        .entry(origin.clone())
-                        .or_default()
-                        .push(parse_interval(piece)?);
+                    set.sets.entry(origin.clone()).or_default().push(parse_interval(piece)?);
                     awaits_interval = false;
                 }
             }
             if awaits_interval {
-                return Err(wrong(
-                    entry,
-                    "does not end with an interval of transaction numbers",
-                ));
+                return Err(wrong(entry, "does not end with an interval of transaction numbers"));
             }
         }
         set.sets.values_mut().for_each(normalise);
@@ -275,8 +261,7 @@ fn parse_uuid(text: &str) -> Result<String, ParseGtidSetError> {
 }
 
 fn parse_tag(text: &str) -> Result<String, ParseGtidSetError> {
-    let well_formed =
-        text.len() <= MAX_TAG && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let well_formed = text.len() <= MAX_TAG && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if well_formed {
         Ok(text.to_ascii_lowercase())
     } else {
@@ -293,13 +278,12 @@ fn parse_interval(text: &str) -> Result<Interval, ParseGtidSetError> {
         } else {
             None
         };
-        gno.filter(|gno| (1..=MAX_GNO).contains(gno))
-            .ok_or_else(|| {
-                wrong(
-                    text,
-                    "is not a transaction number between 1 and 2^63-2, or an interval of them",
-                )
-            })
+        gno.filter(|gno| (1..=MAX_GNO).contains(gno)).ok_or_else(|| {
+            wrong(
+                text,
+                "is not a transaction number between 1 and 2^63-2, or an interval of them",
+            )
+        })
     };
     let (first, last) = match text.split_once('-') {
         Some((first, last)) => (number(first)?, number(last)?),

@@ -1,1 +1,6 @@
-//! What is MySQL's own: GTID sets, statements, connections.
+//! What is MySQL's own: GTID sets, connections, statements.
+
+pub mod connection;
+pub mod gtid;
+pub mod owned_settings;
+pub mod quote;

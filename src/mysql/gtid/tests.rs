@@ -87,8 +87,7 @@ fn the_largest_number_is_two_to_the_63_less_two() {
     assert!(error(&format!("{A}:99999999999999999999999")).contains("99999999999999999999999"));
     assert_eq!(all.union(&all), all);
     assert_eq!(
-        all.difference(&set(&format!("{A}:9223372036854775806")))
-            .to_string(),
+        all.difference(&set(&format!("{A}:9223372036854775806"))).to_string(),
         format!("{A}:1-9223372036854775805")
     );
     let many = set(&format!(

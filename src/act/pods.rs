@@ -1,0 +1,74 @@
+//! The serving label, and deletion of a pod for a restart.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use crate::api::MultiMasterCluster;
+use crate::context::Context;
+use crate::names;
+use crate::observe::objects::{ObserveError, ask};
+
+fn api(cluster: &MultiMasterCluster, context: &Context) -> Api<Pod> {
+    Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default())
+}
+
+/// Sets or removes the serving label of the pod that was observed, and of no other: the UID in the patch makes the API server refuse it for
+/// a pod that came in its place.
+///
+/// # Errors
+/// [`ObserveError`].
+pub async fn label(
+    cluster: &MultiMasterCluster,
+    ordinal: u8,
+    pod_uid: &str,
+    serving: bool,
+    context: &Context,
+) -> Result<(), ObserveError> {
+    let value = if serving { json!("true") } else { json!(null) };
+    let patch = json!({ "metadata": { "uid": pod_uid, "labels": { names::LABEL_SERVING: value } } });
+    let name = names::member(&cluster.name_any(), ordinal);
+    let params = PatchParams {
+        field_manager: Some(names::FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    match ask(
+        &format!("label of Pod {name}"),
+        api(cluster, context).patch_metadata(&name, &params, &Patch::Merge(patch)),
+    )
+    .await
+    {
+        Ok(_) => Ok(()),
+        // A pod that is gone serves nobody.
+        Err(ObserveError::Api {
+            source: kube::Error::Api(status),
+            ..
+        }) if !serving && (status.is_not_found() || status.is_conflict()) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes the pod that was observed, gracefully.
+///
+/// # Errors
+/// [`ObserveError`].
+pub async fn delete(
+    cluster: &MultiMasterCluster,
+    ordinal: u8,
+    pod_uid: &str,
+    context: &Context,
+) -> Result<(), ObserveError> {
+    let name = names::member(&cluster.name_any(), ordinal);
+    let only_this = Preconditions {
+        uid: Some(pod_uid.into()),
+        resource_version: None,
+    };
+    let params = DeleteParams {
+        preconditions: Some(only_this),
+        ..DeleteParams::default()
+    };
+    ask(&format!("Pod {name}"), api(cluster, context).delete(&name, &params))
+        .await
+        .map(drop)
+}

@@ -1,0 +1,199 @@
+//! Steps on a member's server as SQL. Each reads again what justified it; none reconnects or retries.
+
+use mysql_async::{Conn, prelude::Queryable};
+
+use crate::api::Database;
+use crate::decide::step::StartAt;
+use crate::members::{Credentials, MemberClient};
+use crate::mysql::connection::{STEP_DEADLINE, SqlError, column, rows, run, within};
+use crate::mysql::gtid::GtidSet;
+use crate::mysql::quote::{identifier, literal};
+use crate::names::{self, accounts, keys, paths};
+
+/// The upstream end of a link.
+pub struct Source {
+    /// Channel name.
+    pub channel: String,
+    /// DNS name of the upstream member.
+    pub host: String,
+    /// Password of the replication account.
+    pub password: String,
+}
+
+/// The same life as was observed, or nothing is done.
+async fn same_life(conn: &mut Conn, server_uuid: &str) -> Result<(), SqlError> {
+    within(STEP_DEADLINE, async {
+        let found: Option<String> = conn.query_first("SELECT @@server_uuid").await?;
+        match found {
+            Some(found) if found == server_uuid => Ok(()),
+            found => Err(SqlError::Outdated(format!(
+                "server_uuid is {found:?}, not {server_uuid}"
+            ))),
+        }
+    })
+    .await
+}
+
+/// CREATE the channel of a link and START it.
+///
+/// # Errors
+/// [`SqlError`]; [`SqlError::Outdated`] when the channel exists by now.
+pub async fn attach(
+    client: &mut MemberClient,
+    server_uuid: &str,
+    source: &Source,
+    start: &StartAt,
+) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    // CHANGE REPLICATION SOURCE on a channel that exists can purge its relay logs, which may be the last copy of a write.
+    let query = format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(&source.channel));
+    let exists = within(STEP_DEADLINE, async {
+        Ok(conn.query_first::<mysql_async::Row, _>(query).await)
+    })
+    .await?;
+    if matches!(exists, Ok(Some(_))) {
+        return Err(SqlError::Outdated(format!("channel {} exists", source.channel)));
+    }
+    run(conn, &change_source(source, start)).await?;
+    run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(&source.channel))).await
+}
+
+fn change_source(source: &Source, start: &StartAt) -> String {
+    let position = match start {
+        StartAt::AutoPosition => "SOURCE_AUTO_POSITION = 1".to_owned(),
+        StartAt::Position { file, offset } => {
+            format!(
+                "SOURCE_AUTO_POSITION = 0, SOURCE_LOG_FILE = {}, SOURCE_LOG_POS = {offset}",
+                literal(file)
+            )
+        }
+    };
+    // SOURCE_RETRY_COUNT 0 retries for ever; the default gives up after 10 times. GET_SOURCE_PUBLIC_KEY matters only without TLS.
+    format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {host}, SOURCE_PORT = {port}, SOURCE_USER = {user}, SOURCE_PASSWORD = {password}, {position}, \
+         SOURCE_SSL = 1, SOURCE_SSL_CA = {ca}, SOURCE_SSL_VERIFY_SERVER_CERT = 1, SOURCE_HEARTBEAT_PERIOD = 1, SOURCE_CONNECT_RETRY = 1, \
+         SOURCE_RETRY_COUNT = 0 FOR CHANNEL {channel}",
+        host = literal(&source.host),
+        port = names::MYSQL_PORT,
+        user = literal(accounts::REPLICATION),
+        password = literal(&source.password),
+        ca = literal(&format!("{}/ca.crt", paths::TLS)),
+        channel = literal(&source.channel),
+    )
+}
+
+/// START the stored channel of a link.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn start(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(channel))).await
+}
+
+/// Remove a channel, but only when everything it has retrieved is executed.
+///
+/// # Errors
+/// [`SqlError::Outdated`] when its relay logs hold something that is not executed.
+pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    run(conn, &format!("STOP REPLICA FOR CHANNEL {}", literal(channel))).await?;
+    // With both threads stopped neither set moves any more.
+    let (retrieved, executed) = within(STEP_DEADLINE, async {
+        let status = rows(conn, &format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(channel))).await?;
+        let text = |name| {
+            status
+                .first()
+                .and_then(|row| column::<String>(row, name))
+                .ok_or_else(|| SqlError::Outdated(format!("channel {channel} is gone")))
+        };
+        let set = |text: String| {
+            text.parse::<GtidSet>()
+                .map_err(|error| SqlError::Outdated(error.to_string()))
+        };
+        Ok((set(text("Retrieved_Gtid_Set")?)?, set(text("Executed_Gtid_Set")?)?))
+    })
+    .await?;
+    if !executed.contains(&retrieved) {
+        return Err(SqlError::Outdated(format!(
+            "channel {channel} holds {}, which is not executed",
+            retrieved.difference(&executed)
+        )));
+    }
+    run(conn, &format!("RESET REPLICA ALL FOR CHANNEL {}", literal(channel))).await
+}
+
+/// Let the member take writes.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn open(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    run(conn, "SET GLOBAL super_read_only = OFF").await?;
+    run(conn, "SET GLOBAL read_only = OFF").await
+}
+
+/// Stop the member from taking writes: client sessions are killed, since an open transaction would keep `super_read_only` waiting.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn fence(client: &mut MemberClient) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    kill_clients(conn).await?;
+    run(conn, "SET GLOBAL super_read_only = ON").await?;
+    // Those that came between the two.
+    kill_clients(conn).await
+}
+
+async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
+    let system = accounts::SYSTEM.map(literal).join(", ");
+    let query = format!(
+        "SELECT ID AS id FROM performance_schema.processlist \
+         WHERE USER NOT IN ({system}, 'system user', 'event_scheduler', 'mysql.session') AND USER IS NOT NULL AND ID <> CONNECTION_ID()"
+    );
+    within(STEP_DEADLINE, async {
+        for row in rows(conn, &query).await? {
+            let Some(id) = column::<u64>(&row, "id") else { continue };
+            match conn.query_drop(format!("KILL {id}")).await {
+                Ok(()) => {}
+                // 1094: it ended by itself.
+                Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Create the first database and its user, logged, so that they reach every member. As root, so that the operator's own account needs none of
+/// these rights.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn create_database(
+    client: &mut MemberClient,
+    server_uuid: &str,
+    database: &Database,
+    credentials: &Credentials,
+) -> Result<(), SqlError> {
+    let mut conn = client.connect_as(accounts::ROOT, credentials.get(keys::ROOT)).await?;
+    same_life(&mut conn, server_uuid).await?;
+    let (name, user) = (identifier(&database.name), format!("{}@'%'", literal(&database.user)));
+    run(&mut conn, &format!("CREATE DATABASE IF NOT EXISTS {name}")).await?;
+    run(
+        &mut conn,
+        &format!(
+            "CREATE USER IF NOT EXISTS {user} IDENTIFIED BY {}",
+            literal(credentials.get(keys::APP))
+        ),
+    )
+    .await?;
+    // An underscore in a database name is a wildcard in GRANT.
+    let pattern = identifier(&database.name.replace('_', r"\_"));
+    run(&mut conn, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}")).await
+}

@@ -1,0 +1,211 @@
+//! The init file: the system accounts, set from the Secret at every start of mysqld.
+//!
+//! mysqld runs it before it listens, also under `super_read_only`; with `sql_log_bin=0` it leaves no GTID. It stops at the
+//! first statement that fails and starts anyway, so the account that the agent itself logs in with comes last: if that
+//! login works, everything before it was done.
+
+use crate::mysql::quote::literal;
+use crate::names::accounts::{AGENT, OPERATOR, REPLICATION, ROOT};
+
+/// Passwords from the Secret.
+pub struct Passwords {
+    /// Of `root`.
+    pub root: String,
+    /// Of the operator's account.
+    pub operator: String,
+    /// Of the agents' account.
+    pub agent: String,
+    /// Of the links' account.
+    pub replication: String,
+    /// Of the application's user: its name and its password.
+    pub app: Option<(String, String)>,
+}
+
+/// Whether an account may log in without TLS.
+#[derive(Clone, Copy)]
+enum Tls {
+    /// People, and everything that comes over the socket (`REQUIRE SSL` refuses sockets).
+    Optional,
+    /// What crosses the network on the product's own behalf.
+    Required,
+}
+
+/// What each account may do: privileges and the level they are granted on.
+const ALL_ON_ALL: &[(&str, &str)] = &[("ALL PRIVILEGES", "*.*")];
+/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links; its own port when ordinary connections are used up.
+const OPERATOR_MAY: &[(&str, &str)] = &[
+    (
+        "PROCESS, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
+         SESSION_VARIABLES_ADMIN, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN",
+        "*.*",
+    ),
+    ("SELECT", "performance_schema.*"),
+];
+/// Over the network an agent is only ever the donor's account of a clone.
+const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN", "*.*")];
+/// Look, start and reset stored links, clone. `CONNECTION_ADMIN`: one connection more than `max_connections`.
+const AGENT_MAY: &[(&str, &str)] = &[
+    (
+        "REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN",
+        "*.*",
+    ),
+    ("SELECT", "performance_schema.*"),
+];
+const REPLICATION_MAY: &[(&str, &str)] = &[("REPLICATION SLAVE", "*.*")];
+
+/// The init file: one statement a line.
+pub fn init_file(passwords: &Passwords) -> String {
+    let mut lines = vec![
+        "SET SESSION sql_log_bin=0;".to_owned(),
+        // Makes backslash escapes mean what `literal` means by them, whatever the user's configuration says.
+        "SET SESSION sql_mode='';".to_owned(),
+    ];
+    account(
+        &mut lines,
+        ROOT,
+        "localhost",
+        &passwords.root,
+        Tls::Optional,
+        ALL_ON_ALL,
+        true,
+    );
+    account(&mut lines, ROOT, "%", &passwords.root, Tls::Optional, ALL_ON_ALL, true);
+    account(
+        &mut lines,
+        OPERATOR,
+        "%",
+        &passwords.operator,
+        Tls::Required,
+        OPERATOR_MAY,
+        false,
+    );
+    account(
+        &mut lines,
+        REPLICATION,
+        "%",
+        &passwords.replication,
+        Tls::Required,
+        REPLICATION_MAY,
+        false,
+    );
+    if let Some((user, password)) = &passwords.app {
+        lines.push(format!(
+            "ALTER USER IF EXISTS {}@'%' IDENTIFIED BY {} PASSWORD HISTORY 0;",
+            literal(user),
+            literal(password)
+        ));
+    }
+    account(
+        &mut lines,
+        AGENT,
+        "%",
+        &passwords.agent,
+        Tls::Required,
+        AGENT_AS_DONOR_MAY,
+        false,
+    );
+    account(
+        &mut lines,
+        AGENT,
+        "localhost",
+        &passwords.agent,
+        Tls::Optional,
+        AGENT_MAY,
+        false,
+    );
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+/// Makes the account be exactly this, whatever it was: no password policy of the user's configuration may refuse the same
+/// password at the next start, expire it or lock it.
+fn account(
+    lines: &mut Vec<String>,
+    user: &str,
+    host: &str,
+    password: &str,
+    tls: Tls,
+    grants: &[(&str, &str)],
+    grant_option: bool,
+) {
+    let name = format!("{}@{}", literal(user), literal(host));
+    let require = match tls {
+        Tls::Optional => "NONE",
+        Tls::Required => "SSL",
+    };
+    let definition = format!(
+        "{name} IDENTIFIED WITH caching_sha2_password BY {} REQUIRE {require} PASSWORD EXPIRE NEVER PASSWORD HISTORY 0 \
+         PASSWORD REUSE INTERVAL 0 DAY PASSWORD REQUIRE CURRENT OPTIONAL FAILED_LOGIN_ATTEMPTS 0 ACCOUNT UNLOCK;",
+        literal(password)
+    );
+    lines.push(format!("CREATE USER IF NOT EXISTS {definition}"));
+    lines.push(format!("ALTER USER {definition}"));
+    lines.push(format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {name};"));
+    for (privileges, level) in grants {
+        let option = if grant_option { " WITH GRANT OPTION" } else { "" };
+        lines.push(format!("GRANT {privileges} ON {level} TO {name}{option};"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passwords() -> Passwords {
+        Passwords {
+            root: "r'oot;\nDROP".into(),
+            operator: "o".into(),
+            agent: r"a\".into(),
+            replication: "p".into(),
+            app: Some(("shop".into(), "s".into())),
+        }
+    }
+
+    #[test]
+    fn it_is_unlogged_from_the_first_statement_and_has_one_statement_a_line() {
+        let file = init_file(&passwords());
+        assert!(file.starts_with("SET SESSION sql_log_bin=0;\nSET SESSION sql_mode='';\n"));
+        assert!(file.ends_with(";\n"));
+        assert!(
+            file.lines().all(|line| line.ends_with(';') && line.contains(' ')),
+            "{file}"
+        );
+        assert!(file.contains(r"BY 'r\'oot;\nDROP' REQUIRE NONE"));
+        assert!(file.contains(r"BY 'a\\' REQUIRE NONE"));
+        assert!(file.contains("ALTER USER IF EXISTS 'shop'@'%' IDENTIFIED BY 's'"));
+    }
+
+    #[test]
+    fn the_agents_own_account_is_last() {
+        let file = init_file(&passwords());
+        assert!(
+            file.lines()
+                .last()
+                .unwrap()
+                .ends_with("TO 'multimaster_agent'@'localhost';")
+        );
+    }
+
+    #[test]
+    fn what_crosses_the_network_needs_tls() {
+        let file = init_file(&passwords());
+        for user in [OPERATOR, AGENT, REPLICATION] {
+            let line = format!("ALTER USER '{user}'@'%' ");
+            assert!(
+                file.lines()
+                    .any(|l| l.starts_with(&line) && l.contains(" REQUIRE SSL ")),
+                "{user}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_root_may_grant() {
+        let file = init_file(&passwords());
+        assert!(
+            file.lines()
+                .filter(|l| l.contains("WITH GRANT OPTION"))
+                .all(|l| l.contains("TO 'root'@"))
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! The agent's ports: open probes over HTTP; report and orders over TLS with the bearer token of the Secret.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use axum_server::tls_rustls::RustlsConfig;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{error, warn};
+
+use super::member::{Accepted, Member, Refused, Request, Shared, Work};
+use super::report::{CloneOrder, Order, PATH_CLONE, PATH_FOUND, PATH_NEW_LIFE, PATH_REPORT, Phase};
+use crate::names::keys;
+
+/// Below the kubelet's timeout of one second, so that the answer is this agent's and says why.
+const PROBE_DEADLINE: Duration = Duration::from_millis(900);
+/// An order is answered once it is recorded, which takes an fsync.
+const ORDER_DEADLINE: Duration = Duration::from_secs(10);
+/// How often renewed certificates are looked for.
+const RELOAD: Duration = Duration::from_secs(60);
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Handles {
+    member: Arc<Member>,
+    shared: Arc<Shared>,
+    orders: mpsc::Sender<Request>,
+}
+
+/// The servers, which run until they are stopped.
+pub struct Servers(Vec<JoinHandle<()>>);
+
+impl Servers {
+    /// Ends them.
+    pub fn stop(&self) {
+        for server in &self.0 {
+            server.abort();
+        }
+    }
+}
+
+/// Binds both ports, then serves them in the background.
+pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Request>) -> anyhow::Result<Servers> {
+    let context = Handles {
+        member: Arc::new(member.clone()),
+        shared,
+        orders,
+    };
+    let probes = bind(member.args.listen, member.args.probe_port)?;
+    let closed = bind(member.args.listen, member.args.port)?;
+    let (certificate, key) = (member.args.tls.join("tls.crt"), member.args.tls.join("tls.key"));
+    let tls = RustlsConfig::from_pem_file(&certificate, &key)
+        .await
+        .with_context(|| format!("cannot use the certificate in {}", member.args.tls.display()))?;
+
+    let probe_routes = Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(readyz))
+        .with_state(context.clone());
+    let closed_routes = Router::new()
+        .route(PATH_REPORT, get(report))
+        .route(PATH_FOUND, post(found))
+        .route(PATH_CLONE, post(clone))
+        .route(PATH_NEW_LIFE, post(new_life))
+        .layer(middleware::from_fn_with_state(context.clone(), only_with_token))
+        .with_state(context);
+
+    let probe_server = axum_server::from_tcp(probes)?;
+    let closed_server = axum_server::from_tcp_rustls(closed, tls.clone())?;
+    Ok(Servers(vec![
+        tokio::spawn(async move {
+            if let Err(error) = probe_server.serve(probe_routes.into_make_service()).await {
+                error!(%error, "the probe port is closed");
+            }
+        }),
+        tokio::spawn(async move {
+            if let Err(error) = closed_server.serve(closed_routes.into_make_service()).await {
+                error!(%error, "the orders port is closed");
+            }
+        }),
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RELOAD).await;
+                if let Err(error) = tls.reload_from_pem_file(&certificate, &key).await {
+                    warn!(%error, "cannot read the certificate again; the old one stays");
+                }
+            }
+        }),
+    ]))
+}
+
+/// On every address, IPv6 too where there is such a thing.
+fn bind(listen: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {
+    let listener = match listen {
+        Some(address) => TcpListener::bind(SocketAddr::new(address, port)),
+        None => TcpListener::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
+            .or_else(|_| TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))),
+    };
+    let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
+    listener
+        .set_nonblocking(true)
+        .context("cannot make a listener non-blocking")?;
+    Ok(listener)
+}
+
+/// Ready: a real query was answered in time and the member is not fenced. Never depends on its neighbours.
+async fn readyz(State(context): State<Handles>) -> Response {
+    let not_ready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    match context.shared.phase() {
+        Phase::Running => {}
+        phase => return not_ready(format!("mysqld is not running: {phase:?}\n")),
+    }
+    match context.shared.sql.probe(PROBE_DEADLINE).await {
+        Err(error) => not_ready(format!("mysqld does not answer: {error}\n")),
+        Ok(state) if state.super_read_only || state.read_only => {
+            not_ready("the member is fenced (super_read_only)\n".into())
+        }
+        Ok(state) if state.offline => not_ready("mysqld is in offline_mode\n".into()),
+        Ok(_) => "ok\n".into_response(),
+    }
+}
+
+/// The token is read each time: the Secret may have been renewed.
+async fn only_with_token(State(context): State<Handles>, request: HttpRequest, next: Next) -> Response {
+    let token = match context.member.credential(keys::AGENT_TOKEN) {
+        Ok(token) => token,
+        Err(error) => {
+            error!("{error:#}");
+            return (StatusCode::INTERNAL_SERVER_ERROR, "the agent cannot read its token\n").into_response();
+        }
+    };
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| value.as_bytes());
+    match given.and_then(|value| value.strip_prefix(b"Bearer ")) {
+        Some(given) if equal(given, token.as_bytes()) => next.run(request).await,
+        _ => (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response(),
+    }
+}
+
+/// Compares in a time that does not tell where the first difference is.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    let differences = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
+    std::hint::black_box(differences) == 0 && a.len() == b.len()
+}
+
+async fn report(State(context): State<Handles>) -> Response {
+    match context.shared.report() {
+        Some(report) => Json(report).into_response(),
+        None => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent has not looked at its volume yet\n",
+        )
+            .into_response(),
+    }
+}
+
+async fn found(State(context): State<Handles>, Json(order): Json<Order>) -> Response {
+    pass(&context, order.server_uuid, Work::Found).await
+}
+
+async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) -> Response {
+    // It becomes part of a statement, and the agent resolves no names.
+    match order.donor_address.parse::<IpAddr>() {
+        Ok(donor) => {
+            pass(
+                &context,
+                order.server_uuid,
+                Work::Clone {
+                    donor: donor.to_string(),
+                },
+            )
+            .await
+        }
+        Err(_) => (StatusCode::BAD_REQUEST, "donorAddress: it is an IP address\n").into_response(),
+    }
+}
+
+async fn new_life(State(context): State<Handles>, Json(order): Json<Order>) -> Response {
+    pass(&context, order.server_uuid, Work::NewLife).await
+}
+
+/// Hands an order to the loop that owns mysqld, and its answer to whoever ordered.
+async fn pass(context: &Handles, server_uuid: String, order: Work) -> Response {
+    let phase = context.shared.phase();
+    if phase != Phase::Running {
+        // The loop is busy; what is decided on an old observation must not wait and land late.
+        return (
+            StatusCode::CONFLICT,
+            format!("mysqld is not running yet, or not any more: {phase:?}\n"),
+        )
+            .into_response();
+    }
+    let (answer, answered) = oneshot::channel();
+    let sent = context.orders.try_send(Request {
+        order,
+        server_uuid,
+        answer,
+    });
+    let verdict = match sent {
+        Ok(()) => tokio::time::timeout(ORDER_DEADLINE, answered).await,
+        Err(_) => return (StatusCode::SERVICE_UNAVAILABLE, "the agent is busy\n").into_response(),
+    };
+    match verdict {
+        Ok(Ok(Ok(Accepted::Done))) => (StatusCode::OK, "done\n").into_response(),
+        Ok(Ok(Ok(Accepted::UnderWay))) => (StatusCode::ACCEPTED, "under way\n").into_response(),
+        Ok(Ok(Err(Refused::Conflict(why)))) => (StatusCode::CONFLICT, format!("{why}\n")).into_response(),
+        Ok(Ok(Err(Refused::Failed(why)))) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response(),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the agent did not answer; read the report\n",
+        )
+            .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::equal;
+
+    #[test]
+    fn tokens_are_equal_only_if_they_are() {
+        assert!(equal(b"abc", b"abc"));
+        for other in [&b""[..], b"ab", b"abd", b"abcd"] {
+            assert!(!equal(other, b"abc"));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! One attempt to make this empty member a copy of a donor, and the judgement of what became of it.
+//!
+//! The statement's own answer proves little: when it succeeds, mysqld exits before it can answer. The only judge is
+//! `performance_schema.clone_status` after the restart; nothing is ever started again blindly.
+
+use std::time::Duration;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use tracing::info;
+
+use super::member::Member;
+use super::sql::{self, Error, Sql};
+use crate::mysql::quote::literal;
+use crate::names::accounts::AGENT;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Why a clone did not succeed.
+#[derive(Debug)]
+pub struct Failed {
+    /// For the report.
+    pub why: String,
+    /// The directory is as it was before; otherwise it is to be thrown away.
+    pub untouched: bool,
+}
+
+/// Orders the clone and returns when mysqld is about to exit, or when it is clear that it will not.
+pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> {
+    let mut conn = match prepare(member, sql, donor).await {
+        Ok(conn) => conn,
+        Err(why) => return Err(Failed { why, untouched: true }),
+    };
+    info!(donor, "cloning");
+    let statement = format!(
+        "CLONE INSTANCE FROM {}@{}:{} IDENTIFIED BY {} REQUIRE SSL",
+        literal(AGENT),
+        literal(donor),
+        member.args.mysql_port,
+        literal(&sql.password())
+    );
+    match conn.query_drop(statement).await.map_err(Error::Mysql) {
+        Err(error) if error.is_refusal() => {
+            let why = format!("CLONE INSTANCE from {donor}: {error}");
+            let untouched = matches!(nothing_was_dropped(&mut conn).await, Ok(true)) && fence(&mut conn).await.is_ok();
+            Err(Failed { why, untouched })
+        }
+        // Answered, or the connection went away: mysqld exits to come back with the donor's data, or it goes on cloning
+        // without this session.
+        _ => until_it_is_over(sql).await,
+    }
+}
+
+/// Everything that can be refused before anything is changed.
+async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String> {
+    let mut conn = sql.connect(DEADLINE).await.map_err(|error| error.to_string())?;
+    let executed: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.gtid_executed")
+        .await
+        .map_err(|error| error.to_string())?;
+    // The record says Empty; somebody may have opened the server by hand and written.
+    if !executed.as_deref().unwrap_or("?").is_empty() {
+        return Err(format!(
+            "this member holds transactions ({}); it is not cloned over",
+            executed.unwrap_or_default()
+        ));
+    }
+    let donors = format!(
+        "SET GLOBAL clone_valid_donor_list={}",
+        literal(&format!("{donor}:{}", member.args.mysql_port))
+    );
+    // CLONE is refused under super_read_only (1290), so read_only alone keeps applications out.
+    for statement in ["SET GLOBAL read_only=ON", &donors, "SET GLOBAL super_read_only=OFF"] {
+        sql::execute(&mut conn, DEADLINE, statement)
+            .await
+            .map_err(|error| error.to_string())?;
+    }
+    Ok(conn)
+}
+
+async fn fence(conn: &mut Conn) -> Result<(), Error> {
+    sql::execute(conn, DEADLINE, "SET GLOBAL super_read_only=ON").await
+}
+
+/// Whether a refused clone left the directory alone: it drops the recipient's data only after the donor agreed.
+async fn nothing_was_dropped(conn: &mut Conn) -> Result<bool, Error> {
+    let dropped: Option<u64> = sql::first(
+        conn,
+        DEADLINE,
+        "SELECT COUNT(*) FROM performance_schema.clone_progress WHERE STAGE='DROP DATA' AND STATE<>'Not Started'",
+    )
+    .await?;
+    Ok(dropped == Some(0))
+}
+
+/// Waits for mysqld's end (the caller sees it and drops this) or for a clone that failed without its session.
+async fn until_it_is_over(sql: &Sql) -> Result<(), Failed> {
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let Ok(mut conn) = sql.connect(DEADLINE).await else {
+            continue;
+        };
+        if let Ok(Some((state, error))) = status(&mut conn).await
+            && state == "Failed"
+        {
+            return Err(Failed {
+                why: error,
+                untouched: false,
+            });
+        }
+    }
+}
+
+async fn status(conn: &mut Conn) -> Result<Option<(String, String)>, Error> {
+    let query = "SELECT STATE, CONCAT('error ', ERROR_NO, ': ', ERROR_MESSAGE) FROM performance_schema.clone_status \
+                 WHERE DESTINATION='LOCAL INSTANCE' ORDER BY ID DESC LIMIT 1";
+    sql::first(conn, DEADLINE, query).await
+}
+
+/// After the restart: whether the directory is a complete copy. If so, the donor's links, which came with it, are removed.
+pub async fn verify(conn: &mut Conn) -> Result<Result<(), String>, Error> {
+    match status(conn).await? {
+        Some((state, _)) if state == "Completed" => {}
+        Some((state, error)) => return Ok(Err(format!("the clone is {state} after the restart; {error}"))),
+        None => return Ok(Err("the clone did not begin before mysqld or the agent ended".into())),
+    }
+    // Not written to the binary log. The links would replicate what the donor's links replicate.
+    sql::execute(conn, DEADLINE, "RESET REPLICA ALL").await?;
+    Ok(Ok(()))
+}

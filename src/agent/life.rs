@@ -1,0 +1,212 @@
+//! The life record, `life.json` beside the data directory: whose history the directory holds.
+//!
+//! Every new life gets a new server UUID **and** a new server_id: with the old server_id the ring would silently drop what
+//! the earlier life wrote when it flows back. The UUID is mysqld's own (`auto.cnf`); the server_id is kept here. An intent is
+//! recorded before each step that a crash could cut in two.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::report::Origin;
+
+/// Why the record cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The volume does not answer as it should.
+    #[error("cannot {action} {path}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Somebody else wrote the file.
+    #[error("{path} is not a life record of this version of the agent; restore it, or move the volume's contents away")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// The operating system gave no random bytes.
+    #[error("no random bytes from the operating system: {0}")]
+    Random(getrandom::Error),
+}
+
+/// What was under way when the record was written; a start goes on with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Intent {
+    /// An empty directory is becoming a copy of the donor. Until that is verified its contents are nobody's.
+    Cloning {
+        /// Address of the donor.
+        donor: String,
+    },
+    /// The directory gets a new server UUID and server_id before mysqld starts again.
+    NewLife,
+}
+
+/// The life record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Life {
+    /// server_id of this life.
+    pub server_id: u32,
+    /// server UUID of this life, once mysqld has told it.
+    pub server_uuid: Option<String>,
+    /// Where the data came from.
+    pub origin: Origin,
+    /// UUIDs of earlier lives, oldest first.
+    #[serde(default)]
+    pub former_server_uuids: Vec<String>,
+    /// What is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Intent>,
+    /// Why the last clone failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_clone_error: Option<String>,
+}
+
+impl Life {
+    /// The life of a directory that was just initialised; `earlier` is what the volume held before.
+    pub fn empty(ordinal: u8, earlier: Option<Self>) -> Result<Self, Error> {
+        let mut life = earlier.unwrap_or(Self {
+            server_id: 0,
+            server_uuid: None,
+            origin: Origin::Empty,
+            former_server_uuids: Vec::new(),
+            intent: None,
+            last_clone_error: None,
+        });
+        life.begin_anew(ordinal, None)?;
+        life.origin = Origin::Empty;
+        life.intent = None;
+        Ok(life)
+    }
+
+    /// The next life on the same directory: a new server_id, a UUID that mysqld has yet to make, the old one remembered.
+    /// Doing it again, after a crash, loses and repeats nothing.
+    pub fn begin_anew(&mut self, ordinal: u8, uuid_on_disk: Option<String>) -> Result<(), Error> {
+        for uuid in self.server_uuid.take().into_iter().chain(uuid_on_disk) {
+            if !self.former_server_uuids.contains(&uuid) {
+                self.former_server_uuids.push(uuid);
+            }
+        }
+        self.server_id = new_server_id(ordinal)?;
+        Ok(())
+    }
+
+    /// Reads the record; `None` if there is none.
+    pub fn load(path: &Path) -> Result<Option<Self>, Error> {
+        match fs::read(path) {
+            Ok(text) => match serde_json::from_slice(&text) {
+                Ok(life) => Ok(Some(life)),
+                Err(source) => Err(Error::Unreadable {
+                    path: path.into(),
+                    source,
+                }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::Io {
+                action: "read",
+                path: path.into(),
+                source,
+            }),
+        }
+    }
+
+    /// Writes the record so that after a crash either the old or the new one is there, whole.
+    pub fn save(&self, path: &Path) -> Result<(), Error> {
+        let unfinished = path.with_extension("json.new");
+        let write = || -> io::Result<()> {
+            let mut file = File::create(&unfinished)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            sync_folder_of(path)
+        };
+        write().map_err(|source| Error::Io {
+            action: "write",
+            path: path.into(),
+            source,
+        })
+    }
+}
+
+/// Makes a creation, removal or renaming inside the folder of `path` durable.
+pub fn sync_folder_of(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// 28 random bits and, in the low four, ordinal + 1: two lives never share one, and people can read the ordinal.
+fn new_server_id(ordinal: u8) -> Result<u32, Error> {
+    let random = getrandom::u32().map_err(Error::Random)?;
+    Ok((random << 4) | (u32::from(ordinal) + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn life() -> Life {
+        Life::empty(2, None).unwrap()
+    }
+
+    #[test]
+    fn server_ids_tell_the_ordinal_and_differ() {
+        let (a, b) = (life(), life());
+        assert_eq!(a.server_id & 0xf, 3);
+        assert_ne!(a.server_id, b.server_id);
+    }
+
+    #[test]
+    fn a_new_life_remembers_the_old_one_once() {
+        let mut life = life();
+        life.server_uuid = Some("a".into());
+        let old = life.server_id;
+        life.begin_anew(2, Some("a".into())).unwrap();
+        life.begin_anew(2, Some("a".into())).unwrap();
+        assert_eq!(
+            (life.former_server_uuids.as_slice(), life.server_uuid.as_ref()),
+            (["a".to_owned()].as_slice(), None)
+        );
+        assert_ne!(life.server_id, old);
+    }
+
+    #[test]
+    fn a_lost_directory_keeps_its_former_uuids() {
+        let mut life = life();
+        life.server_uuid = Some("b".into());
+        life.former_server_uuids = vec!["a".into()];
+        life.origin = Origin::Cloned;
+        life.intent = Some(Intent::NewLife);
+        let life = Life::empty(2, Some(life)).unwrap();
+        assert_eq!((life.origin, life.intent), (Origin::Empty, None));
+        assert_eq!(life.former_server_uuids, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let folder = std::env::temp_dir().join(format!("multimaster-life-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("life.json");
+        assert_eq!(Life::load(&path).unwrap(), None);
+        let mut life = life();
+        life.intent = Some(Intent::Cloning {
+            donor: "10.0.0.1".into(),
+        });
+        life.save(&path).unwrap();
+        assert_eq!(Life::load(&path).unwrap(), Some(life));
+        fs::write(&path, "{}").unwrap();
+        assert!(matches!(Life::load(&path), Err(Error::Unreadable { .. })));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,319 @@
+//! mysqld: its command line, its process, its output.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
+
+use super::life::Life;
+use super::member::Member;
+use crate::api::MAX_MEMBERS;
+use crate::names;
+
+/// mysqld asks its supervisor to start it again (`RESTART`, the end of a `CLONE`) by this exit code.
+const RESTART_EXIT_CODE: i32 = 16;
+/// How much of mysqld's last output is kept for messages.
+const TAIL: usize = 1500;
+
+/// Arguments that start mysqld: the user's my.cnf first, then all that the ring owns, which wins over my.cnf and over
+/// `SET PERSIST`. Each setting here is in [`crate::mysql::owned_settings::RING_OWNED`].
+pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
+    let args = &member.args;
+    let path = |path: &Path| path.to_string_lossy().into_owned();
+    let tls = |file: &str| path(&args.tls.join(file));
+    let options: Vec<(&str, String)> = vec![
+        ("datadir", path(&member.data)),
+        ("socket", path(&member.socket)),
+        ("pid-file", path(&member.pid_file)),
+        ("init-file", path(&member.init_file)),
+        ("secure-file-priv", String::new()),
+        // Where it listens.
+        ("port", args.mysql_port.to_string()),
+        ("bind-address", "*".into()),
+        ("admin-address", args.pod_ip.to_string()),
+        ("admin-port", args.mysql_admin_port.to_string()),
+        ("create-admin-listener-thread", "ON".into()),
+        ("mysqlx", "OFF".into()),
+        ("skip-name-resolve", "ON".into()),
+        ("ssl-ca", tls("ca.crt")),
+        ("ssl-cert", tls("tls.crt")),
+        ("ssl-key", tls("tls.key")),
+        (
+            "report-host",
+            names::member_host(&args.cluster, &args.pod_namespace, member.ordinal),
+        ),
+        // Fenced until the operator opens it.
+        ("super-read-only", "ON".into()),
+        ("read-only", "ON".into()),
+        ("skip-replica-start", "ON".into()),
+        ("event-scheduler", "OFF".into()),
+        ("offline-mode", "OFF".into()),
+        // Identity.
+        ("server-id", life.server_id.to_string()),
+        ("auto-increment-increment", MAX_MEMBERS.to_string()),
+        ("auto-increment-offset", (member.ordinal + 1).to_string()),
+        // Its own log, and what it owes to the disk before it acknowledges.
+        ("gtid-mode", "ON".into()),
+        ("enforce-gtid-consistency", "ON".into()),
+        ("log-bin", "binlog".into()),
+        ("log-replica-updates", "ON".into()),
+        ("sync-binlog", "1".into()),
+        ("innodb-flush-log-at-trx-commit", "1".into()),
+        ("binlog-row-image", "FULL".into()),
+        ("binlog-expire-logs-seconds", (30 * 24 * 3600).to_string()),
+        ("session-track-gtids", "OWN_GTID".into()),
+        // Its upstream's log. Recovery OFF: ON throws relay logs away at every start, and they may be the last copy.
+        ("relay-log", "relay".into()),
+        ("relay-log-recovery", "OFF".into()),
+        ("replica-preserve-commit-order", "ON".into()),
+        ("replica-exec-mode", "STRICT".into()),
+        ("replica-net-timeout", "4".into()),
+        // Tables that replicate safely.
+        ("sql-require-primary-key", "ON".into()),
+        (
+            "disabled-storage-engines",
+            "MyISAM,BLACKHOLE,FEDERATED,ARCHIVE,MEMORY,CSV,MRG_MyISAM,EXAMPLE".into(),
+        ),
+        (
+            "plugin-load-add",
+            "mysql_clone.so;semisync_source.so;semisync_replica.so".into(),
+        ),
+    ];
+    std::iter::once(format!("--defaults-file={}", args.config.display()))
+        .chain(options.into_iter().map(|(name, value)| format!("--{name}={value}")))
+        .collect()
+}
+
+/// Arguments that make a new data directory. Passwords come with the first start, before mysqld listens anywhere.
+pub fn initialise_command_line(member: &Member) -> Vec<String> {
+    vec![
+        format!("--defaults-file={}", member.initialise_config.display()),
+        "--initialize-insecure".into(),
+        format!("--datadir={}", member.data_new.display()),
+        "--skip-log-bin".into(),
+    ]
+}
+
+/// The user's my.cnf for `--initialize`: no plugin is loaded then, and mysqld would refuse the settings of plugins
+/// (`rpl_semi_sync_...`, `clone_...`). Each key is made `loose_`; the real start refuses what is really unknown.
+pub fn tolerant(config: &str) -> String {
+    let mut tolerant = String::with_capacity(config.len() + 64);
+    for line in config.lines() {
+        let line = line.trim();
+        let is_key = line.starts_with(|c: char| c.is_ascii_alphabetic());
+        if is_key && !line.to_ascii_lowercase().starts_with("loose") {
+            tolerant.push_str("loose_");
+        }
+        tolerant.push_str(line);
+        tolerant.push('\n');
+    }
+    tolerant
+}
+
+/// How a mysqld ended.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    status: ExitStatus,
+    /// The last lines of its output.
+    pub tail: String,
+}
+
+impl Ended {
+    /// It ended because it wants to be started again.
+    pub fn wants_restart(&self) -> bool {
+        self.status.code() == Some(RESTART_EXIT_CODE)
+    }
+
+    /// It ended in order.
+    pub fn success(&self) -> bool {
+        self.status.success()
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => write!(f, "exit code {code}")?,
+            (None, Some(signal)) => write!(f, "signal {signal}")?,
+            (None, None) => write!(f, "{}", self.status)?,
+        }
+        if !self.tail.is_empty() {
+            write!(f, "; its last words:\n{}", self.tail)?;
+        }
+        Ok(())
+    }
+}
+
+/// A mysqld that was started.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    tail: Arc<Mutex<Tail>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Starts mysqld; its standard error is passed on line by line.
+    pub fn start(member: &Member, arguments: Vec<String>) -> anyhow::Result<Self> {
+        let mut words = member.args.mysqld.split_whitespace();
+        let program = words.next().context("the mysqld command is empty")?;
+        let mut child = Command::new(program)
+            .args(words)
+            .args(arguments)
+            .args(member.args.mysqld_args.split_whitespace())
+            // Tells mysqld that somebody starts it again when it exits with 16.
+            .env("MYSQLD_PARENT_PID", std::process::id().to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            // Only where the agent is not process 1 could mysqld outlive it.
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => {
+                    anyhow!(
+                        "{} has no {program}: spec.image must name an image with MySQL 9.7 in its PATH",
+                        member.image()
+                    )
+                }
+                _ => anyhow::Error::new(error).context(format!("cannot start {program} of {}", member.image())),
+            })?;
+        let tail = Arc::default();
+        let reader = child
+            .stderr
+            .take()
+            .map(|stderr| tokio::spawn(pass_on(stderr, Arc::clone(&tail))));
+        Ok(Self { child, tail, reader })
+    }
+
+    /// Asks mysqld to shut down in order.
+    pub fn terminate(&self) {
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself meanwhile; the wait tells.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+
+    /// Waits for the end. May be dropped and called again.
+    pub async fn wait(&mut self) -> io::Result<Ended> {
+        let status = self.child.wait().await?;
+        if let Some(reader) = &mut self.reader {
+            // The last words; a child of mysqld that holds the pipe open must not hold up the restart.
+            let _ = tokio::time::timeout(Duration::from_secs(1), reader).await;
+            self.reader = None;
+        }
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner).text();
+        Ok(Ended { status, tail })
+    }
+}
+
+async fn pass_on(stderr: ChildStderr, tail: Arc<Mutex<Tail>>) {
+    let mut lines = BufReader::new(stderr).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        eprintln!("{line}");
+        tail.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+    }
+}
+
+/// The last lines of an output.
+#[derive(Debug, Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    size: usize,
+}
+
+impl Tail {
+    fn push(&mut self, mut line: String) {
+        let mut end = line.len().min(TAIL);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        line.truncate(end);
+        self.size += line.len() + 1;
+        self.lines.push_back(line);
+        while self.size > TAIL && self.lines.len() > 1 {
+            self.size -= self.lines.pop_front().map_or(0, |line| line.len() + 1);
+        }
+    }
+
+    fn text(&self) -> String {
+        self.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::args::{Args, Role};
+    use crate::mysql::owned_settings::is_ring_owned;
+
+    fn member() -> Member {
+        let words = "multimaster agent --pod-name demo-2 --pod-namespace shop --pod-ip 10.0.0.7 --cluster demo"
+            .split_whitespace();
+        let Role::Agent(args) = Args::parse_from(words).role else {
+            panic!("not an agent")
+        };
+        Member::new(args).unwrap()
+    }
+
+    #[test]
+    fn everything_on_the_command_line_belongs_to_the_ring() {
+        let member = member();
+        let life = Life::empty(2, None).unwrap();
+        let line = command_line(&member, &life);
+        assert_eq!(line[0], "--defaults-file=/etc/multimaster/config/my.cnf");
+        for argument in line.iter().chain(&initialise_command_line(&member)) {
+            let name = argument.trim_start_matches("--").split('=').next().unwrap();
+            assert!(is_ring_owned(name), "{name} is not in RING_OWNED");
+        }
+        for argument in [
+            "--super-read-only=ON",
+            "--auto-increment-offset=3",
+            "--auto-increment-increment=9",
+            "--admin-address=10.0.0.7",
+            "--report-host=demo-2.demo-members.shop.svc",
+            "--datadir=/var/lib/mysql/data",
+            "--relay-log-recovery=OFF",
+        ] {
+            assert!(line.iter().any(|a| a == argument), "{argument}");
+        }
+        assert!(line.contains(&format!("--server-id={}", life.server_id)));
+    }
+
+    #[test]
+    fn initialising_forgives_settings_of_plugins() {
+        let config = "# mine\n[mysqld]\n  rpl_semi_sync_source_enabled = 1\nloose-x=1\nskip-external-locking\n";
+        let expected =
+            "# mine\n[mysqld]\nloose_rpl_semi_sync_source_enabled = 1\nloose-x=1\nloose_skip-external-locking\n";
+        assert_eq!(tolerant(config), expected);
+    }
+
+    #[test]
+    fn the_tail_keeps_the_end_within_its_limit() {
+        let mut tail = Tail::default();
+        for n in 0..1000 {
+            tail.push(format!("line {n}"));
+        }
+        let text = tail.text();
+        assert!(text.len() <= TAIL && text.ends_with("line 999"), "{text}");
+        tail.push("ü".repeat(5000));
+        assert!(tail.text().len() <= TAIL);
+    }
+}

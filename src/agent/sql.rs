@@ -1,0 +1,147 @@
+//! The agent's connections to its own mysqld, over the socket.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+use tokio::time::timeout;
+
+use super::member::Member;
+use crate::names::accounts::AGENT;
+
+/// Why mysqld did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It said no, or the connection failed.
+    #[error("{0}")]
+    Mysql(#[from] mysql_async::Error),
+    /// It said nothing.
+    #[error("no answer within {} ms", .0.as_millis())]
+    Deadline(Duration),
+}
+
+impl Error {
+    /// mysqld runs and knows another password, or no such account: the init file did not get to its end.
+    pub fn is_access_denied(&self) -> bool {
+        matches!(self, Self::Mysql(mysql_async::Error::Server(error)) if error.code == 1045)
+    }
+
+    /// The server itself refused; the connection is fine.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Mysql(mysql_async::Error::Server(_)))
+    }
+}
+
+/// What a probe saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writable {
+    /// `super_read_only` is on.
+    pub super_read_only: bool,
+    /// `read_only` is on (only during a clone without the other).
+    pub read_only: bool,
+    /// `offline_mode` is on.
+    pub offline: bool,
+}
+
+/// Makes connections; keeps one for probes, so that a server that is out of connections still answers its own.
+#[derive(Debug)]
+pub struct Sql {
+    socket: PathBuf,
+    password: Mutex<String>,
+    kept: tokio::sync::Mutex<Option<Conn>>,
+}
+
+impl Sql {
+    /// Without a password yet; no connection is made.
+    pub fn new(member: &Member) -> Self {
+        Self {
+            socket: member.socket.clone(),
+            password: Mutex::default(),
+            kept: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The password that this run of mysqld got by its init file; the Secret may have changed since.
+    pub fn set_password(&self, password: &str) {
+        password.clone_into(&mut self.password.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The same password, as donor's account of a clone: all members have one Secret.
+    pub fn password(&self) -> String {
+        self.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new connection.
+    pub async fn connect(&self, deadline: Duration) -> Result<Conn, Error> {
+        let options = OptsBuilder::default()
+            .prefer_socket(false)
+            .socket(Some(self.socket.to_string_lossy()))
+            .user(Some(AGENT))
+            .pass(Some(self.password()))
+            // Given, so that the driver does not ask for them at each connection.
+            .max_allowed_packet(Some(16 << 20))
+            .wait_timeout(Some(28_800))
+            .setup(vec![
+                "SET SESSION sql_mode='', sql_log_bin=0, wait_timeout=31536000, lock_wait_timeout=10",
+            ]);
+        within(deadline, Conn::new(options)).await
+    }
+
+    /// Whether the member could take a write, by a real query.
+    pub async fn probe(&self, deadline: Duration) -> Result<Writable, Error> {
+        let probe = async {
+            let mut kept = self.kept.lock().await;
+            // Taken out: if the deadline cuts this future, the connection with its pending answer goes too.
+            let mut conn = match kept.take() {
+                Some(conn) => conn,
+                None => self.connect(deadline).await?,
+            };
+            let row: Option<(bool, bool, bool)> = conn
+                .query_first("SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode")
+                .await?;
+            *kept = Some(conn);
+            let (super_read_only, read_only, offline) = row.unwrap_or((true, true, true));
+            Ok(Writable {
+                super_read_only,
+                read_only,
+                offline,
+            })
+        };
+        timeout(deadline, probe).await.unwrap_or(Err(Error::Deadline(deadline)))
+    }
+
+    /// Forgets the kept connection, because its mysqld is gone.
+    pub async fn forget(&self) {
+        *self.kept.lock().await = None;
+    }
+}
+
+/// The first row of a query.
+pub async fn first<T>(conn: &mut Conn, deadline: Duration, query: &str) -> Result<Option<T>, Error>
+where
+    T: mysql_async::prelude::FromRow + Send + 'static,
+{
+    within(deadline, conn.query_first(query)).await
+}
+
+/// All rows of a query.
+pub async fn all<T>(conn: &mut Conn, deadline: Duration, query: &str) -> Result<Vec<T>, Error>
+where
+    T: mysql_async::prelude::FromRow + Send + 'static,
+{
+    within(deadline, conn.query(query)).await
+}
+
+/// A statement without rows.
+pub async fn execute(conn: &mut Conn, deadline: Duration, statement: &str) -> Result<(), Error> {
+    within(deadline, conn.query_drop(statement)).await
+}
+
+async fn within<T>(deadline: Duration, work: impl Future<Output = mysql_async::Result<T>>) -> Result<T, Error> {
+    match timeout(deadline, work).await {
+        Ok(result) => result.map_err(Error::Mysql),
+        Err(_) => Err(Error::Deadline(deadline)),
+    }
+}

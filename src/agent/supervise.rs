@@ -1,0 +1,363 @@
+//! The loop that owns the life record and mysqld: prepare the directory, start mysqld, serve orders, start it again.
+//!
+//! Orders are taken one at a time by this loop only, so no two of them can meet.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::clone;
+use super::directory;
+use super::life::{Intent, Life};
+use super::member::{Accepted, Member, Refused, Request, Shared, Work};
+use super::mysqld::{self, Ended, Process};
+use super::report::{Origin, Phase};
+use super::sql;
+use crate::api::Positioning;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+/// mysqld that ends this often within [`CRASH_WINDOW`] is the kubelet's and a person's business.
+const CRASHES: usize = 5;
+const CRASH_WINDOW: Duration = Duration::from_secs(60);
+
+/// Runs the member until SIGTERM, or until it cannot be run.
+pub async fn run(member: Member, shared: Arc<Shared>, inbox: Receiver<Request>) -> anyhow::Result<()> {
+    let mut loop_ = Loop {
+        member: Arc::new(member),
+        shared,
+        inbox,
+        stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],
+        crashes: VecDeque::new(),
+    };
+    loop_.run().await
+}
+
+struct Loop {
+    member: Arc<Member>,
+    shared: Arc<Shared>,
+    inbox: Receiver<Request>,
+    stop: [Signal; 2],
+    crashes: VecDeque<Instant>,
+}
+
+/// Why a run of mysqld ended.
+enum Outcome {
+    /// The pod stops.
+    Stopped,
+    /// By itself, or by a crash.
+    Ended {
+        ended: Ended,
+        /// It had answered before.
+        answered: bool,
+    },
+    /// The agent ended it to begin a new life.
+    NewLife,
+    /// What it ran on is a failed clone.
+    Discard { why: String },
+}
+
+/// What a running mysqld turned out to be.
+struct Arrival {
+    uuid: String,
+    /// `None`: there was no clone to judge.
+    clone: Option<Result<(), String>>,
+}
+
+type Cloning = Option<JoinHandle<Result<(), clone::Failed>>>;
+
+impl Loop {
+    async fn run(&mut self) -> anyhow::Result<()> {
+        loop {
+            let mut life = tokio::select! {
+                () = stop_signal(&mut self.stop) => return Ok(()),
+                life = directory::prepare(&self.member, &self.shared) => life?,
+            };
+            let password = directory::write_init_file(&self.member)?;
+            self.shared.sql.set_password(&password);
+            self.shared.set_phase(Phase::Starting);
+            let mut process = Process::start(&self.member, mysqld::command_line(&self.member, &life))?;
+            let outcome = self.attend(&mut process, &mut life).await;
+            if outcome.is_err() {
+                process.terminate();
+                let _ = tokio::time::timeout(CRASH_WINDOW, process.wait()).await;
+            }
+            self.shared.sql.forget().await;
+            if self.settle(outcome?, life)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What an ended run means for the next. Answers whether the agent is to end.
+    fn settle(&mut self, outcome: Outcome, life: Life) -> anyhow::Result<bool> {
+        let cloning = matches!(life.intent, Some(Intent::Cloning { .. }));
+        match outcome {
+            Outcome::Stopped => return Ok(true),
+            Outcome::NewLife => {}
+            Outcome::Discard { why } => directory::discard_failed_clone(&self.member, life, why)?,
+            Outcome::Ended { ended, answered: false } if cloning => {
+                let why = format!("mysqld did not start on the cloned data: {ended}");
+                directory::discard_failed_clone(&self.member, life, why)?;
+            }
+            Outcome::Ended { ended, answered: false } => bail!("mysqld ended without ever having answered: {ended}"),
+            Outcome::Ended { ended, answered: true } => {
+                if ended.wants_restart() {
+                    info!("mysqld asks to be started again");
+                } else {
+                    warn!("mysqld ended: {ended}");
+                    self.count_crash(&ended)?;
+                }
+                self.shared.set_phase(Phase::Restarting {
+                    reason: ended.to_string(),
+                });
+            }
+        }
+        Ok(false)
+    }
+
+    fn count_crash(&mut self, ended: &Ended) -> anyhow::Result<()> {
+        let now = Instant::now();
+        self.crashes.push_back(now);
+        while self
+            .crashes
+            .front()
+            .is_some_and(|first| now.duration_since(*first) > CRASH_WINDOW)
+        {
+            self.crashes.pop_front();
+        }
+        if self.crashes.len() >= CRASHES {
+            bail!(
+                "mysqld ended {CRASHES} times within {} s, the last time with {ended}",
+                CRASH_WINDOW.as_secs()
+            );
+        }
+        Ok(())
+    }
+
+    /// One run of mysqld from its start to its end.
+    async fn attend(&mut self, process: &mut Process, life: &mut Life) -> anyhow::Result<Outcome> {
+        let answered = AtomicBool::new(false);
+        let arrival = arrive(&self.member, &self.shared, life.clone(), &answered);
+        tokio::pin!(arrival);
+        let mut arrived = false;
+        let mut cloning: Cloning = None;
+        // Set when the agent itself has told mysqld to end.
+        let mut ending: Option<Outcome> = None;
+        loop {
+            tokio::select! {
+                ended = process.wait() => {
+                    if let Some(cloning) = cloning.take() {
+                        cloning.abort();
+                    }
+                    let ended = ended.context("cannot wait for mysqld")?;
+                    let answered = answered.load(Ordering::Relaxed);
+                    return Ok(ending.unwrap_or(Outcome::Ended { ended, answered }));
+                }
+                () = stop_signal(&mut self.stop) => {
+                    info!("stopping mysqld");
+                    self.shared.set_phase(Phase::Stopping);
+                    process.terminate();
+                    ending = Some(Outcome::Stopped);
+                }
+                arrival = &mut arrival, if !arrived => {
+                    arrived = true;
+                    if let Some(why) = self.arrived(life, arrival?)? {
+                        process.terminate();
+                        ending.get_or_insert(Outcome::Discard { why });
+                    }
+                }
+                result = finished(&mut cloning) => {
+                    cloning = None;
+                    if let Some(why) = self.cloned(life, result)? {
+                        process.terminate();
+                        ending.get_or_insert(Outcome::Discard { why });
+                    }
+                }
+                Some(request) = self.inbox.recv() => {
+                    let verdict = match self.shared.phase() {
+                        Phase::Running if ending.is_none() => self.order(life, &request),
+                        phase => Err(Refused::Conflict(format!("mysqld is not running yet, or not any more: {phase:?}"))),
+                    };
+                    if verdict == Ok(Accepted::UnderWay) {
+                        match &request.order {
+                            Work::Clone { donor } => cloning = Some(self.start_clone(donor)),
+                            _ => {
+                                process.terminate();
+                                ending = Some(Outcome::NewLife);
+                            }
+                        }
+                    }
+                    // Whoever asked may be gone.
+                    let _ = request.answer.send(verdict);
+                }
+            }
+        }
+    }
+
+    /// Records what mysqld turned out to be. Answers why its data is to be thrown away, if it is.
+    fn arrived(&self, life: &mut Life, arrival: Arrival) -> anyhow::Result<Option<String>> {
+        match arrival.clone {
+            Some(Err(why)) => return Ok(Some(why)),
+            Some(Ok(())) => {
+                info!("the clone is complete");
+                life.origin = Origin::Cloned;
+                life.intent = None;
+            }
+            None => {}
+        }
+        if life.server_uuid.as_ref() != Some(&arrival.uuid) || arrival.clone.is_some() {
+            life.server_uuid = Some(arrival.uuid);
+            life.save(&self.member.life)?;
+        }
+        self.shared.set_life(life);
+        if self.shared.phase() != Phase::Stopping {
+            self.shared.set_phase(Phase::Running);
+        }
+        info!(uuid = ?life.server_uuid, server_id = life.server_id, origin = ?life.origin, "mysqld is running, fenced");
+        Ok(None)
+    }
+
+    /// Checks an order and records it.
+    fn order(&self, life: &mut Life, request: &Request) -> Result<Accepted, Refused> {
+        let conflict = |why: String| Err(Refused::Conflict(why));
+        match &life.server_uuid {
+            Some(uuid) if *uuid == request.server_uuid => {}
+            uuid => {
+                let own = uuid.as_deref().unwrap_or("not known yet");
+                return conflict(format!(
+                    "the order is for the server {}, this one is {own}",
+                    request.server_uuid
+                ));
+            }
+        }
+        let before = life.clone();
+        let accepted = match (&request.order, life.origin) {
+            (Work::Found, Origin::Founded) => return Ok(Accepted::Done),
+            (Work::Found, Origin::Cloned) => {
+                return conflict("this member is a clone; only an empty one can be a founder".into());
+            }
+            (Work::Found, Origin::Empty) => {
+                life.origin = Origin::Founded;
+                Accepted::Done
+            }
+            (Work::Clone { donor }, Origin::Empty) => {
+                life.intent = Some(Intent::Cloning { donor: donor.clone() });
+                life.last_clone_error = None;
+                Accepted::UnderWay
+            }
+            (Work::Clone { .. }, origin) => {
+                return conflict(format!("this member holds data ({origin:?}); it is never cloned over"));
+            }
+            (Work::NewLife, _) => {
+                life.intent = Some(Intent::NewLife);
+                Accepted::UnderWay
+            }
+        };
+        if let Err(error) = life.save(&self.member.life) {
+            *life = before;
+            let error = anyhow::Error::new(error);
+            error!("{error:#}");
+            return Err(Refused::Failed(format!("{error:#}")));
+        }
+        info!(order = ?request.order, "accepted");
+        self.shared.set_life(life);
+        match &request.order {
+            Work::Found => {}
+            Work::Clone { donor } => self.shared.set_phase(Phase::Cloning { donor: donor.clone() }),
+            Work::NewLife => self.shared.set_phase(Phase::Restarting {
+                reason: "a new life was ordered".into(),
+            }),
+        }
+        Ok(accepted)
+    }
+
+    fn start_clone(&self, donor: &str) -> JoinHandle<Result<(), clone::Failed>> {
+        let (member, shared, donor) = (Arc::clone(&self.member), Arc::clone(&self.shared), donor.to_owned());
+        tokio::spawn(async move { clone::run(&member, &shared.sql, &donor).await })
+    }
+
+    /// Records how a clone that did not end in a restart ended. Answers why the data is to be thrown away, if it is.
+    fn cloned(&self, life: &mut Life, result: Result<(), clone::Failed>) -> anyhow::Result<Option<String>> {
+        let Err(failed) = result else { return Ok(None) };
+        if !failed.untouched {
+            return Ok(Some(failed.why));
+        }
+        warn!(why = %failed.why, "the clone was refused; the member is empty as before");
+        life.intent = None;
+        life.last_clone_error = Some(failed.why);
+        life.save(&self.member.life)?;
+        self.shared.set_life(life);
+        if self.shared.phase() != Phase::Stopping {
+            self.shared.set_phase(Phase::Running);
+        }
+        Ok(None)
+    }
+}
+
+async fn stop_signal([terminate, interrupt]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// The end of a clone; never, while there is none.
+async fn finished(cloning: &mut Cloning) -> Result<(), clone::Failed> {
+    match cloning {
+        Some(task) => match task.await {
+            Ok(result) => result,
+            Err(error) => Err(clone::Failed {
+                why: error.to_string(),
+                untouched: false,
+            }),
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until mysqld answers, then does what a start owes: judge a clone, or start the stored links, still fenced.
+async fn arrive(member: &Member, shared: &Shared, life: Life, answered: &AtomicBool) -> anyhow::Result<Arrival> {
+    loop {
+        match greet(member, shared, &life, answered).await {
+            Ok(arrival) => return Ok(arrival),
+            Err(error) if error.is_access_denied() => bail!(
+                "mysqld runs but refuses the agent's account: a statement of the init file failed; look for MY-000061 in its \
+                 output ({error})"
+            ),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+}
+
+async fn greet(member: &Member, shared: &Shared, life: &Life, answered: &AtomicBool) -> Result<Arrival, sql::Error> {
+    let mut conn = shared.sql.connect(DEADLINE).await?;
+    let uuid: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.server_uuid").await?;
+    answered.store(true, Ordering::Relaxed);
+    let clone = match life.intent {
+        Some(Intent::Cloning { .. }) => Some(clone::verify(&mut conn).await?),
+        _ => None,
+    };
+    // In FilePosition the operator first checks that the disk did not go back in time.
+    if clone.is_none() && life.origin != Origin::Empty && member.args.positioning == Positioning::Gtid {
+        let query = "SELECT CHANNEL_NAME FROM performance_schema.replication_connection_configuration";
+        for channel in sql::all::<String>(&mut conn, DEADLINE, query).await? {
+            let statement = format!("START REPLICA FOR CHANNEL {}", crate::mysql::quote::literal(&channel));
+            match sql::execute(&mut conn, DEADLINE, &statement).await {
+                Ok(()) => info!(channel, "link started"),
+                // The operator sees the link and knows more; the other links are no less worth starting.
+                Err(error) => warn!(channel, %error, "cannot start the link"),
+            }
+        }
+    }
+    Ok(Arrival {
+        uuid: uuid.unwrap_or_default(),
+        clone,
+    })
+}

@@ -1,0 +1,118 @@
+//! What all passes share: clients, caches of the API server's objects, and the little that is remembered between passes.
+//!
+//! Nothing here is needed for a right decision: everything can be lost at any time, and the next pass starts from what is observed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::Store;
+use kube::{Client, Resource};
+
+use crate::api::MultiMasterCluster;
+use crate::decide::resources::Settings;
+use crate::members::{Credentials, MemberClients};
+use crate::observe::objects::API_DEADLINE;
+use crate::telemetry::Metrics;
+
+/// Caches of watched objects.
+#[derive(Clone)]
+pub struct Stores {
+    /// Members' pods.
+    pub pods: Store<Pod>,
+    /// StatefulSets of clusters.
+    pub statefulsets: Store<StatefulSet>,
+    /// Services of clusters.
+    pub services: Store<Service>,
+    /// ConfigMaps of clusters.
+    pub config_maps: Store<ConfigMap>,
+    /// PodDisruptionBudgets of clusters.
+    pub budgets: Store<PodDisruptionBudget>,
+}
+
+/// What all passes share.
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// Caches of watched objects.
+    pub stores: Stores,
+    /// Connections to members.
+    pub members: MemberClients,
+    /// Images and the like, from the command line.
+    pub settings: Settings,
+    /// Publisher of events.
+    pub recorder: Recorder,
+    /// Counters and gauges.
+    pub metrics: Arc<Metrics>,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What is remembered of one cluster, by its UID.
+#[derive(Default, Clone)]
+pub struct Memory {
+    /// Secrets as last read, and when.
+    pub credentials: Option<(Instant, Credentials)>,
+    /// The resourceVersion that the last status write replaced: a cache that still shows it is behind.
+    pub replaced: Option<String>,
+    /// The size that all volumes were seen to have, or were given.
+    pub volume_size: Option<String>,
+    /// Why the API server refused an object, and when.
+    pub refused: Option<(Instant, String)>,
+}
+
+impl Context {
+    /// A context without memory.
+    pub fn new(client: Client, stores: Stores, settings: Settings, recorder: Recorder, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            stores,
+            members: MemberClients::default(),
+            settings,
+            recorder,
+            metrics,
+            memory: Mutex::default(),
+        }
+    }
+
+    /// Publishes an event. Events are for people: one that cannot be published is logged, and stops nothing.
+    pub async fn tell(&self, cluster: &MultiMasterCluster, type_: EventType, reason: &str, text: String) {
+        let event = Event {
+            type_,
+            reason: reason.into(),
+            note: Some(text),
+            action: reason.into(),
+            secondary: None,
+        };
+        let subject = cluster.object_ref(&());
+        let publishing = self.recorder.publish(&event, &subject);
+        match tokio::time::timeout(API_DEADLINE, publishing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, reason, "an event could not be published"),
+            Err(_) => tracing::warn!(reason, "an event could not be published in time"),
+        }
+    }
+
+    /// What is remembered of a cluster.
+    pub fn recall(&self, uid: &str) -> Memory {
+        self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is remembered of a cluster.
+    pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
+        change(self.lock().entry(uid.into()).or_default());
+    }
+
+    /// Forgets a cluster.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {
+        // A panic while the lock is held leaves plain data behind, which is as good as any.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,103 @@
+//! Is a member there? Own probe, and a second witness before anything is done about a failure.
+
+use crate::agent::report::Phase;
+
+use super::observed::{Member, Observed, Probe, Receiver};
+
+/// Heartbeats come every second; a receiver that heard nothing for this long bears witness against its upstream.
+const SILENT_SECONDS: i64 = 3;
+
+/// What is known of a member's being there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Its server answered.
+    Reached,
+    /// Its server is alive and refused to talk.
+    Alive(String),
+    /// It has no running pod.
+    NoPod(String),
+    /// Its agent says that mysqld does not answer yet.
+    Starting(String),
+    /// The own probe failed.
+    Suspect(String),
+    /// The own probe failed and a second witness agrees.
+    Failed(String),
+}
+
+impl Health {
+    /// Judges one member.
+    pub fn of(member: &Member, observed: &Observed) -> Self {
+        let Some(pod) = &member.pod else {
+            return Self::NoPod("there is no pod".into());
+        };
+        let why = match &member.server {
+            Probe::Reached(_) => return Self::Reached,
+            Probe::Alive(why) => return Self::Alive(why.clone()),
+            Probe::Unreachable(why) => why.clone(),
+            Probe::NoAddress => "the pod has no address".into(),
+        };
+        if !pod.running {
+            let why = pod
+                .problem
+                .as_ref()
+                .map_or_else(|| "the pod does not run yet".into(), |problem| problem.message.clone());
+            return Self::NoPod(why);
+        }
+        match member.report().map(|report| &report.phase) {
+            Some(Phase::Initialising) => return Self::Starting("the data directory is being created".into()),
+            Some(Phase::Starting) => return Self::Starting("mysqld is starting".into()),
+            Some(Phase::Cloning { donor }) => {
+                return Self::Starting(format!("the data directory is being copied from {donor}"));
+            }
+            Some(Phase::Restarting { reason }) => {
+                return Self::Starting(format!("mysqld ended and is started again: {reason}"));
+            }
+            Some(Phase::Stopping) => return Self::Starting("mysqld is being stopped".into()),
+            Some(Phase::Running) | None => {}
+        }
+        match second_witness(member, observed) {
+            Some(witness) => Self::Failed(format!("{why}; {witness}")),
+            None => Self::Suspect(why),
+        }
+    }
+
+    /// Facts, not a failed probe: the member does not serve, whatever others say.
+    pub fn is_certainly_down(&self) -> bool {
+        matches!(self, Self::NoPod(_) | Self::Starting(_))
+    }
+}
+
+/// Who agrees that the member does not answer.
+fn second_witness(member: &Member, observed: &Observed) -> Option<String> {
+    let pod = member.pod.as_ref()?;
+    if pod.terminating {
+        return Some("its pod is ending".into());
+    }
+    if !pod.ready {
+        return Some("its pod is not Ready".into());
+    }
+    let downstream = observed.ring().downstream(member.ordinal);
+    let link = observed.member(downstream)?.link(member.ordinal)?;
+    let name = observed.member(downstream)?.name(observed.name());
+    if link.receiver != Receiver::On {
+        return Some(format!("{name} is not connected to it either"));
+    }
+    let silent = link.silent_seconds.is_some_and(|seconds| seconds >= SILENT_SECONDS);
+    silent.then(|| format!("{name} hears nothing from it either"))
+}
+
+/// Pods run, and nothing in them answers, not even an agent: it is probably the operator that is cut off.
+pub fn is_blind(observed: &Observed) -> bool {
+    let running = observed
+        .members
+        .iter()
+        .filter(|member| member.pod.as_ref().is_some_and(|pod| pod.running && !pod.terminating));
+    let mut any = false;
+    for member in running {
+        any = true;
+        if member.report().is_some() || matches!(member.server, Probe::Reached(_) | Probe::Alive(_)) {
+            return false;
+        }
+    }
+    any
+}

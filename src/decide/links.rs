@@ -1,0 +1,141 @@
+//! How a link is attached: which place in the upstream's binary logs, and when it may not be.
+
+use crate::api::Positioning;
+use crate::api::status::Position;
+use crate::mysql::gtid::GtidSet;
+use crate::names;
+
+use super::history::recorded;
+use super::observed::{Channel, Observed, Server};
+use super::step::{FIRST_EVENT, StartAt, Step};
+
+/// What a link needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkNeed {
+    /// It replicates, or is doing so as soon as its upstream is there.
+    Nothing,
+    /// The upstream cannot be asked now.
+    Upstream,
+    /// A step.
+    Step(Step),
+    /// The upstream no longer has what the downstream needs.
+    Purged(GtidSet),
+    /// Its applier stands at a transaction that it cannot apply.
+    Conflict,
+}
+
+/// What the link into this member needs. `downstream` is its server as seen in this pass.
+pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
+    let upstream = observed.ring().upstream(ordinal);
+    let server_uuid = downstream.uuid.clone();
+    let source = observed
+        .member(upstream)
+        .and_then(|member| member.with_data())
+        .map(|(server, _)| server);
+    let name = names::channel(upstream);
+    let Some(channel) = downstream.channels.iter().find(|channel| channel.name == name) else {
+        let Some(source) = source else {
+            return LinkNeed::Upstream;
+        };
+        let missing = source.purged.difference(&downstream.executed);
+        if !missing.is_empty() {
+            return LinkNeed::Purged(missing);
+        }
+        return match start_at(observed, ordinal, downstream, source) {
+            Some(start) => LinkNeed::Step(Step::Attach {
+                ordinal,
+                server_uuid,
+                upstream,
+                start,
+            }),
+            None => LinkNeed::Upstream,
+        };
+    };
+    if channel.conflict().is_some() {
+        return LinkNeed::Conflict;
+    }
+    if let Some(source) = source {
+        if let Some(why) = misplaced(observed, ordinal, channel, source) {
+            if downstream.executed.contains(&channel.retrieved) {
+                return LinkNeed::Step(Step::Detach {
+                    ordinal,
+                    server_uuid,
+                    upstream,
+                    why,
+                });
+            }
+        }
+        let missing = source.purged.difference(&downstream.executed.union(&channel.retrieved));
+        if channel.receiver_error.is_some() && !missing.is_empty() {
+            return LinkNeed::Purged(missing);
+        }
+    }
+    if channel.stopped_by_hand() {
+        return LinkNeed::Step(Step::Start {
+            ordinal,
+            server_uuid,
+            upstream,
+        });
+    }
+    LinkNeed::Nothing
+}
+
+/// The place that status recorded for the link into this member, if it was recorded for the present lives of both ends. A clone, or a disk
+/// that went back in time, has not applied what the earlier life had: its old position would skip that.
+pub fn recorded_position<'a>(
+    observed: &'a Observed,
+    ordinal: u8,
+    downstream_uuid: &str,
+    upstream_uuid: &str,
+) -> Option<&'a Position> {
+    let status = recorded(observed, ordinal)?;
+    if status.server_uuid.as_deref() != Some(downstream_uuid) {
+        return None;
+    }
+    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal));
+    let link = status.links.iter().find(|link| link.upstream == upstream)?;
+    link.position
+        .as_ref()
+        .filter(|position| position.source_uuid == upstream_uuid)
+}
+
+/// Where a channel that does not exist yet starts. Never "now".
+fn start_at(observed: &Observed, ordinal: u8, downstream: &Server, source: &Server) -> Option<StartAt> {
+    if observed.cluster.spec.replication.positioning == Positioning::Gtid {
+        return Some(StartAt::AutoPosition);
+    }
+    let recorded = recorded_position(observed, ordinal, &downstream.uuid, &source.uuid)
+        .filter(|position| source.binary_logs.contains(&position.file));
+    if let Some(position) = recorded {
+        return Some(StartAt::Position {
+            file: position.file.clone(),
+            offset: position.offset,
+        });
+    }
+    // The oldest log is always safe: what is executed already is skipped by GTID.
+    source.binary_logs.first().map(|file| StartAt::Position {
+        file: file.clone(),
+        offset: FIRST_EVENT,
+    })
+}
+
+/// Why a channel that reads by file and offset reads at a place that means nothing in its upstream's logs.
+fn misplaced(observed: &Observed, ordinal: u8, channel: &Channel, source: &Server) -> Option<String> {
+    if observed.cluster.spec.replication.positioning == Positioning::Gtid {
+        return None;
+    }
+    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal));
+    let status = recorded(observed, ordinal)?;
+    let recorded = status
+        .links
+        .iter()
+        .find(|link| link.upstream == upstream)
+        .and_then(|link| link.position.as_ref());
+    if recorded.is_some_and(|position| position.source_uuid != source.uuid) {
+        return Some(format!("its position belongs to an earlier life of {upstream}"));
+    }
+    let gone = channel.receiver_error.is_some()
+        && !channel.receiver_file.is_empty()
+        && !source.binary_logs.contains(&channel.receiver_file);
+    gone.then(|| format!("{upstream} no longer has the binary log {}", channel.receiver_file))
+}

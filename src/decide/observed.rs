@@ -1,0 +1,250 @@
+//! What was seen in one pass. Filled by `observe`, read by everything in `decide`.
+
+use crate::agent::report::{Origin, Phase, Report};
+use crate::api::MultiMasterCluster;
+use crate::mysql::gtid::GtidSet;
+use crate::names;
+
+use super::topology::Ring;
+
+/// Everything that one pass saw of one cluster.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The resource, with the status that the last pass wrote.
+    pub cluster: MultiMasterCluster,
+    /// Revision of the pod template that members should have; `None` while the StatefulSet's controller has not caught up.
+    pub update_revision: Option<String>,
+    /// What keeps the cluster from being carried out, found while reading or applying its objects.
+    pub problems: Vec<Problem>,
+    /// The members, by ordinal; exactly `spec.members` of them.
+    pub members: Vec<Member>,
+}
+
+/// Something that a person has to mend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Reason of the Ready condition.
+    pub reason: &'static str,
+    /// Names the field or object, and the way out.
+    pub message: String,
+}
+
+/// Outcome of asking a server or an agent something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe<T> {
+    /// It answered.
+    Reached(T),
+    /// It refused (authentication, too many connections): it is alive, and nothing else is known.
+    Alive(String),
+    /// No answer within the deadline, or no connection.
+    Unreachable(String),
+    /// There is no address to ask.
+    NoAddress,
+}
+
+impl<T> Probe<T> {
+    /// The answer, if there was one.
+    pub fn reached(&self) -> Option<&T> {
+        match self {
+            Self::Reached(answer) => Some(answer),
+            _ => None,
+        }
+    }
+}
+
+/// One member as seen in one pass.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Ordinal of the member.
+    pub ordinal: u8,
+    /// Its pod, if there is one.
+    pub pod: Option<Pod>,
+    /// What its agent said.
+    pub agent: Probe<Report>,
+    /// What its server said.
+    pub server: Probe<Server>,
+}
+
+/// What Kubernetes says of a member's pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `status.podIP`.
+    pub ip: Option<String>,
+    /// Condition Ready.
+    pub ready: bool,
+    /// The MySQL container runs.
+    pub running: bool,
+    /// It is being deleted.
+    pub terminating: bool,
+    /// It has the serving label.
+    pub serving: bool,
+    /// `controller-revision-hash`.
+    pub revision: Option<String>,
+    /// Why it does not run, where Kubernetes or the agent's last words say so.
+    pub problem: Option<Problem>,
+}
+
+/// What a server said over SQL.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Server {
+    /// `server_uuid`.
+    pub uuid: String,
+    /// `server_id`.
+    pub server_id: u32,
+    /// `super_read_only`.
+    pub super_read_only: bool,
+    /// `gtid_executed`.
+    pub executed: GtidSet,
+    /// `gtid_purged`.
+    pub purged: GtidSet,
+    /// Replication channels.
+    pub channels: Vec<Channel>,
+    /// Names of the binary logs, oldest first.
+    pub binary_logs: Vec<String>,
+}
+
+/// State of a receiver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Receiver {
+    /// Stopped.
+    #[default]
+    Off,
+    /// Trying to connect.
+    Connecting,
+    /// Connected.
+    On,
+}
+
+/// One replication channel as `SHOW REPLICA STATUS` and performance_schema give it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Channel {
+    /// Channel name, `from-<ordinal>` for links.
+    pub name: String,
+    /// `Source_Host`.
+    pub source_host: String,
+    /// `Source_UUID`: of the server that the receiver was last connected to.
+    pub source_uuid: Option<String>,
+    /// `Replica_IO_Running`.
+    pub receiver: Receiver,
+    /// `Replica_SQL_Running`.
+    pub applier_running: bool,
+    /// `Retrieved_Gtid_Set`.
+    pub retrieved: GtidSet,
+    /// `Last_IO_Error` with its number.
+    pub receiver_error: Option<SqlError>,
+    /// `Last_SQL_Error` with its number.
+    pub applier_error: Option<SqlError>,
+    /// `Seconds_Behind_Source`.
+    pub lag_seconds: Option<i64>,
+    /// `Source_Log_File`: where the receiver reads.
+    pub receiver_file: String,
+    /// `Relay_Source_Log_File`: where the applier is.
+    pub applied_file: String,
+    /// `Exec_Source_Log_Pos`.
+    pub applied_offset: u64,
+    /// Whole seconds since anything was heard from the source, a heartbeat or a transaction.
+    pub silent_seconds: Option<i64>,
+}
+
+/// An error of a replication thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqlError {
+    /// MySQL's error number.
+    pub number: u32,
+    /// MySQL's text.
+    pub text: String,
+}
+
+impl Channel {
+    /// Receiver and applier do their work.
+    pub fn replicates(&self) -> bool {
+        self.receiver == Receiver::On && self.applier_running
+    }
+
+    /// The applier stopped at a transaction that it cannot apply.
+    pub fn conflict(&self) -> Option<&SqlError> {
+        if self.applier_running {
+            None
+        } else {
+            self.applier_error.as_ref()
+        }
+    }
+
+    /// Somebody stopped a thread; nothing is wrong with it.
+    pub fn stopped_by_hand(&self) -> bool {
+        let receiver = self.receiver == Receiver::Off && self.receiver_error.is_none();
+        let applier = !self.applier_running && self.applier_error.is_none();
+        receiver || applier
+    }
+}
+
+impl Member {
+    /// Name of member and pod.
+    pub fn name(&self, cluster: &str) -> String {
+        names::member(cluster, self.ordinal)
+    }
+
+    /// The server's answer, if it answered and the agent did not say at the same time that the directory is being replaced.
+    pub fn server(&self) -> Option<&Server> {
+        self.server.reached()
+    }
+
+    /// The agent's report, if it answered.
+    pub fn report(&self) -> Option<&Report> {
+        self.agent.reached()
+    }
+
+    /// Both answered, about the same life, and the directory holds a member's data: what decisions about a ring may be based on.
+    pub fn with_data(&self) -> Option<(&Server, &Report)> {
+        let (server, report) = (self.server()?, self.report()?);
+        let same_life = report.server_uuid.as_deref() == Some(server.uuid.as_str());
+        (same_life && report.origin != Origin::Empty && report.phase == Phase::Running).then_some((server, report))
+    }
+
+    /// Both answered, and the directory holds nothing.
+    pub fn empty(&self) -> Option<(&Server, &Report)> {
+        let (server, report) = (self.server()?, self.report()?);
+        let same_life = report.server_uuid.as_deref() == Some(server.uuid.as_str());
+        (same_life && report.origin == Origin::Empty && report.phase == Phase::Running).then_some((server, report))
+    }
+
+    /// The channel of the link from this upstream.
+    pub fn link(&self, upstream: u8) -> Option<&Channel> {
+        let name = names::channel(upstream);
+        self.server()?.channels.iter().find(|channel| channel.name == name)
+    }
+
+    /// It has the serving label.
+    pub fn has_label(&self) -> bool {
+        self.pod.as_ref().is_some_and(|pod| pod.serving)
+    }
+}
+
+impl Observed {
+    /// Name of the cluster.
+    pub fn name(&self) -> &str {
+        self.cluster.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The ring that is wanted.
+    pub fn ring(&self) -> Ring {
+        Ring::new(self.cluster.spec.members)
+    }
+
+    /// The member with this ordinal.
+    pub fn member(&self, ordinal: u8) -> Option<&Member> {
+        self.members.get(usize::from(ordinal))
+    }
+
+    /// All members but this one.
+    pub fn others(&self, ordinal: u8) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(move |member| member.ordinal != ordinal)
+    }
+
+    /// The epoch in status.
+    pub fn epoch(&self) -> i64 {
+        self.cluster.status.as_ref().map_or(0, |status| status.epoch)
+    }
+}

@@ -1,0 +1,283 @@
+//! The next steps: everything harmless that is due, and at most one risky step.
+
+use crate::agent::report::Phase;
+use crate::api::status::reasons;
+use crate::mysql::gtid::GtidSet;
+
+use super::health::{Health, is_blind};
+use super::history::{has_caught_up, is_foreign, lost};
+use super::links::{self, LinkNeed};
+use super::observed::{Member, Observed, Server};
+use super::states::ring_is_whole;
+use super::step::Step;
+
+/// The steps of one pass. `epoch` is the one that the status of this pass carries.
+pub fn steps(observed: &Observed, epoch: i64) -> Vec<Step> {
+    if observed.cluster.spec.paused == Some(true) {
+        return Vec::new();
+    }
+    let mut steps = Vec::new();
+    // What the API server refused may be accepted later; everything else waits for a person.
+    if observed
+        .problems
+        .iter()
+        .all(|problem| problem.reason == reasons::APPLY_FAILED)
+    {
+        steps.push(Step::Apply);
+    }
+    if is_blind(observed) {
+        return steps;
+    }
+    let withdrawals = withdrawals(observed);
+    steps.extend(
+        observed
+            .members
+            .iter()
+            .filter(|member| should_serve(member))
+            .filter_map(serve),
+    );
+    steps.extend(withdrawals);
+    let risky = if epoch == 0 {
+        found(observed)
+    } else {
+        rebuild(observed)
+            .or_else(|| new_life(observed))
+            .or_else(|| link(observed))
+            .or_else(|| open(observed))
+            .or_else(|| create_database(observed))
+            .or_else(|| restart(observed))
+    };
+    steps.extend(risky);
+    steps
+}
+
+/// True once the ring may leave epoch 0: every member reported, and not one of them could still be founded.
+pub fn is_founded(observed: &Observed) -> bool {
+    let all_reported = observed
+        .members
+        .iter()
+        .all(|member| member.with_data().is_some() || member.empty().is_some());
+    all_reported && found(observed).is_none()
+}
+
+/// While every directory is empty, or founded and never written to, the empty ones become founders. A directory with a history means that
+/// the resource was created again on old volumes: then empty ones must be cloned.
+fn found(observed: &Observed) -> Option<Step> {
+    let unwritten = observed.members.iter().all(|member| {
+        member.empty().is_some() || member.with_data().is_some_and(|(server, _)| server.executed.is_empty())
+    });
+    if !unwritten {
+        return None;
+    }
+    let (member, (server, _)) = observed
+        .members
+        .iter()
+        .find_map(|member| Some((member, member.empty()?)))?;
+    Some(Step::Found {
+        ordinal: member.ordinal,
+        server_uuid: server.uuid.clone(),
+    })
+}
+
+fn should_serve(member: &Member) -> bool {
+    let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
+    open && !member.has_label()
+}
+
+fn serve(member: &Member) -> Option<Step> {
+    let pod = member.pod.as_ref().filter(|pod| !pod.terminating)?;
+    Some(Step::Serve {
+        ordinal: member.ordinal,
+        pod_uid: pod.uid.clone(),
+    })
+}
+
+/// Labels that must go. A fact (fenced, ending, mysqld down) is enough; a failed probe needs a second witness and another member that serves.
+fn withdrawals(observed: &Observed) -> Vec<Step> {
+    let labelled = || observed.members.iter().filter(|member| member.has_label());
+    let withdraw = |member: &Member, why: String| {
+        member.pod.as_ref().map(|pod| Step::Withdraw {
+            ordinal: member.ordinal,
+            pod_uid: pod.uid.clone(),
+            why,
+        })
+    };
+    labelled()
+        .filter_map(|member| match Health::of(member, observed) {
+            Health::Reached if member.server().is_some_and(|server| server.super_read_only) => {
+                withdraw(member, "it is fenced".into())
+            }
+            Health::Starting(why) | Health::NoPod(why) => withdraw(member, why),
+            Health::Failed(why) => {
+                let another = labelled().any(|other| {
+                    other.ordinal != member.ordinal && other.server().is_some_and(|server| !server.super_read_only)
+                });
+                another.then(|| withdraw(member, why)).flatten()
+            }
+            Health::Reached | Health::Alive(_) | Health::Suspect(_) => None,
+        })
+        .collect()
+}
+
+/// Why an empty member cannot be rebuilt yet, or its donor.
+pub fn donor(observed: &Observed, ordinal: u8) -> Result<u8, String> {
+    let ring = observed.ring();
+    let name = |ordinal| {
+        observed
+            .member(ordinal)
+            .map_or_else(String::new, |member| member.name(observed.name()))
+    };
+    let (upstream, downstream) = (ring.upstream(ordinal), ring.downstream(ordinal));
+    let settled = |ordinal| observed.member(ordinal).and_then(Member::with_data).is_some();
+    // The future downstream as donor already has everything that the clone's binary logs will not.
+    if settled(downstream) {
+        return Ok(downstream);
+    }
+    if observed
+        .member(downstream)
+        .is_none_or(|member| member.empty().is_none())
+    {
+        return Err(format!("waits for {}, its downstream, to copy from", name(downstream)));
+    }
+    // The downstream is empty as well and will be cloned later, so it will have what this clone has.
+    if settled(upstream) {
+        Ok(upstream)
+    } else {
+        Err(format!(
+            "waits for {}, its upstream, to hold data again",
+            name(upstream)
+        ))
+    }
+}
+
+fn rebuild(observed: &Observed) -> Option<Step> {
+    let busy = observed
+        .members
+        .iter()
+        .any(|member| matches!(member.report().map(|report| &report.phase), Some(Phase::Cloning { .. })));
+    if busy {
+        return None;
+    }
+    observed.members.iter().find_map(|member| {
+        let (server, _) = member.empty()?;
+        let donor = donor(observed, member.ordinal).ok()?;
+        Some(Step::Clone {
+            ordinal: member.ordinal,
+            server_uuid: server.uuid.clone(),
+            donor,
+        })
+    })
+}
+
+/// Members that are fenced, hold data and belong to this cluster.
+fn returning(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
+    observed.members.iter().filter_map(|member| {
+        let (server, _) = member.with_data()?;
+        (server.super_read_only && !is_foreign(observed, member)).then_some((member, server))
+    })
+}
+
+fn new_life(observed: &Observed) -> Option<Step> {
+    returning(observed).find_map(|(member, server)| {
+        let lost: GtidSet = lost(observed, member.ordinal, server);
+        (!lost.is_empty()).then(|| Step::NewLife {
+            ordinal: member.ordinal,
+            server_uuid: server.uuid.clone(),
+            lost,
+        })
+    })
+}
+
+fn link(observed: &Observed) -> Option<Step> {
+    let joined = observed.members.iter().filter(|member| !is_foreign(observed, member));
+    joined
+        .filter_map(|member| Some((member, member.with_data()?.0)))
+        .find_map(|(member, server)| match links::need(observed, member.ordinal, server) {
+            LinkNeed::Step(step) => Some(step),
+            LinkNeed::Nothing | LinkNeed::Upstream | LinkNeed::Purged(_) | LinkNeed::Conflict => None,
+        })
+}
+
+fn open(observed: &Observed) -> Option<Step> {
+    returning(observed).find_map(|(member, server)| {
+        let linked = !matches!(
+            links::need(observed, member.ordinal, server),
+            LinkNeed::Step(_) | LinkNeed::Purged(_)
+        );
+        let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_amid_restart(observed, member);
+        (linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
+            ordinal: member.ordinal,
+            server_uuid: server.uuid.clone(),
+        })
+    })
+}
+
+fn create_database(observed: &Observed) -> Option<Step> {
+    let wanted = observed.cluster.spec.database.is_some();
+    let created = observed
+        .cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| status.database_created);
+    if !wanted || created || !ring_is_whole(observed) {
+        return None;
+    }
+    let (server, _) = observed.member(0)?.with_data()?;
+    Some(Step::CreateDatabase {
+        ordinal: 0,
+        server_uuid: server.uuid.clone(),
+    })
+}
+
+/// The pod was made from another template than the present one.
+pub fn is_outdated(observed: &Observed, member: &Member) -> bool {
+    let (Some(wanted), Some(pod)) = (&observed.update_revision, &member.pod) else {
+        return false;
+    };
+    pod.revision.as_ref().is_some_and(|revision| revision != wanted)
+}
+
+fn restart(observed: &Observed) -> Option<Step> {
+    if !observed.problems.is_empty() {
+        return None;
+    }
+    let mut outdated = observed
+        .members
+        .iter()
+        .rev()
+        .filter(|member| is_outdated(observed, member))
+        .peekable();
+    outdated.peek()?;
+    let step = |member: &Member, why: &str| {
+        let pod = member.pod.as_ref().filter(|pod| !pod.terminating)?;
+        Some(Step::Restart {
+            ordinal: member.ordinal,
+            pod_uid: pod.uid.clone(),
+            why: why.into(),
+        })
+    };
+    // One whose mysqld does not run has nothing to lose by being replaced, and may need the new template to run at all.
+    let down = outdated.clone().find(|member| {
+        Health::of(member, observed).is_certainly_down()
+            && member.report().is_none_or(|report| report.phase != Phase::Running)
+    });
+    if let Some(member) = down {
+        return step(member, "it has an old template and does not run");
+    }
+    let member = outdated
+        .clone()
+        .find(|member| is_amid_restart(observed, member))
+        .or_else(|| ring_is_whole(observed).then(|| outdated.next()).flatten())?;
+    step(member, "a new image or configuration")
+}
+
+/// Fenced, with an old template, while all others serve: its restart had begun (the operator died between fencing it and deleting its
+/// pod), or it may as well be now. If anybody else is away it is opened instead.
+fn is_amid_restart(observed: &Observed, member: &Member) -> bool {
+    let open = |member: &Member| member.server().is_some_and(|server| !server.super_read_only);
+    is_outdated(observed, member)
+        && !open(member)
+        && observed
+            .others(member.ordinal)
+            .all(|other| other.has_label() && open(other))
+}

@@ -1,0 +1,98 @@
+//! The Kubernetes objects of a cluster, one file each.
+//!
+//! Every builder is a pure function of the resource, so that a pass in which nothing changed builds the very same objects and
+//! [`drift::is_subset`] can tell that nothing needs to be written.
+
+pub mod config;
+pub mod drift;
+pub mod labels;
+pub(crate) mod overlay;
+mod pdb;
+pub(crate) mod pod;
+pub mod quantity;
+pub mod secrets;
+mod services;
+mod statefulset;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+
+use crate::api::MultiMasterCluster;
+
+pub use pdb::pod_disruption_budget;
+pub use pod::pod_template;
+pub use services::{members_service, service};
+pub use statefulset::stateful_set;
+
+/// What the operator's own command line says about the objects it makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The operator's image: the init container copies the agent out of it.
+    pub operator_image: String,
+    /// The image of members where `spec.image` is unset.
+    pub default_mysql_image: String,
+    /// `LOG_FORMAT` of the agents: `Text` or `Json`.
+    pub log_format: String,
+}
+
+/// All objects that are server-side applied. The Secrets are not among them: they are created once and never applied over,
+/// because old volumes know the old passwords.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Desired {
+    /// The user's part of the MySQL configuration.
+    pub config_map: ConfigMap,
+    /// The headless Service that gives every member its DNS name.
+    pub members_service: Service,
+    /// The one address that applications use.
+    pub service: Service,
+    /// At most one member leaves by eviction at a time.
+    pub pod_disruption_budget: PodDisruptionBudget,
+    /// The members.
+    pub stateful_set: StatefulSet,
+}
+
+/// The objects of this cluster. `live` is the StatefulSet as it is: its immutable fields stay.
+pub fn desired(cluster: &MultiMasterCluster, settings: &Settings, live: Option<&StatefulSet>) -> Desired {
+    Desired {
+        config_map: config::config_map(cluster),
+        members_service: members_service(cluster),
+        service: service(cluster),
+        pod_disruption_budget: pod_disruption_budget(cluster),
+        stateful_set: stateful_set(cluster, settings, live),
+    }
+}
+
+/// Metadata of an object that goes with the resource.
+pub(crate) fn owned(cluster: &MultiMasterCluster, name: String) -> ObjectMeta {
+    ObjectMeta {
+        owner_references: owner(cluster).map(|owner| vec![owner]),
+        ..unowned(cluster, name)
+    }
+}
+
+/// Metadata of an object that stays when the resource is deleted.
+pub(crate) fn unowned(cluster: &MultiMasterCluster, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: cluster.namespace(),
+        labels: Some(labels::all(cluster)),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The reference that makes the garbage collector delete an object with its cluster. `None` for a resource that did not come
+/// from an API server and so has no UID.
+pub fn owner(cluster: &MultiMasterCluster) -> Option<OwnerReference> {
+    Some(OwnerReference {
+        block_owner_deletion: Some(true),
+        ..cluster.controller_owner_ref(&())?
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,55 @@
+//! The two Services: one for applications, one for the members' names.
+
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+
+use super::{labels, owned};
+use crate::api::MultiMasterCluster;
+use crate::names;
+
+/// Service `<cluster>`: the one address that applications use, balanced over the members that serve.
+pub fn service(cluster: &MultiMasterCluster) -> Service {
+    Service {
+        metadata: owned(cluster, cluster.name_any()),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".into()),
+            selector: Some(labels::serving(cluster)),
+            ports: Some(vec![port("mysql", names::MYSQL_PORT)]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// Service `<cluster>-members`: a DNS name for each member, ready or not, because a member that is not ready still replicates
+/// and is still spoken to by the operator.
+pub fn members_service(cluster: &MultiMasterCluster) -> Service {
+    Service {
+        metadata: owned(cluster, names::members_service(&cluster.name_any())),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".into()),
+            cluster_ip: Some("None".into()),
+            publish_not_ready_addresses: Some(true),
+            selector: Some(labels::selector(cluster)),
+            ports: Some(vec![
+                port("mysql", names::MYSQL_PORT),
+                port("mysql-admin", names::MYSQL_ADMIN_PORT),
+                port("agent-probe", names::AGENT_PROBE_PORT),
+                port("agent", names::AGENT_PORT),
+            ]),
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+fn port(name: &str, number: u16) -> ServicePort {
+    ServicePort {
+        name: Some(name.into()),
+        port: number.into(),
+        protocol: Some("TCP".into()),
+        target_port: Some(IntOrString::Int(number.into())),
+        ..ServicePort::default()
+    }
+}

@@ -1,0 +1,140 @@
+//! What one pass wants done.
+
+use std::fmt;
+
+use crate::mysql::gtid::GtidSet;
+
+/// One thing to do. `act` knows how; before a step that cannot be taken back it reads again what justified it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Server-side apply of every object that differs from what is wanted.
+    Apply,
+    /// Put the serving label on the pod.
+    Serve {
+        /// Which member.
+        ordinal: u8,
+        /// The pod that was seen.
+        pod_uid: String,
+    },
+    /// Take the serving label off the pod.
+    Withdraw {
+        /// Which member.
+        ordinal: u8,
+        /// The pod that was seen.
+        pod_uid: String,
+        /// For the event.
+        why: String,
+    },
+    /// Declare an empty member to be a founder.
+    Found {
+        /// Which member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+    },
+    /// Rebuild an empty member as a copy of another.
+    Clone {
+        /// Which member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The member to copy.
+        donor: u8,
+    },
+    /// Give a member whose disk went back in time a new server UUID and server_id.
+    NewLife {
+        /// Which member.
+        ordinal: u8,
+        /// Its present life.
+        server_uuid: String,
+        /// What it has lost, and others have.
+        lost: GtidSet,
+    },
+    /// Create the channel of a link where there is none, and start it.
+    Attach {
+        /// The downstream member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The upstream member.
+        upstream: u8,
+        /// Where to start.
+        start: StartAt,
+    },
+    /// Start the stored channel of a link.
+    Start {
+        /// The downstream member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The upstream member.
+        upstream: u8,
+    },
+    /// Remove the channel of a link whose position belongs to another life of the upstream. Only when all it has retrieved is executed.
+    Detach {
+        /// The downstream member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The upstream member.
+        upstream: u8,
+        /// For the event.
+        why: String,
+    },
+    /// Let a fenced member take writes.
+    Open {
+        /// Which member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+    },
+    /// Create the first database and its user.
+    CreateDatabase {
+        /// Where.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+    },
+    /// Take the member out of the Service, fence it, delete its pod.
+    Restart {
+        /// Which member.
+        ordinal: u8,
+        /// The pod that was seen.
+        pod_uid: String,
+        /// For the event.
+        why: String,
+    },
+}
+
+/// Where a new channel starts to read its upstream's binary logs. There is no "now".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// By GTID set.
+    AutoPosition,
+    /// At this place.
+    Position {
+        /// Binary log of the upstream.
+        file: String,
+        /// Offset in bytes.
+        offset: u64,
+    },
+}
+
+impl fmt::Display for StartAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AutoPosition => write!(f, "by GTID set"),
+            Self::Position { file, offset } => write!(f, "from {file} at {offset}"),
+        }
+    }
+}
+
+/// Offset of the first event of a binary log: behind its magic number.
+pub const FIRST_EVENT: u64 = 4;
+
+impl Step {
+    /// Changes a member in a way that the next decision has to see first: at most one of these in a pass.
+    pub fn is_risky(&self) -> bool {
+        !matches!(self, Self::Apply | Self::Serve { .. } | Self::Withdraw { .. })
+    }
+}

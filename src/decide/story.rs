@@ -1,0 +1,103 @@
+//! The changes of status that a person would want to be told: `kubectl describe` reads like a story.
+
+use jiff::Timestamp;
+
+use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions};
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Warning rather than Normal.
+    pub warning: bool,
+    /// Reason, in CamelCase.
+    pub reason: &'static str,
+    /// One sentence.
+    pub text: String,
+}
+
+/// What happened between two statuses.
+pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus, now: Timestamp) -> Vec<Note> {
+    let members = after.member_statuses.iter().filter_map(|member| {
+        let earlier = before
+            .member_statuses
+            .iter()
+            .find(|earlier| earlier.name == member.name)?;
+        if earlier.state == member.state {
+            return None;
+        }
+        let why = member
+            .message
+            .as_ref()
+            .map(|message| format!(": {message}"))
+            .unwrap_or_default();
+        let since = earlier
+            .since
+            .as_ref()
+            .map(|since| now.duration_since(since.0).as_secs());
+        let for_seconds = since.map(|seconds| format!(" after {seconds} s")).unwrap_or_default();
+        let (warning, reason, text) = match member.state {
+            MemberState::Failed => (true, "MemberFailed", format!("{} failed{why}", member.name)),
+            MemberState::Suspect => (
+                true,
+                "MemberSuspect",
+                format!("{} does not answer the operator{why}", member.name),
+            ),
+            MemberState::Halted => (true, "MemberHalted", format!("{} stopped applying{why}", member.name)),
+            MemberState::Quarantined => (
+                true,
+                "MemberQuarantined",
+                format!("{} may not be opened{why}", member.name),
+            ),
+            MemberState::Pending if earlier.state == MemberState::Serving => {
+                (true, "MemberLost", format!("{} has lost its pod{why}", member.name))
+            }
+            MemberState::Starting if earlier.state == MemberState::Serving => {
+                (true, "MemberLost", format!("{} went down{why}", member.name))
+            }
+            MemberState::CatchingUp => (
+                false,
+                "MemberCatchingUp",
+                format!("{} is back, fenced, and applies what it missed", member.name),
+            ),
+            MemberState::Serving => (
+                false,
+                "MemberServing",
+                format!(
+                    "{} serves; it was {:?} before{}",
+                    member.name, earlier.state, for_seconds
+                ),
+            ),
+            _ => return None,
+        };
+        Some(Note { warning, reason, text })
+    });
+    let flips = [
+        (conditions::RING_CLOSED, "True", false, "RingClosed"),
+        (conditions::RING_CLOSED, "False", true, "RingOpen"),
+        (conditions::READY, "True", false, "Ready"),
+        (conditions::AVAILABLE, "False", true, "Unavailable"),
+        (conditions::CONFLICT_FREE, "False", true, "ConflictFound"),
+    ];
+    let founded = (before.epoch == 0 && after.epoch > 0).then(|| Note {
+        warning: false,
+        reason: "RingFounded",
+        text: format!("the ring was founded, epoch {}", after.epoch),
+    });
+    let conditions = flips.into_iter().filter_map(|(type_, status, warning, reason)| {
+        let find = |status: &MultiMasterClusterStatus| {
+            status
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == type_)
+                .cloned()
+        };
+        let (earlier, later) = (find(before), find(after)?);
+        let flipped = later.status == status && earlier.is_some_and(|earlier| earlier.status != status);
+        (flipped && after.epoch > 0).then_some(Note {
+            warning,
+            reason,
+            text: later.message,
+        })
+    });
+    founded.into_iter().chain(members).chain(conditions).collect()
+}

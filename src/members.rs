@@ -1,0 +1,258 @@
+//! The operator's way to a member: one SQL connection and one HTTPS client for as long as its pod lives.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::{Conn, prelude::Queryable};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::mysql::connection::{Address, SqlError, column, connect, rows};
+use crate::names::{self, accounts, keys};
+use crate::observe::members::PROBE_DEADLINE;
+
+/// What the operator has to know to talk to members of one cluster: the contents of its two Secrets.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    passwords: std::collections::BTreeMap<String, String>,
+    /// Certificate authority, PEM.
+    pub authority: Vec<u8>,
+}
+
+impl Credentials {
+    /// From the data of `<cluster>-credentials` and `ca.crt` of `<cluster>-tls`.
+    pub fn new(passwords: std::collections::BTreeMap<String, String>, authority: Vec<u8>) -> Self {
+        Self { passwords, authority }
+    }
+
+    /// The value of a key; missing keys were reported before anybody gets here, so a missing one is just a wrong password.
+    pub fn get(&self, key: &str) -> &str {
+        self.passwords.get(key).map_or("", String::as_str)
+    }
+}
+
+/// Why an agent did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Network, TLS or deadline.
+    #[error("{}", with_causes(.0))]
+    Http(#[from] reqwest::Error),
+    /// It answered and refused.
+    #[error("it refused ({status}): {body}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        body: String,
+    },
+}
+
+/// reqwest's own text leaves out what went wrong.
+fn with_causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// One member's SQL connection and HTTPS client.
+pub struct MemberClient {
+    address: Address,
+    conn: Option<Conn>,
+    introduced: bool,
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl MemberClient {
+    fn new(address: Address, ip: IpAddr, token: String) -> Result<Self, AgentError> {
+        let authority = reqwest::Certificate::from_pem(&address.authority)?;
+        let http = reqwest::Client::builder()
+            .tls_certs_only([authority])
+            .resolve(&address.host, SocketAddr::new(ip, names::AGENT_PORT))
+            .connect_timeout(PROBE_DEADLINE)
+            .no_proxy()
+            .build()?;
+        let url = format!("https://{}:{}", address.host, names::AGENT_PORT);
+        Ok(Self {
+            address,
+            conn: None,
+            introduced: false,
+            http,
+            url,
+            token,
+        })
+    }
+
+    /// The open connection, or a new one. The first one of this operator to a member kills all older sessions of the operator's account:
+    /// a statement of a leader that was frozen must not arrive late.
+    ///
+    /// # Errors
+    /// Whatever keeps it from connecting.
+    pub async fn connection(&mut self) -> Result<&mut Conn, SqlError> {
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => connect(&self.address, PROBE_DEADLINE).await?,
+        };
+        if !self.introduced {
+            kill_predecessors(&mut conn).await?;
+            self.introduced = true;
+        }
+        Ok(self.conn.insert(conn))
+    }
+
+    /// The connection that the observation of this pass used. Steps do not reconnect.
+    ///
+    /// # Errors
+    /// [`SqlError::NotConnected`].
+    pub fn observed_connection(&mut self) -> Result<&mut Conn, SqlError> {
+        self.conn.as_mut().ok_or(SqlError::NotConnected)
+    }
+
+    /// Drops the connection, whatever is going on on it.
+    pub fn disconnect(&mut self) {
+        self.conn = None;
+    }
+
+    /// Another account's connection to the same member.
+    ///
+    /// # Errors
+    /// Whatever keeps it from connecting.
+    pub async fn connect_as(&self, user: &'static str, password: &str) -> Result<Conn, SqlError> {
+        let address = Address {
+            user,
+            password: password.into(),
+            ..self.address.clone()
+        };
+        connect(&address, PROBE_DEADLINE).await
+    }
+
+    /// GET from the agent.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn agent_get<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, AgentError> {
+        let response = self
+            .http
+            .get(format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
+            .timeout(deadline)
+            .send()
+            .await?;
+        Ok(accepted(response).await?.json().await?)
+    }
+
+    /// POST to the agent.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn agent_post<T: Serialize + Sync>(
+        &self,
+        path: &str,
+        body: &T,
+        deadline: Duration,
+    ) -> Result<(), AgentError> {
+        let response = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
+            .json(body)
+            .timeout(deadline)
+            .send()
+            .await?;
+        accepted(response).await.map(drop)
+    }
+}
+
+async fn accepted(response: reqwest::Response) -> Result<reqwest::Response, AgentError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    Err(AgentError::Refused {
+        status: status.as_u16(),
+        body: response.text().await.unwrap_or_default(),
+    })
+}
+
+async fn kill_predecessors(conn: &mut Conn) -> Result<(), SqlError> {
+    let query = format!(
+        "SELECT ID AS id FROM performance_schema.processlist WHERE USER = '{}' AND ID <> CONNECTION_ID()",
+        accounts::OPERATOR
+    );
+    for row in rows(conn, &query).await? {
+        let Some(id) = column::<u64>(&row, "id") else { continue };
+        match conn.query_drop(format!("KILL {id}")).await {
+            Ok(()) => tracing::info!(session = id, "killed a session of an earlier leader"),
+            // 1094: it ended by itself.
+            Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Clients of all members, by the UID of their pods: a new pod is a new client.
+#[derive(Default)]
+pub struct MemberClients {
+    clients: Mutex<HashMap<String, Entry>>,
+}
+
+struct Entry {
+    made_for: (String, Credentials),
+    client: Arc<Mutex<MemberClient>>,
+}
+
+impl MemberClients {
+    /// The client for a pod.
+    ///
+    /// # Errors
+    /// [`AgentError::Http`] when the authority's certificate or the address cannot be used.
+    pub async fn of(
+        &self,
+        pod_uid: &str,
+        ip: IpAddr,
+        host: String,
+        credentials: &Credentials,
+    ) -> Result<OwnedMutexGuard<MemberClient>, AgentError> {
+        let mut clients = self.clients.lock().await;
+        let made_for = (ip.to_string(), credentials.clone());
+        let client = match clients.get(pod_uid) {
+            Some(entry) if entry.made_for == made_for => entry.client.clone(),
+            _ => {
+                let address = Address {
+                    ip: ip.to_string(),
+                    host,
+                    user: accounts::OPERATOR,
+                    password: credentials.get(keys::OPERATOR).into(),
+                    authority: credentials.authority.clone(),
+                };
+                let client = MemberClient::new(address, ip, credentials.get(keys::AGENT_TOKEN).into())?;
+                let client = Arc::new(Mutex::new(client));
+                clients.insert(
+                    pod_uid.into(),
+                    Entry {
+                        made_for,
+                        client: client.clone(),
+                    },
+                );
+                client
+            }
+        };
+        drop(clients);
+        Ok(client.lock_owned().await)
+    }
+
+    /// Forgets pods that are gone.
+    pub async fn keep_only(&self, alive: impl Fn(&str) -> bool) {
+        self.clients.lock().await.retain(|uid, _| alive(uid));
+    }
+}

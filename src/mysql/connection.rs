@@ -1,0 +1,101 @@
+//! Connections of the operator to members: over TLS, to `admin_address`, by pod IP, every wait with a deadline.
+
+use std::time::Duration;
+
+use mysql_async::{Conn, OptsBuilder, Row, SslOpts, prelude::Queryable};
+use tokio::time::timeout;
+
+use crate::names;
+
+/// Deadline of a statement that is a step. `STOP REPLICA` takes 2 s while a receiver is connecting to a host that does not answer.
+pub const STEP_DEADLINE: Duration = Duration::from_secs(6);
+
+/// Why a statement or a connection did not work out.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlError {
+    /// No answer in time. What was sent may still be carried out.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// MySQL or the network said no.
+    #[error(transparent)]
+    Mysql(#[from] mysql_async::Error),
+    /// The server is not the one, or not in the state, that the decision was made for.
+    #[error("it changed since it was looked at: {0}")]
+    Outdated(String),
+    /// There is no connection from this pass's observation.
+    #[error("there is no connection")]
+    NotConnected,
+}
+
+impl SqlError {
+    /// The server refused, so it is alive: wrong password, no right, too many connections. It is not while it shuts down (1053, 3032).
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Mysql(mysql_async::Error::Server(error)) if !matches!(error.code, 1053 | 3032))
+    }
+}
+
+/// Where and as whom to connect.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// IP address of the pod.
+    pub ip: String,
+    /// The name in the member's certificate.
+    pub host: String,
+    /// Account.
+    pub user: &'static str,
+    /// Its password.
+    pub password: String,
+    /// Certificate authority of the cluster, PEM.
+    pub authority: Vec<u8>,
+}
+
+/// Opens a connection to the administrative port.
+///
+/// # Errors
+/// [`SqlError::Deadline`] or what MySQL or the network said.
+pub async fn connect(address: &Address, deadline: Duration) -> Result<Conn, SqlError> {
+    let tls = SslOpts::default()
+        .with_root_certs(vec![address.authority.clone().into()])
+        .with_disable_built_in_roots(true)
+        .with_danger_tls_hostname_override(Some(address.host.clone()));
+    let options = OptsBuilder::default()
+        .ip_or_hostname(address.ip.clone())
+        .tcp_port(names::MYSQL_ADMIN_PORT)
+        .user(Some(address.user))
+        .pass(Some(address.password.clone()))
+        .prefer_socket(false)
+        .stmt_cache_size(0)
+        .ssl_opts(tls);
+    within(deadline, async { Ok(Conn::new(options).await?) }).await
+}
+
+/// Runs a future with a deadline.
+///
+/// # Errors
+/// [`SqlError::Deadline`] when it is not done in time.
+pub async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, SqlError> {
+    timeout(deadline, work)
+        .await
+        .unwrap_or(Err(SqlError::Deadline(deadline)))
+}
+
+/// Runs a statement without a result.
+///
+/// # Errors
+/// As [`within`], or what MySQL said.
+pub async fn run(conn: &mut Conn, statement: &str) -> Result<(), SqlError> {
+    within(STEP_DEADLINE, async { Ok(conn.query_drop(statement).await?) }).await
+}
+
+/// All rows of a query.
+///
+/// # Errors
+/// What MySQL or the network said. Without a deadline of its own: observation has one for all its queries.
+pub async fn rows(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
+    Ok(conn.query(query).await?)
+}
+
+/// A column by name; `None` where it is NULL, missing or of another type.
+pub fn column<T: mysql_async::prelude::FromValue>(row: &Row, name: &str) -> Option<T> {
+    row.get_opt::<Option<T>, _>(name)?.ok().flatten()
+}

@@ -1,0 +1,116 @@
+//! Reads members: all at once, each by its server's SQL and its agent's report. A failed probe is data.
+
+use std::time::Duration;
+
+use mysql_async::{Conn, Row};
+
+use crate::agent::report::{PATH_REPORT, Report};
+use crate::decide::observed::{Channel, Probe, Receiver, Server, SqlError as ThreadError};
+use crate::members::MemberClient;
+use crate::mysql::connection::{SqlError, column, rows, within};
+use crate::mysql::gtid::GtidSet;
+
+/// Deadline of a probe, connecting included. A probe is due every second.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
+
+const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@super_read_only AS fenced, \
+     @@gtid_executed AS executed, @@gtid_purged AS purged";
+const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, CAST(TIMESTAMPDIFF(SECOND, \
+     GREATEST(LAST_HEARTBEAT_TIMESTAMP, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)) AS SIGNED) AS seconds \
+     FROM performance_schema.replication_connection_status";
+
+/// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
+pub async fn server(client: &mut MemberClient) -> Probe<Server> {
+    let answer = within(PROBE_DEADLINE, async {
+        let conn = client.connection().await?;
+        read(conn).await
+    })
+    .await;
+    match answer {
+        Ok(server) => Probe::Reached(server),
+        Err(error) => {
+            client.disconnect();
+            let why = format!("its server: {error}");
+            if error.is_refusal() {
+                Probe::Alive(why)
+            } else {
+                Probe::Unreachable(why)
+            }
+        }
+    }
+}
+
+/// Asks the agent.
+pub async fn agent(client: &MemberClient) -> Probe<Report> {
+    match client.agent_get::<Report>(PATH_REPORT, PROBE_DEADLINE).await {
+        Ok(report) => Probe::Reached(report),
+        Err(error) => Probe::Unreachable(format!("its agent: {error}")),
+    }
+}
+
+/// `gtid_executed` is read after the channels' retrieved sets, so that what was applied in between is not taken for missing.
+async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
+    let mut channels: Vec<Channel> = rows(conn, "SHOW REPLICA STATUS").await?.iter().map(channel).collect();
+    for row in rows(conn, SILENCE).await? {
+        let name: String = column(&row, "channel").unwrap_or_default();
+        if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
+            channel.silent_seconds = column(&row, "seconds");
+        }
+    }
+    let binary_logs = rows(conn, "SHOW BINARY LOGS")
+        .await?
+        .iter()
+        .filter_map(|row| column(row, "Log_name"))
+        .collect();
+    let globals = rows(conn, GLOBALS).await?;
+    let row = globals
+        .first()
+        .ok_or_else(|| SqlError::Outdated("SELECT of system variables returned no row".into()))?;
+    Ok(Server {
+        uuid: column(row, "uuid").unwrap_or_default(),
+        server_id: column(row, "server_id").unwrap_or_default(),
+        super_read_only: column::<i64>(row, "fenced") == Some(1),
+        executed: gtid_set(row, "executed"),
+        purged: gtid_set(row, "purged"),
+        channels,
+        binary_logs,
+    })
+}
+
+fn gtid_set(row: &Row, name: &str) -> GtidSet {
+    let text: String = column(row, name).unwrap_or_default();
+    text.parse().unwrap_or_else(|error| {
+        tracing::error!(%error, name, text, "MySQL printed a GTID set that cannot be read; taken as empty");
+        GtidSet::default()
+    })
+}
+
+fn channel(row: &Row) -> Channel {
+    let text = |name: &str| column::<String>(row, name).unwrap_or_default();
+    let error = |number: &str, message: &str| {
+        let number = column::<u32>(row, number).filter(|number| *number != 0)?;
+        Some(ThreadError {
+            number,
+            text: text(message),
+        })
+    };
+    Channel {
+        name: text("Channel_Name"),
+        source_host: text("Source_Host"),
+        source_uuid: Some(text("Source_UUID")).filter(|uuid| !uuid.is_empty()),
+        receiver: match text("Replica_IO_Running").as_str() {
+            "Yes" => Receiver::On,
+            "Connecting" => Receiver::Connecting,
+            _ => Receiver::Off,
+        },
+        applier_running: text("Replica_SQL_Running") == "Yes",
+        retrieved: gtid_set(row, "Retrieved_Gtid_Set"),
+        receiver_error: error("Last_IO_Errno", "Last_IO_Error"),
+        applier_error: error("Last_SQL_Errno", "Last_SQL_Error"),
+        lag_seconds: column(row, "Seconds_Behind_Source"),
+        receiver_file: text("Source_Log_File"),
+        applied_file: text("Relay_Source_Log_File"),
+        applied_offset: column(row, "Exec_Source_Log_Pos").unwrap_or_default(),
+        silent_seconds: None,
+    }
+}

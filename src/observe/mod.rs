@@ -1,0 +1,4 @@
+//! Reads, and only reads: Kubernetes objects ([`objects`]) and members ([`members`]).
+
+pub mod members;
+pub mod objects;

@@ -1,0 +1,341 @@
+//! Reads one cluster from Kubernetes and from its members.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod, Secret};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, ResourceExt};
+use tokio::time::timeout;
+
+use crate::api::MultiMasterCluster;
+use crate::api::status::reasons;
+use crate::context::Context;
+use crate::decide::observed::{Member, Observed, Pod, Probe, Problem};
+use crate::decide::resources::secrets::missing_keys;
+use crate::decide::validate::validate;
+use crate::members::Credentials;
+use crate::names;
+
+/// Deadline of a call to the API server.
+pub const API_DEADLINE: Duration = Duration::from_secs(5);
+/// How long Secrets are believed without reading them again; nothing is written to them by anybody in ordinary life.
+const SECRETS_FRESH: Duration = Duration::from_secs(30);
+
+/// Why a cluster could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The API server said no.
+    #[error("reading {what}: {source}")]
+    Api {
+        /// What was read.
+        what: String,
+        /// Its answer.
+        source: kube::Error,
+    },
+    /// The API server did not answer in time.
+    #[error("reading {0}: the API server did not answer within {API_DEADLINE:?}")]
+    Deadline(String),
+}
+
+/// Awaits an answer of the API server with a deadline.
+///
+/// # Errors
+/// [`ObserveError`].
+pub async fn ask<T>(what: &str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ObserveError> {
+    match timeout(API_DEADLINE, call).await {
+        Ok(answer) => answer.map_err(|source| ObserveError::Api {
+            what: what.into(),
+            source,
+        }),
+        Err(_) => Err(ObserveError::Deadline(what.into())),
+    }
+}
+
+/// Everything that a decision about this cluster is based on.
+///
+/// # Errors
+/// [`ObserveError`] when the API server cannot be read. Members that cannot be reached are data.
+pub async fn observe(
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<(Observed, Option<Credentials>), ObserveError> {
+    let name = cluster.name_any();
+    let namespace = cluster.namespace().unwrap_or_default();
+    let mut problems: Vec<Problem> = match validate(cluster) {
+        Ok(()) => Vec::new(),
+        Err(fields) => fields
+            .iter()
+            .map(|field| Problem {
+                reason: reasons::INVALID_SPEC,
+                message: field.to_string(),
+            })
+            .collect(),
+    };
+    let credentials = match credentials(cluster, context).await? {
+        Ok(credentials) => credentials,
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    let statefulset = find(&context.stores.statefulsets, &name, &namespace);
+    if statefulset.is_none() {
+        problems.extend(storage_class_problem(cluster, context).await?);
+    }
+    let uid = cluster.uid().unwrap_or_default();
+    if let Some((_, refusal)) = context.recall(&uid).refused {
+        problems.push(Problem {
+            reason: reasons::APPLY_FAILED,
+            message: refusal,
+        });
+    }
+    let members = cluster
+        .spec
+        .ordinals()
+        .map(|ordinal| member(cluster, ordinal, credentials.as_ref(), context));
+    let members = join_all(members).await;
+    let update_revision = statefulset.as_deref().and_then(update_revision);
+    Ok((
+        Observed {
+            cluster: cluster.clone(),
+            update_revision,
+            problems,
+            members,
+        },
+        credentials,
+    ))
+}
+
+/// An object in a cache.
+pub fn find<K>(store: &Store<K>, name: &str, namespace: &str) -> Option<std::sync::Arc<K>>
+where
+    K: kube::runtime::reflector::Lookup<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(name).within(namespace))
+}
+
+/// The revision that pods should have, once the controller of StatefulSets has seen the present template.
+fn update_revision(statefulset: &StatefulSet) -> Option<String> {
+    let status = statefulset.status.as_ref()?;
+    (status.observed_generation == statefulset.metadata.generation)
+        .then(|| status.update_revision.clone())
+        .flatten()
+}
+
+async fn member(
+    cluster: &MultiMasterCluster,
+    ordinal: u8,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Member {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let live = find(&context.stores.pods, &names::member(&name, ordinal), &namespace);
+    let pod = live.as_deref().map(pod);
+    let mut member = Member {
+        ordinal,
+        pod,
+        agent: Probe::NoAddress,
+        server: Probe::NoAddress,
+    };
+    let address = member
+        .pod
+        .as_ref()
+        .and_then(|pod| Some((pod.uid.clone(), pod.ip.as_ref()?.parse::<IpAddr>().ok()?)));
+    let (Some((pod_uid, ip)), Some(credentials)) = (address, credentials) else {
+        return member;
+    };
+    let host = names::member_host(&name, &namespace, ordinal);
+    match context.members.of(&pod_uid, ip, host, credentials).await {
+        Ok(mut client) => {
+            member.agent = super::members::agent(&client).await;
+            member.server = super::members::server(&mut client).await;
+        }
+        Err(error) => {
+            member.agent = Probe::Unreachable(error.to_string());
+            member.server = Probe::Unreachable(error.to_string());
+        }
+    }
+    member
+}
+
+fn pod(pod: &KubePod) -> Pod {
+    let status = pod.status.clone().unwrap_or_default();
+    let conditions = status.conditions.unwrap_or_default();
+    let containers = status.container_statuses.unwrap_or_default();
+    let init = status.init_container_statuses.unwrap_or_default();
+    let mysql = containers
+        .iter()
+        .find(|container| container.name == names::MYSQL_CONTAINER);
+    let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let unscheduled = conditions
+        .iter()
+        .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
+    let running = mysql
+        .and_then(|container| container.state.as_ref())
+        .is_some_and(|state| state.running.is_some());
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let container_problem = init
+        .iter()
+        .chain(&containers)
+        .find_map(|container| container_problem(&name, container));
+    let unscheduled_problem = unscheduled.map(|condition| Problem {
+        reason: reasons::MEMBERS_ABSENT,
+        message: format!(
+            "{name} is not scheduled: {}",
+            condition.message.clone().unwrap_or_default()
+        ),
+    });
+    Pod {
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        ip: status.pod_ip,
+        ready: conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        running,
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        serving: labels.get(names::LABEL_SERVING).is_some_and(|value| value == "true"),
+        revision: labels.get("controller-revision-hash").cloned(),
+        problem: container_problem.or(unscheduled_problem),
+    }
+}
+
+/// What Kubernetes, or the agent's last words, say about a container that does not run.
+fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.clone().unwrap_or_default();
+    match reason.as_str() {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
+            let field = if container.name == names::MYSQL_CONTAINER {
+                "spec.image"
+            } else {
+                "the operator's own image"
+            };
+            let message = format!(
+                "{field}: {pod} cannot pull {}: {}",
+                container.image,
+                waiting.message.clone().unwrap_or(reason)
+            );
+            Some(Problem {
+                reason: reasons::IMAGE_UNAVAILABLE,
+                message,
+            })
+        }
+        "CrashLoopBackOff" | "RunContainerError" | "CreateContainerError" | "StartError" => {
+            let last = container
+                .last_state
+                .as_ref()
+                .and_then(|state| state.terminated.as_ref());
+            let words = last
+                .and_then(|terminated| terminated.message.clone())
+                .filter(|words| !words.trim().is_empty());
+            let words = words.or_else(|| waiting.message.clone()).unwrap_or(reason);
+            Some(Problem {
+                reason: reasons::MYSQLD_NOT_STARTING,
+                message: format!("{pod} does not start: {}", words.trim()),
+            })
+        }
+        _ => None,
+    }
+}
+
+async fn storage_class_problem(
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<Option<Problem>, ObserveError> {
+    let Some(class) = &cluster.spec.storage.storage_class_name else {
+        return Ok(None);
+    };
+    let api: Api<StorageClass> = Api::all(context.client.clone());
+    let found = ask("StorageClass", api.get_opt(class)).await?;
+    let message = || {
+        format!(
+            "spec.storage.storageClassName: there is no StorageClass {class:?}; create it, or delete this resource and name one that `kubectl get storageclass` lists"
+        )
+    };
+    Ok(found.is_none().then(|| Problem {
+        reason: reasons::STORAGE_CLASS_MISSING,
+        message: message(),
+    }))
+}
+
+/// The contents of both Secrets; `None` while they do not exist yet, a problem when they are not as they must be.
+async fn credentials(
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<Result<Option<Credentials>, Problem>, ObserveError> {
+    let uid = cluster.uid().unwrap_or_default();
+    if let Some((read, credentials)) = context.recall(&uid).credentials {
+        if read.elapsed() < SECRETS_FRESH {
+            return Ok(Ok(Some(credentials)));
+        }
+    }
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
+    let (passwords_name, tls_name) = (
+        names::credentials_secret(&cluster.name_any()),
+        names::tls_secret(&cluster.name_any()),
+    );
+    let (passwords, tls) = (
+        ask("Secret", api.get_opt(&passwords_name)).await?,
+        ask("Secret", api.get_opt(&tls_name)).await?,
+    );
+    let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    let problem = |message: String| {
+        Ok(Err(Problem {
+            reason: reasons::CREDENTIALS_INCOMPLETE,
+            message,
+        }))
+    };
+    let (passwords, tls) = match (passwords, tls) {
+        (Some(passwords), Some(tls)) => (passwords, tls),
+        // New ones would not be those that the running servers know.
+        (None, _) if founded => {
+            return problem(format!(
+                "Secret {passwords_name}: is gone, and its passwords are in use; create it again with its old contents"
+            ));
+        }
+        (_, None) if founded => {
+            return problem(format!(
+                "Secret {tls_name}: is gone, and its certificates are in use; create it again with its old contents"
+            ));
+        }
+        (Some(passwords), None) if !missing_keys(&passwords).is_empty() => {
+            return problem(lacking(&passwords_name, &missing_keys(&passwords)));
+        }
+        _ => return Ok(Ok(None)),
+    };
+    let missing = missing_keys(&passwords);
+    if !missing.is_empty() {
+        return problem(lacking(&passwords_name, &missing));
+    }
+    let authority = tls
+        .data
+        .as_ref()
+        .and_then(|data| data.get("ca.crt"))
+        .map(|value| value.0.clone());
+    let Some(authority) = authority else {
+        return problem(lacking(&tls_name, &["ca.crt"]));
+    };
+    let text = |data: BTreeMap<String, k8s_openapi::ByteString>| {
+        data.into_iter()
+            .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
+            .collect()
+    };
+    let credentials = Credentials::new(text(passwords.data.unwrap_or_default()), authority);
+    context.remember(&uid, |memory| {
+        memory.credentials = Some((Instant::now(), credentials.clone()))
+    });
+    Ok(Ok(Some(credentials)))
+}
+
+fn lacking(secret: &str, keys: &[&str]) -> String {
+    format!(
+        "Secret {secret}: lacks {}; add {}, or delete the Secret while the cluster has no data yet",
+        keys.join(", "),
+        if keys.len() == 1 { "it" } else { "them" }
+    )
+}

@@ -1,0 +1,114 @@
+//! Conditions, and the story that events tell.
+
+use multimaster::api::status::{Phase, conditions, reasons};
+use multimaster::decide::observed::Problem;
+use multimaster::decide::status::not_observed;
+use multimaster::decide::step::Step;
+use multimaster::decide::story::story;
+use multimaster::decide::{decide, observed::Probe};
+
+use crate::fixture::{at, condition, new, pod, settle, unreachable, whole};
+
+#[test]
+fn every_condition_carries_the_generation_and_flips_move_the_time() {
+    let mut observed = whole();
+    let ready_since = condition(&settle(&mut observed, 1), conditions::READY)
+        .last_transition_time
+        .clone();
+    observed.cluster.metadata.generation = Some(2);
+    let decision = settle(&mut observed, 30);
+    assert!(
+        decision
+            .status
+            .conditions
+            .iter()
+            .all(|condition| condition.observed_generation == Some(2))
+    );
+    assert_eq!(
+        condition(&decision, conditions::READY).last_transition_time,
+        ready_since
+    );
+    unreachable(&mut observed, 1);
+    pod(&mut observed, 1).ready = false;
+    let decision = settle(&mut observed, 40);
+    assert_eq!(condition(&decision, conditions::READY).last_transition_time.0, at(40));
+}
+
+#[test]
+fn ready_is_unknown_before_anything_was_observed() {
+    let status = not_observed(&Default::default(), Some(1), at(0));
+    assert_eq!(status.observed_generation, Some(1));
+    assert!(status.conditions.iter().all(|condition| condition.status == "Unknown"));
+    assert_eq!(status.conditions.len(), 8);
+}
+
+#[test]
+fn an_invalid_spec_has_a_status_and_is_not_applied() {
+    let mut observed = new();
+    let message = "spec.mysql.config.server_id: is set by the ring".to_owned();
+    observed.problems.push(Problem {
+        reason: reasons::INVALID_SPEC,
+        message: message.clone(),
+    });
+    let decision = decide(&observed, at(0));
+    assert_eq!(decision.status.phase, Phase::Invalid);
+    assert!(!decision.steps.contains(&Step::Apply));
+    let ready = condition(&decision, conditions::READY);
+    assert_eq!(
+        (ready.reason.as_str(), &ready.message),
+        (reasons::INVALID_SPEC, &message)
+    );
+}
+
+#[test]
+fn what_the_api_server_refused_is_offered_again() {
+    let mut observed = whole();
+    observed.problems.push(Problem {
+        reason: reasons::APPLY_FAILED,
+        message: "refused".into(),
+    });
+    let decision = decide(&observed, at(0));
+    assert!(decision.steps.contains(&Step::Apply));
+    assert_eq!(condition(&decision, conditions::READY).reason, reasons::APPLY_FAILED);
+}
+
+#[test]
+fn a_pod_that_does_not_start_is_explained_in_ready() {
+    let mut observed = whole();
+    observed.members[1].server = Probe::NoAddress;
+    observed.members[1].agent = Probe::NoAddress;
+    let message = "demo-1 does not start: mysqld exited with 1: unknown variable 'x=1'".to_owned();
+    let pod = pod(&mut observed, 1);
+    (pod.running, pod.ready, pod.serving) = (false, false, false);
+    pod.problem = Some(Problem {
+        reason: reasons::MYSQLD_NOT_STARTING,
+        message: message.clone(),
+    });
+    let decision = decide(&observed, at(60));
+    let ready = condition(&decision, conditions::READY);
+    assert_eq!(
+        (ready.reason.as_str(), &ready.message),
+        (reasons::MYSQLD_NOT_STARTING, &message)
+    );
+}
+
+#[test]
+fn a_loss_and_a_return_read_like_a_story() {
+    let mut observed = whole();
+    let before = observed.cluster.status.clone().unwrap();
+    unreachable(&mut observed, 1);
+    pod(&mut observed, 1).ready = false;
+    let lost = settle(&mut observed, 60).status;
+    let told: Vec<_> = story(&before, &lost, at(60))
+        .into_iter()
+        .map(|note| note.reason)
+        .collect();
+    assert_eq!(told, ["MemberFailed", "RingOpen"]);
+    let back = decide(&whole(), at(72)).status;
+    let told = story(&lost, &back, at(72));
+    assert_eq!(
+        told.iter().map(|note| note.reason).collect::<Vec<_>>(),
+        ["MemberServing", "RingClosed", "Ready"]
+    );
+    assert_eq!(told[0].text, "demo-1 serves; it was Failed before after 12 s");
+}

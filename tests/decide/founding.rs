@@ -1,0 +1,166 @@
+//! From nothing to an open ring; and never from an empty volume when there was one before.
+
+use multimaster::agent::report::Origin;
+use multimaster::api::status::{MemberState, Phase, conditions, reasons};
+use multimaster::decide::decide;
+use multimaster::decide::observed::Probe;
+use multimaster::decide::step::{StartAt, Step};
+
+use crate::fixture::{
+    at, channel, condition, fence, gtid, member_status, new, pod, report, server, settle, steps, uuid, whole,
+};
+
+#[test]
+fn nothing_is_founded_before_all_have_reported() {
+    let mut observed = new();
+    observed.members[2].agent = Probe::Unreachable("starting".into());
+    let decision = decide(&observed, at(0));
+    assert!(steps(&decision).is_empty());
+    assert_eq!(decision.status.epoch, 0);
+    assert_eq!(decision.status.phase, Phase::Creating);
+    assert_eq!(condition(&decision, conditions::READY).reason, reasons::FOUNDING);
+}
+
+#[test]
+fn a_new_ring_is_founded_linked_opened_and_served_in_bounded_steps() {
+    let mut observed = new();
+    for pass in 0..40 {
+        let decision = settle(&mut observed, pass);
+        for step in decision.steps {
+            match step {
+                Step::Apply => {}
+                Step::Found { ordinal, .. } => {
+                    assert_eq!(observed.epoch(), 0);
+                    report(&mut observed, ordinal).origin = Origin::Founded;
+                }
+                Step::Attach {
+                    ordinal,
+                    upstream,
+                    start,
+                    ..
+                } => {
+                    assert_eq!(start, StartAt::AutoPosition);
+                    server(&mut observed, ordinal).channels.push(channel(upstream));
+                }
+                Step::Open { ordinal, .. } => {
+                    assert_eq!(observed.epoch(), 1, "the epoch is written before anything opens");
+                    server(&mut observed, ordinal).super_read_only = false;
+                    pod(&mut observed, ordinal).ready = true;
+                }
+                Step::Serve { ordinal, .. } => pod(&mut observed, ordinal).serving = true,
+                step => panic!("{step:?} has no place here"),
+            }
+        }
+    }
+    let decision = settle(&mut observed, 41);
+    assert!(steps(&decision).is_empty());
+    assert_eq!(decision.status.phase, Phase::Running);
+    assert_eq!(decision.status.ring, "0→1→2→0");
+    assert_eq!(condition(&decision, conditions::READY).status, "True");
+}
+
+#[test]
+fn an_operator_that_died_while_founding_goes_on() {
+    let mut observed = new();
+    report(&mut observed, 0).origin = Origin::Founded;
+    let decision = decide(&observed, at(0));
+    assert_eq!(
+        steps(&decision),
+        [&Step::Found {
+            ordinal: 1,
+            server_uuid: uuid(1)
+        }]
+    );
+    assert_eq!(decision.status.epoch, 0);
+}
+
+#[test]
+fn old_volumes_are_not_founded_anew() {
+    let mut observed = new();
+    for ordinal in [1, 2] {
+        report(&mut observed, ordinal).origin = Origin::Founded;
+        server(&mut observed, ordinal).executed = gtid(&format!("{}:1-5", uuid(1)));
+    }
+    let decision = decide(&observed, at(0));
+    assert_eq!(decision.status.epoch, 1);
+    assert_eq!(
+        steps(&decision),
+        [&Step::Clone {
+            ordinal: 0,
+            server_uuid: uuid(0),
+            donor: 1
+        }]
+    );
+}
+
+#[test]
+fn ordinal_0_alone_with_an_empty_volume_does_not_serve() {
+    let mut observed = whole();
+    for ordinal in [1, 2] {
+        observed.members[ordinal].pod = None;
+        observed.members[ordinal].agent = Probe::NoAddress;
+        observed.members[ordinal].server = Probe::NoAddress;
+    }
+    fence(&mut observed, 0);
+    report(&mut observed, 0).origin = Origin::Empty;
+    report(&mut observed, 0).server_uuid = Some("ffffffff-0000-0000-0000-000000000000".into());
+    server(&mut observed, 0).uuid = "ffffffff-0000-0000-0000-000000000000".into();
+    server(&mut observed, 0).executed = gtid("");
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    let status = member_status(&decision, 0);
+    assert_eq!(status.state, MemberState::Empty);
+    assert!(
+        status.message.as_ref().unwrap().contains("waits for demo-1"),
+        "{status:?}"
+    );
+    assert_eq!(
+        status.server_uuid,
+        Some(uuid(0)),
+        "the life that held data is remembered"
+    );
+}
+
+#[test]
+fn all_volumes_lost_is_said_and_nothing_is_founded() {
+    let mut observed = whole();
+    for ordinal in 0..3 {
+        fence(&mut observed, ordinal);
+        report(&mut observed, ordinal).origin = Origin::Empty;
+        server(&mut observed, ordinal).executed = gtid("");
+    }
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert_eq!(condition(&decision, conditions::READY).reason, reasons::DATA_LOST);
+}
+
+#[test]
+fn two_empty_neighbours_are_cloned_in_ring_order() {
+    let mut observed = whole();
+    for ordinal in [1, 2] {
+        fence(&mut observed, ordinal);
+        report(&mut observed, ordinal).origin = Origin::Empty;
+        server(&mut observed, ordinal).channels.clear();
+    }
+    let decision = decide(&observed, at(60));
+    // Its upstream 1 is empty, but 0, its downstream, is not: that one has all that the clone's binary logs will lack.
+    assert_eq!(
+        steps(&decision),
+        [&Step::Clone {
+            ordinal: 1,
+            server_uuid: uuid(1),
+            donor: 0
+        }]
+    );
+    report(&mut observed, 1).origin = Origin::Cloned;
+    server(&mut observed, 1).channels.push(channel(0));
+    let decision = decide(&observed, at(70));
+    assert_eq!(
+        steps(&decision),
+        [&Step::Clone {
+            ordinal: 2,
+            server_uuid: uuid(2),
+            donor: 0
+        }]
+    );
+}

@@ -1,0 +1,12 @@
+//! Decisions from tables: what was observed, what must be done, without any cluster.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod fixture;
+
+mod conditions;
+mod founding;
+mod links;
+mod loss;
+mod purity;
+mod restart;
