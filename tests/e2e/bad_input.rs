@@ -31,14 +31,32 @@ async fn the_api_server_refuses() -> Result<()> {
     in_namespace("refused", |world| async move {
         let storage = json!({"size": "1Gi"});
         for (spec, words) in [
-            (json!({"members": 1, "storage": storage}), "spec.members: a ring has 2 to 9 members"),
-            (json!({"members": 10, "storage": storage}), "spec.members: a ring has 2 to 9 members"),
+            (
+                json!({"members": 1, "storage": storage}),
+                "spec.members: a ring has 2 to 9 members",
+            ),
+            (
+                json!({"members": 10, "storage": storage}),
+                "spec.members: a ring has 2 to 9 members",
+            ),
             (json!({"members": 3}), "spec.storage"),
             (json!({"storage": storage, "membres": 3}), "spec.membres"),
-            (json!({"storage": {"size": "1Gi", "colour": "red"}}), "spec.storage.colour"),
-            (json!({"storage": storage, "replication": {"healing": "Hope"}}), "spec.replication.healing"),
-            (json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}), "spec.database.name"),
-            (json!({"storage": storage, "database": {"name": "a", "user": "root"}}), "spec.database.user"),
+            (
+                json!({"storage": {"size": "1Gi", "colour": "red"}}),
+                "spec.storage.colour",
+            ),
+            (
+                json!({"storage": storage, "replication": {"healing": "Hope"}}),
+                "spec.replication.healing",
+            ),
+            (
+                json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}),
+                "spec.database.name",
+            ),
+            (
+                json!({"storage": storage, "database": {"name": "a", "user": "root"}}),
+                "spec.database.user",
+            ),
         ] {
             let said = refusal(&world, "demo", &spec).await?;
             ensure!(said.contains(words), "{spec}: {said}");
@@ -59,9 +77,18 @@ async fn the_api_server_refuses() -> Result<()> {
         for (changed, words) in [
             (with("/members", json!(4)), "spec.members: cannot be changed"),
             (with("/members", json!(2)), "spec.members: cannot be changed"),
-            (with("/storage/storageClassName", json!("fast")), "spec.storage.storageClassName: cannot be changed"),
-            (with("/storage", json!({"size": "2Gi"})), "spec.storage.storageClassName: cannot be changed"),
-            (with("/storage/size", json!("1Gi")), "spec.storage.size: a volume cannot shrink"),
+            (
+                with("/storage/storageClassName", json!("fast")),
+                "spec.storage.storageClassName: cannot be changed",
+            ),
+            (
+                with("/storage", json!({"size": "2Gi"})),
+                "spec.storage.storageClassName: cannot be changed",
+            ),
+            (
+                with("/storage/size", json!("1Gi")),
+                "spec.storage.size: a volume cannot shrink",
+            ),
         ] {
             let said = refusal(&world, "demo", &changed).await?;
             ensure!(said.contains(words), "{changed}: {said}");
@@ -98,11 +125,17 @@ async fn settings_that_the_ring_owns() -> Result<()> {
             ring.wait_refused("InvalidSpec", &["spec.mysql.config", key]).await?;
         }
         let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), &world.namespace);
-        ensure!(sets.get_opt("demo").await?.is_none(), "objects were made of a spec that is invalid");
+        ensure!(
+            sets.get_opt("demo").await?.is_none(),
+            "objects were made of a spec that is invalid"
+        );
         // A podTemplate that takes away what the agent needs.
         let container = json!({"name": "mysql", "command": ["sleep", "1"]});
         let template = json!({"podTemplate": {"spec": {"containers": [container]}}});
-        Ring::apply(&world, "pods", spec(2, template)).await?.wait_refused("InvalidSpec", &["spec.podTemplate"]).await?;
+        Ring::apply(&world, "pods", spec(2, template))
+            .await?
+            .wait_refused("InvalidSpec", &["spec.podTemplate"])
+            .await?;
         // The spec is put right: the same resource becomes a ring.
         Ring::apply(&world, "demo", config("max_connect_errors")).await?;
         ring.wait_ready().await
@@ -116,27 +149,53 @@ async fn what_the_cluster_does_not_have() -> Result<()> {
     in_namespace("missing", |world| async move {
         let class = json!({"storage": {"size": "1Gi", "storageClassName": "no-such-class"}});
         let class = Ring::apply(&world, "class", spec(2, class)).await?;
-        class.wait_refused("StorageClassMissing", &["spec.storage.storageClassName", "no-such-class"]).await?;
+        class
+            .wait_refused(
+                "StorageClassMissing",
+                &["spec.storage.storageClassName", "no-such-class"],
+            )
+            .await?;
 
         let secret = secret_without(&world, "secret", names::keys::AGENT_TOKEN).await?;
         let incomplete = Ring::apply(&world, "secret", spec(2, json!({}))).await?;
-        incomplete.wait_refused("CredentialsIncomplete", &[&secret, names::keys::AGENT_TOKEN]).await?;
+        incomplete
+            .wait_refused("CredentialsIncomplete", &[&secret, names::keys::AGENT_TOKEN])
+            .await?;
 
         let image = json!({"image": "no-such-image:of-mysql"});
         let image = Ring::apply(&world, "image", spec(2, image)).await?;
-        image.wait_refused("ImageUnavailable", &["spec.image", "no-such-image:of-mysql"]).await?;
+        image
+            .wait_refused("ImageUnavailable", &["spec.image", "no-such-image:of-mysql"])
+            .await?;
 
         let option = json!({"mysql": {"config": {"no_such_option": "1"}}});
         let option = Ring::apply(&world, "option", spec(2, option)).await?;
-        option.wait_refused("MysqldNotStarting", &["unknown variable 'no_such_option=1'"]).await?;
+        option
+            .wait_refused("MysqldNotStarting", &["unknown variable 'no_such_option=1'"])
+            .await?;
 
         // Each is cured by doing what its message says.
         let key = json!({"stringData": {names::keys::AGENT_TOKEN: "a token of my own"}}).to_string();
-        kubectl(&["patch", "secret", &secret, "-n", &world.namespace, "--type=merge", "-p", &key]).await?;
+        kubectl(&[
+            "patch",
+            "secret",
+            &secret,
+            "-n",
+            &world.namespace,
+            "--type=merge",
+            "-p",
+            &key,
+        ])
+        .await?;
         image.patch(json!({"spec": {"image": null}})).await?;
-        option.patch(json!({"spec": {"mysql": {"config": {"no_such_option": null}}}})).await?;
+        option
+            .patch(json!({"spec": {"mysql": {"config": {"no_such_option": null}}}}))
+            .await?;
         tokio::try_join!(incomplete.wait_ready(), image.wait_ready(), option.wait_ready())?;
-        ensure!(incomplete.password(names::keys::ROOT).await? == "chosen", "the Secret was written over");
+        ensure!(
+            incomplete.password(names::keys::ROOT).await? == "chosen",
+            "the Secret was written over"
+        );
         incomplete.root(0).await.map(drop)
     })
     .await

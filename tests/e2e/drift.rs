@@ -26,25 +26,60 @@ async fn changes_by_hand_are_put_back() -> Result<()> {
         let namespace = world.namespace.as_str();
 
         // Labels of a person's own, on what is about to be changed.
-        for object in ["service/demo", "statefulset/demo", "pod/demo-0", &format!("pdb/{budget_name}")] {
+        for object in [
+            "service/demo",
+            "statefulset/demo",
+            "pod/demo-0",
+            &format!("pdb/{budget_name}"),
+        ] {
             kubectl(&["label", object, "-n", namespace, "team=shop"]).await?;
         }
         for (object, patch) in [
-            ("service/demo", json!({"spec": {"selector": {"multimaster.dev/serving": "false", "stray": "yes"}}})),
-            ("statefulset/demo", json!({"spec": {"updateStrategy": {"type": "RollingUpdate"}}})),
+            (
+                "service/demo",
+                json!({"spec": {"selector": {"multimaster.dev/serving": "false", "stray": "yes"}}}),
+            ),
+            (
+                "statefulset/demo",
+                json!({"spec": {"updateStrategy": {"type": "RollingUpdate"}}}),
+            ),
             (&format!("pdb/{budget_name}"), json!({"spec": {"maxUnavailable": 2}})),
         ] {
-            kubectl(&["patch", object, "-n", namespace, "--type=merge", "-p", &patch.to_string()]).await?;
+            kubectl(&[
+                "patch",
+                object,
+                "-n",
+                namespace,
+                "--type=merge",
+                "-p",
+                &patch.to_string(),
+            ])
+            .await?;
         }
         kubectl(&["delete", "service/demo-members", "-n", namespace]).await?;
         kubectl(&["label", "pod/demo-0", "-n", namespace, "multimaster.dev/serving-"]).await?;
-        kubectl(&["label", "pod/demo-1", "-n", namespace, "--overwrite", "multimaster.dev/serving=no"]).await?;
+        kubectl(&[
+            "label",
+            "pod/demo-1",
+            "-n",
+            namespace,
+            "--overwrite",
+            "multimaster.dev/serving=no",
+        ])
+        .await?;
 
         eventually("the Service's selector is put back", || async {
             let now = services.get("demo").await?;
-            let selectors = (now.spec.as_ref().map(|it| &it.selector), service.spec.as_ref().map(|it| &it.selector));
+            let selectors = (
+                now.spec.as_ref().map(|it| &it.selector),
+                service.spec.as_ref().map(|it| &it.selector),
+            );
             ensure!(selectors.0 == selectors.1, "{selectors:?}");
-            ensure!(now.labels().get("team").is_some_and(|team| team == "shop"), "{:?}", now.labels());
+            ensure!(
+                now.labels().get("team").is_some_and(|team| team == "shop"),
+                "{:?}",
+                now.labels()
+            );
             Ok(())
         })
         .await?;
@@ -64,7 +99,10 @@ async fn changes_by_hand_are_put_back() -> Result<()> {
         .await?;
         eventually("the deleted Service is there again", || async {
             let now = services.get("demo-members").await?;
-            let selectors = (now.spec.map(|it| it.selector), members.spec.as_ref().map(|it| it.selector.clone()));
+            let selectors = (
+                now.spec.map(|it| it.selector),
+                members.spec.as_ref().map(|it| it.selector.clone()),
+            );
             ensure!(selectors.0 == selectors.1, "{selectors:?}");
             Ok(())
         })
@@ -75,7 +113,11 @@ async fn changes_by_hand_are_put_back() -> Result<()> {
         })
         .await?;
         let pod = ring.pod(0).await?;
-        ensure!(pod.labels().get("team").is_some_and(|team| team == "shop"), "{:?}", pod.labels());
+        ensure!(
+            pod.labels().get("team").is_some_and(|team| team == "shop"),
+            "{:?}",
+            pod.labels()
+        );
         ring.wait_ready().await
     })
     .await

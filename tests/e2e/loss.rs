@@ -24,7 +24,13 @@ async fn loss_with_gtid() -> Result<()> {
 #[ignore = "needs a cluster: hack/test.sh"]
 async fn loss_with_file_position() -> Result<()> {
     in_namespace("loss-file", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({"replication": {"positioning": "FilePosition"}})).await?;
+        let ring = Ring::ready(
+            &world,
+            "demo",
+            3,
+            json!({"replication": {"positioning": "FilePosition"}}),
+        )
+        .await?;
         lose_and_return(&ring, "0").await
     })
     .await
@@ -51,12 +57,22 @@ async fn lose_and_return(ring: &Ring, auto_position: &str) -> Result<()> {
     writers.go_on(&[At::Member(0), At::Member(1)]).await?;
     history.went_and_came_back("demo-2", 0).await?;
     let after = ring.pod(2).await?;
-    ensure!(after.uid() == before.uid() && restarts(&after) == restarts(&before), "the pod or container was replaced");
+    ensure!(
+        after.uid() == before.uid() && restarts(&after) == restarts(&before),
+        "the pod or container was replaced"
+    );
     writers.go_on_everywhere().await?;
 
     ring.wait_ready().await?;
-    ensure!(self::uuid(ring, 1).await? == uuid, "a return with all its data is no new life");
-    ensure!(history.most_absent() == 1 && history.departures("demo-0") == 0, "{:?}", history.changes());
+    ensure!(
+        self::uuid(ring, 1).await? == uuid,
+        "a return with all its data is no new life"
+    );
+    ensure!(
+        history.most_absent() == 1 && history.departures("demo-0") == 0,
+        "{:?}",
+        history.changes()
+    );
     links_use(ring, auto_position).await?;
     writers.settle().await
 }
@@ -66,8 +82,15 @@ async fn uuid(ring: &Ring, ordinal: u8) -> Result<String> {
 }
 
 fn restarts(pod: &k8s_openapi::api::core::v1::Pod) -> i32 {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    statuses.into_iter().flatten().map(|container| container.restart_count).sum()
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    statuses
+        .into_iter()
+        .flatten()
+        .map(|container| container.restart_count)
+        .sum()
 }
 
 /// Every link finds its place as the spec says, and its position is in status.
@@ -75,11 +98,18 @@ async fn links_use(ring: &Ring, auto_position: &str) -> Result<()> {
     for ordinal in ring.ordinals() {
         let mut root = ring.root(ordinal).await?;
         let used = sql::column(&mut root, "SHOW REPLICA STATUS", "Auto_Position").await?;
-        ensure!(used == auto_position, "{}: Auto_Position is {used}", ring.member(ordinal));
+        ensure!(
+            used == auto_position,
+            "{}: Auto_Position is {used}",
+            ring.member(ordinal)
+        );
     }
     let status = ring.get().await?.status.context("no status")?;
     for member in status.member_statuses {
-        ensure!(member.links.len() == 1 && member.links[0].position.is_some(), "{member:?}");
+        ensure!(
+            member.links.len() == 1 && member.links[0].position.is_some(),
+            "{member:?}"
+        );
     }
     Ok(())
 }

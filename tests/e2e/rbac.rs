@@ -47,7 +47,9 @@ async fn rules(namespace: &str) -> Result<BTreeSet<String>> {
     for line in table.lines() {
         // Resources, Non-Resource URLs, Resource Names, Verbs: a rule for single names would show them.
         let words: Vec<&str> = line.split_whitespace().collect();
-        let Some((resource, rest)) = words.split_first() else { continue };
+        let Some((resource, rest)) = words.split_first() else {
+            continue;
+        };
         if resource.starts_with("[/") {
             continue;
         }

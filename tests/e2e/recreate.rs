@@ -16,8 +16,10 @@ use crate::support::{eventually, kubectl, sql};
 async fn what_stays_when_the_resource_goes() -> Result<()> {
     in_namespace("recreate", |world| async move {
         let delete = json!({"storage": {"size": "1Gi", "reclaim": "Delete"}});
-        let (stays, goes) =
-            tokio::try_join!(Ring::ready(&world, "stays", 2, json!({})), Ring::ready(&world, "goes", 2, delete))?;
+        let (stays, goes) = tokio::try_join!(
+            Ring::ready(&world, "stays", 2, json!({})),
+            Ring::ready(&world, "goes", 2, delete)
+        )?;
         let writers = Writers::at_members(&stays).await?;
         writers.go_on_everywhere().await?;
         writers.settle().await?;

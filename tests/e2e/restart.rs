@@ -22,7 +22,8 @@ async fn a_configuration_reaches_one_member_at_a_time() -> Result<()> {
         for ordinal in ring.ordinals() {
             before.push(ring.pod(ordinal).await?.uid());
         }
-        ring.patch(json!({"spec": {"mysql": {"config": {"max_connections": "123"}}}})).await?;
+        ring.patch(json!({"spec": {"mysql": {"config": {"max_connections": "123"}}}}))
+            .await?;
         for ordinal in [2, 1, 0] {
             history.went_and_came_back(&ring.member(ordinal), 0).await?;
             writers.go_on(&[At::Service]).await?;
@@ -32,13 +33,23 @@ async fn a_configuration_reaches_one_member_at_a_time() -> Result<()> {
             let mut root = ring.root(ordinal).await?;
             let connections: u64 = sql::value(&mut root, "SELECT @@GLOBAL.max_connections").await?;
             ensure!(connections == 123, "{}: {connections}", ring.member(ordinal));
-            ensure!(ring.pod(ordinal).await?.uid() != before[usize::from(ordinal)], "the pod was not replaced");
+            ensure!(
+                ring.pod(ordinal).await?.uid() != before[usize::from(ordinal)],
+                "the pod was not replaced"
+            );
         }
-        ensure!(history.order() == ["demo-2", "demo-1", "demo-0"], "{:?}", history.changes());
+        ensure!(
+            history.order() == ["demo-2", "demo-1", "demo-0"],
+            "{:?}",
+            history.changes()
+        );
         ensure!(history.most_absent() == 1, "{:?}", history.changes());
         eventually("nothing is left to restart", || async {
             let progressing = ring.condition("Progressing").await?;
-            ensure!(progressing.status == "False" && progressing.reason == "Stable", "{progressing:?}");
+            ensure!(
+                progressing.status == "False" && progressing.reason == "Stable",
+                "{progressing:?}"
+            );
             Ok(())
         })
         .await?;

@@ -16,7 +16,10 @@ async fn one_name_in_two_namespaces() -> Result<()> {
                 Ring::ready(&here, "demo", 2, json!({})),
                 Ring::ready(&there, "demo", 2, json!({})),
             )?;
-            ensure!(a.password("root-password").await? != b.password("root-password").await?, "the same password");
+            ensure!(
+                a.password("root-password").await? != b.password("root-password").await?,
+                "the same password"
+            );
             let (left, right) = (Writers::at_members(&a).await?, Writers::at_members(&b).await?);
             left.go_on_everywhere().await?;
             right.go_on_everywhere().await?;

@@ -19,10 +19,21 @@ async fn a_lost_volume_is_rebuilt() -> Result<()> {
         let writers = Writers::at_members(&ring).await?;
         writers.go_on_everywhere().await?;
         let status = ring.get().await?.status.context("no status")?;
-        let (uuid, id) = (status.member_statuses[1].server_uuid.clone(), status.member_statuses[1].server_id);
+        let (uuid, id) = (
+            status.member_statuses[1].server_uuid.clone(),
+            status.member_statuses[1].server_id,
+        );
         let pod = ring.pod(1).await?.uid();
 
-        kubectl(&["delete", "pvc/data-demo-1", "pod/demo-1", "-n", &ring.namespace, "--wait=false"]).await?;
+        kubectl(&[
+            "delete",
+            "pvc/data-demo-1",
+            "pod/demo-1",
+            "-n",
+            &ring.namespace,
+            "--wait=false",
+        ])
+        .await?;
         writers.go_on(&[At::Member(0), At::Member(2)]).await?;
         history.went_and_came_back("demo-1", 0).await?;
         ring.wait_ready().await?;
@@ -37,7 +48,10 @@ async fn a_lost_volume_is_rebuilt() -> Result<()> {
             let member = &status.member_statuses[1];
             ensure!(member.server_uuid.is_some() && member.server_uuid != uuid, "{member:?}");
             ensure!(member.server_id.is_some() && member.server_id != id, "{member:?}");
-            ensure!(uuid.iter().all(|uuid| member.former_server_uuids.contains(uuid)), "{member:?}");
+            ensure!(
+                uuid.iter().all(|uuid| member.former_server_uuids.contains(uuid)),
+                "{member:?}"
+            );
             Ok(())
         })
         .await?;

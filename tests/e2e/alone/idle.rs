@@ -28,8 +28,11 @@ async fn nothing_is_written_while_nothing_changes() -> Result<()> {
             let status = ring.get().await?.status.unwrap_or_default();
             let executed: String = sql::value(&mut ring.root(0).await?, "SELECT @@GLOBAL.gtid_executed").await?;
             let executed = executed.replace(['\n', ' '], "");
-            let seen: Vec<String> =
-                status.member_statuses.iter().map(|it| it.gtid_executed.replace(['\n', ' '], "")).collect();
+            let seen: Vec<String> = status
+                .member_statuses
+                .iter()
+                .map(|it| it.gtid_executed.replace(['\n', ' '], ""))
+                .collect();
             ensure!(seen.iter().all(|set| *set == executed), "{executed}: {seen:?}");
             Ok(())
         })
@@ -37,16 +40,30 @@ async fn nothing_is_written_while_nothing_changes() -> Result<()> {
         operator::passes(10.0).await?;
 
         let (before, logs) = (counts(&leader).await?, binary_logs(&ring).await?);
-        ensure!(before.iter().all(|(_, count)| *count > 0.0), "nothing was ever counted: {before:?}");
+        ensure!(
+            before.iter().all(|(_, count)| *count > 0.0),
+            "nothing was ever counted: {before:?}"
+        );
         let passes = operator::total(&leader, "multimaster_passes_total").await?;
         let started = Instant::now();
         while started.elapsed() < SPAN {
             tokio::time::sleep(INTERVAL * 5).await;
             let (now, logs_now) = (counts(&leader).await?, binary_logs(&ring).await?);
-            ensure!(now == before, "after {:?}: {before:?} became {now:?}", started.elapsed());
-            ensure!(logs_now == logs, "after {:?}: {logs:?} became {logs_now:?}", started.elapsed());
+            ensure!(
+                now == before,
+                "after {:?}: {before:?} became {now:?}",
+                started.elapsed()
+            );
+            ensure!(
+                logs_now == logs,
+                "after {:?}: {logs:?} became {logs_now:?}",
+                started.elapsed()
+            );
         }
-        ensure!(operator::total(&leader, "multimaster_passes_total").await? > passes, "it did not even look");
+        ensure!(
+            operator::total(&leader, "multimaster_passes_total").await? > passes,
+            "it did not even look"
+        );
         ensure!(operator::leader().await? == leader, "another leads");
         Ok(())
     })
@@ -66,7 +83,10 @@ async fn binary_logs(ring: &Ring) -> Result<Vec<(String, String)>> {
     let mut ends = Vec::new();
     for mut conn in ring.roots().await? {
         let file = sql::column(&mut conn, "SHOW BINARY LOG STATUS", "File").await?;
-        ends.push((file, sql::column(&mut conn, "SHOW BINARY LOG STATUS", "Position").await?));
+        ends.push((
+            file,
+            sql::column(&mut conn, "SHOW BINARY LOG STATUS", "Position").await?,
+        ));
     }
     Ok(ends)
 }

@@ -20,7 +20,10 @@ async fn a_forgotten_channel_resumes_where_it_was() -> Result<()> {
             written.push(writers);
             eventually("positions in status", || async {
                 let position = position(ring, 1).await?;
-                ensure!(position.file.contains('.') && !position.source_uuid.is_empty(), "{position:?}");
+                ensure!(
+                    position.file.contains('.') && !position.source_uuid.is_empty(),
+                    "{position:?}"
+                );
                 Ok(())
             })
             .await?;
@@ -74,9 +77,11 @@ async fn attached(ring: &Ring, ordinal: u8) -> Result<()> {
     let auto_position = if ring.name == "gtid" { "1" } else { "0" };
     eventually(&format!("{} has its link again", ring.member(ordinal)), || async {
         let mut root = ring.root(ordinal).await?;
-        for (column, wanted) in
-            [("Replica_IO_Running", "Yes"), ("Replica_SQL_Running", "Yes"), ("Auto_Position", auto_position)]
-        {
+        for (column, wanted) in [
+            ("Replica_IO_Running", "Yes"),
+            ("Replica_SQL_Running", "Yes"),
+            ("Auto_Position", auto_position),
+        ] {
             let seen = sql::column(&mut root, "SHOW REPLICA STATUS", column).await?;
             ensure!(seen == wanted, "{column} is {seen}");
         }
@@ -87,7 +92,11 @@ async fn attached(ring: &Ring, ordinal: u8) -> Result<()> {
 
 async fn position(ring: &Ring, ordinal: u8) -> Result<Position> {
     let status = ring.get().await?.status.context("no status")?;
-    let member = status.member_statuses.into_iter().nth(ordinal.into()).context("not in status")?;
+    let member = status
+        .member_statuses
+        .into_iter()
+        .nth(ordinal.into())
+        .context("not in status")?;
     let link = member.links.into_iter().next().context("no link")?;
     link.position.context("no position")
 }

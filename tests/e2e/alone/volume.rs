@@ -24,7 +24,10 @@ async fn an_empty_member_alone_never_serves() -> Result<()> {
 
         // Members 1 and 2 cannot start: their volumes are on nodes that take no pods.
         let (first, second) = (ring.node(1).await?, ring.node(2).await?);
-        ensure!(ring.node(0).await? != first && ring.node(0).await? != second, "members share a node");
+        ensure!(
+            ring.node(0).await? != first && ring.node(0).await? != second,
+            "members share a node"
+        );
         kubectl(&["cordon", &first, &second]).await?;
         let (claim, pod) = (claim_uid(namespace).await?, ring.pod(0).await?.uid());
         let pods = ["pod/demo-0", "pod/demo-1", "pod/demo-2", "pvc/data-demo-0"];
@@ -64,5 +67,13 @@ async fn an_empty_member_alone_never_serves() -> Result<()> {
 }
 
 async fn claim_uid(namespace: &str) -> Result<String> {
-    kubectl(&["get", "pvc/data-demo-0", "-n", namespace, "-o", "jsonpath={.metadata.uid}"]).await
+    kubectl(&[
+        "get",
+        "pvc/data-demo-0",
+        "-n",
+        namespace,
+        "-o",
+        "jsonpath={.metadata.uid}",
+    ])
+    .await
 }

@@ -51,7 +51,10 @@ impl History {
 
     /// How often this member has lost the label.
     pub fn departures(&self, member: &str) -> usize {
-        self.changes().iter().filter(|(name, serves)| name == member && !serves).count()
+        self.changes()
+            .iter()
+            .filter(|(name, serves)| name == member && !serves)
+            .count()
     }
 
     /// Waits until this member has lost the label once more than `before`, and has it again.
@@ -68,7 +71,11 @@ impl History {
 
     /// Members in the order in which they lost the label.
     pub fn order(&self) -> Vec<String> {
-        self.changes().into_iter().filter(|(_, serves)| !serves).map(|(name, _)| name).collect()
+        self.changes()
+            .into_iter()
+            .filter(|(_, serves)| !serves)
+            .map(|(name, _)| name)
+            .collect()
     }
 
     /// The most members that were without the label at one time.
@@ -91,7 +98,11 @@ impl Drop for History {
 
 /// Adds a change; what says the same again is none.
 fn record(changes: &Mutex<Vec<(String, bool)>>, pod: &Pod, exists: bool) {
-    let serves = exists && pod.labels().get(names::LABEL_SERVING).is_some_and(|value| value == "true");
+    let serves = exists
+        && pod
+            .labels()
+            .get(names::LABEL_SERVING)
+            .is_some_and(|value| value == "true");
     let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
     let last = changes.iter().rev().find(|(name, _)| *name == pod.name_any());
     if last.is_none_or(|(_, before)| *before != serves) {

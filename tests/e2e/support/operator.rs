@@ -18,7 +18,10 @@ pub async fn logs() -> Result<String> {
 /// Names of its pods.
 pub async fn pods() -> Result<Vec<String>> {
     let names = kubectl(&["get", "pods", "-n", NAMESPACE, "-l", SELECTOR, "-o", "name"]).await?;
-    Ok(names.lines().map(|name| name.trim_start_matches("pod/").to_owned()).collect())
+    Ok(names
+        .lines()
+        .map(|name| name.trim_start_matches("pod/").to_owned())
+        .collect())
 }
 
 /// Waits for this many replicas; for none: until the last pod is gone.
@@ -45,7 +48,10 @@ pub async fn leader() -> Result<String> {
     eventually("a leader", || async {
         let path = "jsonpath={.spec.holderIdentity}";
         let lease = kubectl(&["get", "lease", "multimaster-operator", "-n", NAMESPACE, "-o", path]).await?;
-        ensure!(pods().await?.contains(&lease), "the lease is held by {lease:?}, which is no pod");
+        ensure!(
+            pods().await?.contains(&lease),
+            "the lease is held by {lease:?}, which is no pod"
+        );
         Ok(lease)
     })
     .await
@@ -55,7 +61,10 @@ pub async fn leader() -> Result<String> {
 pub async fn metric(pod: &str, name: &str) -> Result<BTreeMap<String, f64>> {
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics");
     let text = kubectl(&["get", "--raw", &path]).await?;
-    ensure!(text.contains(&format!("# TYPE {}", name.trim_end_matches("_total"))), "no metric {name} in {text}");
+    ensure!(
+        text.contains(&format!("# TYPE {}", name.trim_end_matches("_total"))),
+        "no metric {name} in {text}"
+    );
     let lines = text.lines().filter_map(|line| {
         let rest = line.strip_prefix(name)?;
         rest.starts_with(['{', ' ']).then(|| rest.rsplit_once(' ')).flatten()

@@ -108,7 +108,10 @@ impl Ring {
         let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
         let condition = found.with_context(|| format!("no condition {type_}"))?;
         let generation = cluster.metadata.generation;
-        ensure!(condition.observed_generation == generation, "{condition:?} is not of {generation:?}");
+        ensure!(
+            condition.observed_generation == generation,
+            "{condition:?} is not of {generation:?}"
+        );
         Ok(condition)
     }
 
@@ -146,7 +149,9 @@ impl Ring {
 
     pub async fn ip(&self, ordinal: u8) -> Result<String> {
         let pod = self.pod(ordinal).await?;
-        pod.status.and_then(|status| status.pod_ip).context("the pod has no address")
+        pod.status
+            .and_then(|status| status.pod_ip)
+            .context("the pod has no address")
     }
 
     pub async fn node(&self, ordinal: u8) -> Result<String> {
@@ -156,7 +161,10 @@ impl Ring {
 
     pub async fn serves(&self, ordinal: u8) -> Result<bool> {
         let pod = self.pod(ordinal).await?;
-        Ok(pod.labels().get(names::LABEL_SERVING).is_some_and(|value| value == "true"))
+        Ok(pod
+            .labels()
+            .get(names::LABEL_SERVING)
+            .is_some_and(|value| value == "true"))
     }
 
     pub async fn state(&self, ordinal: u8) -> Result<MemberState> {
@@ -168,7 +176,9 @@ impl Ring {
 
     /// Deletes a pod, gracefully, and does not wait.
     pub async fn delete_pod(&self, ordinal: u8) -> Result<()> {
-        self.pods().delete(&self.member(ordinal), &DeleteParams::default()).await?;
+        self.pods()
+            .delete(&self.member(ordinal), &DeleteParams::default())
+            .await?;
         Ok(())
     }
 
@@ -178,7 +188,19 @@ impl Ring {
             read -r name <"$p/comm" && [ "$name" = mysqld ] && kill -9 "${p#/proc/}" && echo killed
         done 2>/dev/null; true"#;
         let pod = self.member(ordinal);
-        let said = kubectl(&["exec", "-n", &self.namespace, &pod, "-c", "mysql", "--", "bash", "-c", script]).await?;
+        let said = kubectl(&[
+            "exec",
+            "-n",
+            &self.namespace,
+            &pod,
+            "-c",
+            "mysql",
+            "--",
+            "bash",
+            "-c",
+            script,
+        ])
+        .await?;
         ensure!(said.contains("killed"), "no mysqld in {pod}: {said}");
         Ok(())
     }
@@ -186,7 +208,11 @@ impl Ring {
     pub async fn password(&self, key: &str) -> Result<String> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let secret = api.get(&names::credentials_secret(&self.name)).await?;
-        let value = secret.data.unwrap_or_default().remove(key).with_context(|| format!("no {key}"))?;
+        let value = secret
+            .data
+            .unwrap_or_default()
+            .remove(key)
+            .with_context(|| format!("no {key}"))?;
         Ok(String::from_utf8(value.0)?)
     }
 

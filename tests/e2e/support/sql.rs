@@ -18,7 +18,9 @@ pub async fn connect(ip: &str, user: &str, password: &str) -> Result<Conn, mysql
         .pass(Some(password))
         .prefer_socket(false)
         .stmt_cache_size(0);
-    timeout(CONNECT, Conn::new(options)).await.unwrap_or_else(|_| Err(late()))
+    timeout(CONNECT, Conn::new(options))
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 fn late() -> mysql_async::Error {
@@ -27,7 +29,9 @@ fn late() -> mysql_async::Error {
 
 /// Runs a statement.
 pub async fn run(conn: &mut Conn, sql: &str) -> Result<(), mysql_async::Error> {
-    timeout(STATEMENT, conn.query_drop(sql)).await.unwrap_or_else(|_| Err(late()))
+    timeout(STATEMENT, conn.query_drop(sql))
+        .await
+        .unwrap_or_else(|_| Err(late()))
 }
 
 /// All rows of a query.
@@ -40,13 +44,21 @@ pub async fn rows<T: FromRow + Send + 'static>(conn: &mut Conn, sql: &str) -> Re
 
 /// The first value of the first row.
 pub async fn value<T: mysql_async::prelude::FromValue + Send + 'static>(conn: &mut Conn, sql: &str) -> Result<T> {
-    let row: Row = rows(conn, sql).await?.into_iter().next().with_context(|| format!("no row: {sql}"))?;
+    let row: Row = rows(conn, sql)
+        .await?
+        .into_iter()
+        .next()
+        .with_context(|| format!("no row: {sql}"))?;
     row.get(0).with_context(|| format!("no value: {sql}"))
 }
 
 /// A column of the first row by its name, as text; what is NULL is empty.
 pub async fn column(conn: &mut Conn, sql: &str, name: &str) -> Result<String> {
-    let row: Row = rows(conn, sql).await?.into_iter().next().with_context(|| format!("no row: {sql}"))?;
+    let row: Row = rows(conn, sql)
+        .await?
+        .into_iter()
+        .next()
+        .with_context(|| format!("no row: {sql}"))?;
     let text: Option<String> = row.get(name).with_context(|| format!("no {name}: {sql}"))?;
     Ok(text.unwrap_or_default())
 }

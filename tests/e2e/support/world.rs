@@ -33,20 +33,27 @@ impl World {
         Ok(world)
     }
 
-
     async fn show(&self) {
         let objects = "mmc,pods,pvc,svc,events";
         for arguments in [
             ["get", objects, "-n", &self.namespace, "-o", "wide"],
             ["get", "mmc", "-n", &self.namespace, "-o", "yaml"],
         ] {
-            eprintln!("{}", kubectl(&arguments).await.unwrap_or_else(|error| format!("{error:#}")));
+            eprintln!(
+                "{}",
+                kubectl(&arguments).await.unwrap_or_else(|error| format!("{error:#}"))
+            );
         }
-        eprintln!("{}", operator::logs().await.unwrap_or_else(|error| format!("{error:#}")));
+        eprintln!(
+            "{}",
+            operator::logs().await.unwrap_or_else(|error| format!("{error:#}"))
+        );
     }
 
     pub async fn remove(&self) -> Result<()> {
-        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]).await.map(drop)
+        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"])
+            .await
+            .map(drop)
     }
 }
 

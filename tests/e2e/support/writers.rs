@@ -85,12 +85,13 @@ impl Writers {
             let (ring, told, stopped) = (ring.clone(), told.clone(), stopped.clone());
             tokio::spawn(async move { write(&ring, at, first, &told, &stopped).await })
         });
+        let tasks = tasks.collect();
         let writers = Self {
             ring: ring.clone(),
             first,
             told,
             stop,
-            tasks: tasks.collect(),
+            tasks,
         };
         Ok(writers)
     }
@@ -101,7 +102,11 @@ impl Writers {
 
     /// Acknowledged writes at one place.
     pub fn safe(&self, at: At) -> usize {
-        self.told().safe.iter().filter(|(writer, _)| *writer == at.number()).count()
+        self.told()
+            .safe
+            .iter()
+            .filter(|(writer, _)| *writer == at.number())
+            .count()
     }
 
     /// Writes that were not acknowledged, wherever.
@@ -137,14 +142,24 @@ impl Writers {
             task.await?;
         }
         let told = self.told();
-        eprintln!("{}: {} safe, {} maybe, {} refused", self.ring.name, told.safe.len(), told.maybe.len(), told.fenced);
+        eprintln!(
+            "{}: {} safe, {} maybe, {} refused",
+            self.ring.name,
+            told.safe.len(),
+            told.maybe.len(),
+            told.fenced
+        );
         ensure!(!told.safe.is_empty(), "nothing was written");
         equal(&self.ring).await?;
         let query = format!("SELECT writer, seq FROM app.writes WHERE seq >= {}", self.first);
         for mut conn in self.ring.roots().await? {
             let rows: Vec<Key> = sql::rows(&mut conn, &query).await?;
             let there: BTreeSet<Key> = rows.iter().copied().collect();
-            ensure!(there.len() == rows.len(), "{} rows are there twice", rows.len() - there.len());
+            ensure!(
+                there.len() == rows.len(),
+                "{} rows are there twice",
+                rows.len() - there.len()
+            );
             let lost: Vec<_> = told.safe.difference(&there).take(10).collect();
             ensure!(lost.is_empty(), "acknowledged and lost (writer, write): {lost:?}");
             let known: BTreeSet<Key> = told.safe.union(&told.maybe).copied().collect();
@@ -176,7 +191,12 @@ pub async fn equal(ring: &Ring) -> Result<()> {
 /// The same value from every member.
 async fn on_all(ring: &Ring, query: &str) -> Result<Vec<String>> {
     let conns = ring.roots().await?;
-    try_join_all(conns.into_iter().map(|mut conn| async move { sql::value(&mut conn, query).await })).await
+    try_join_all(
+        conns
+            .into_iter()
+            .map(|mut conn| async move { sql::value(&mut conn, query).await }),
+    )
+    .await
 }
 
 async fn write(ring: &Ring, at: At, first: u64, told: &Mutex<Told>, stopped: &watch::Receiver<bool>) {
@@ -186,16 +206,19 @@ async fn write(ring: &Ring, at: At, first: u64, told: &Mutex<Told>, stopped: &wa
             return;
         }
         let result = write_one(ring, at, seq, &mut conn).await;
-        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-        match result {
-            Ok(()) => drop(told.safe.insert((at.number(), seq))),
-            Err(Some(Error::Server(error))) if READ_ONLY.contains(&error.code) => told.fenced += 1,
-            Err(Some(_)) => drop(told.maybe.insert((at.number(), seq))),
-            // There was no connection, so nothing was sent.
-            Err(None) => {}
-        }
-        drop(told);
+        note(told, (at.number(), seq), result);
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn note(told: &Mutex<Told>, key: Key, result: Result<(), Option<Error>>) {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    match result {
+        Ok(()) => drop(told.safe.insert(key)),
+        Err(Some(Error::Server(error))) if READ_ONLY.contains(&error.code) => told.fenced += 1,
+        Err(Some(_)) => drop(told.maybe.insert(key)),
+        // There was no connection, so nothing was sent.
+        Err(None) => {}
     }
 }
 
@@ -212,7 +235,10 @@ async fn write_one(ring: &Ring, at: At, seq: u64, conn: &mut Option<Conn>) -> Re
             ring.app(&ip.map_err(|_| None)?).await.map_err(|_| None)?
         }
     };
-    let insert = format!("INSERT INTO {DATABASE}.writes (writer, seq) VALUES ({}, {seq})", at.number());
+    let insert = format!(
+        "INSERT INTO {DATABASE}.writes (writer, seq) VALUES ({}, {seq})",
+        at.number()
+    );
     sql::run(&mut open, &insert).await.map_err(Some)?;
     if at != At::Service {
         *conn = Some(open);
