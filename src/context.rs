@@ -2,7 +2,8 @@
 //!
 //! Nothing here is needed for a right decision: everything can be lost at any time, and the next pass starts from what is observed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -49,6 +50,7 @@ pub struct Context {
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
     memory: Mutex<HashMap<String, Memory>>,
+    in_vain: Mutex<HashSet<u64>>,
 }
 
 /// What is remembered of one cluster, by its UID.
@@ -75,6 +77,7 @@ impl Context {
             recorder,
             metrics,
             memory: Mutex::default(),
+            in_vain: Mutex::default(),
         }
     }
 
@@ -96,6 +99,22 @@ impl Context {
         }
     }
 
+    /// Whether this very apply has changed nothing before.
+    pub fn was_in_vain(&self, tried: &str) -> bool {
+        self.in_vain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&hash(tried))
+    }
+
+    /// Remembers an apply that changed nothing.
+    pub fn in_vain(&self, tried: &str) {
+        self.in_vain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(hash(tried));
+    }
+
     /// What is remembered of a cluster.
     pub fn recall(&self, uid: &str) -> Memory {
         self.lock().get(uid).cloned().unwrap_or_default()
@@ -115,4 +134,10 @@ impl Context {
         // A panic while the lock is held leaves plain data behind, which is as good as any.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
 }

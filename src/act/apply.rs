@@ -99,19 +99,36 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
 }
 
 /// Applies one object unless every field that is wanted is there.
+///
+/// Server-side apply cannot take away what somebody else added to a list. Where it changed nothing although something differs, it is
+/// not repeated before the object or what is wanted changes.
 async fn ensure<K>(wanted: &K, live: Option<&K>, context: &Context) -> Result<bool, ActError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
 {
     let json = |object: &K| serde_json::to_value(object).unwrap_or_default();
-    if live.is_some_and(|live| is_subset(&json(wanted), &json(live))) {
+    let wanted_json = json(wanted);
+    let tried = format!(
+        "{} {:?} {wanted_json}",
+        K::kind(&()),
+        live.and_then(ResourceExt::resource_version)
+    );
+    if live.is_some_and(|live| is_subset(&wanted_json, &json(live))) || context.was_in_vain(&tried) {
         return Ok(false);
     }
     let api: Api<K> = Api::namespaced(context.client.clone(), &wanted.namespace().unwrap_or_default());
     let what = format!("{} {}", K::kind(&()), wanted.name_any());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    ask(&what, api.patch(&wanted.name_any(), &params, &Patch::Apply(wanted))).await?;
-    tracing::info!(namespace = wanted.namespace(), "applied {what}");
+    let applied = ask(&what, api.patch(&wanted.name_any(), &params, &Patch::Apply(wanted))).await?;
+    if live.is_some_and(|live| live.resource_version() == applied.resource_version()) {
+        tracing::warn!(
+            namespace = wanted.namespace(),
+            "{what} differs from what is wanted by something that apply cannot remove"
+        );
+        context.in_vain(&tried);
+    } else {
+        tracing::info!(namespace = wanted.namespace(), "applied {what}");
+    }
     Ok(true)
 }
 

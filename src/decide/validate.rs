@@ -221,6 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn the_example_manifests_are_valid() {
+        for text in [
+            include_str!("../../manifests/demo.yaml"),
+            include_str!("../../manifests/full.yaml"),
+        ] {
+            assert_eq!(validate(&serde_yaml_ng::from_str(text).unwrap()), Ok(()));
+        }
+    }
+
+    #[test]
     fn a_volume_has_a_size() {
         for size in ["", "x", "0", "-1Gi", "1 Gi"] {
             assert!(
