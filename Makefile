@@ -35,9 +35,10 @@ run: routes ## the operator on this host, against the cluster
 	cargo run -- operator
 
 .PHONY: generate fmt clippy test demo
-generate: ## writes what is generated: the CRDs
+generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
 	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
+	cp crds/multimasterclusters.yaml charts/multimaster-operator/files/crds/
 fmt: ## formats the code
 	cargo fmt --all
 clippy: ## the linter, warnings are errors

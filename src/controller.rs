@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use futures::{Stream, StreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::ClientBuilder;
 use kube::runtime::controller::{Config, Controller};
@@ -48,7 +49,7 @@ pub struct Options {
 ///
 /// # Errors
 /// When the API server cannot be used, the address cannot be bound, or the lease was lost.
-pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + Sync + 'static) -> anyhow::Result<()> {
+pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::Result<()> {
     let (metrics, liveness) = (Arc::new(Metrics::default()), Arc::new(Liveness::default()));
     let client = client(metrics.clone()).await?;
     let health = tokio::spawn(serve(options.address, metrics.clone(), liveness.clone()));
@@ -64,7 +65,6 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + Sync 
         .context("the lease multimaster-operator")?;
     liveness.watching();
     let (mut leading, lease_task) = lease.watch().await;
-    let mut stop = Box::pin(stop);
     tracing::info!(identity = options.identity, "waiting for the lease");
     tokio::select! {
         result = leading.wait_for(|leads| *leads) => drop(result.context("the lease")?),
@@ -87,7 +87,13 @@ pub async fn run(options: Options, stop: impl Future<Output = ()> + Send + Sync 
     ));
     let controller = streams
         .controller(&client)
-        .run(reconcile, on_error, context)
+        .run(
+            |cluster, context| reconcile(cluster, context).boxed(),
+            on_error,
+            context,
+        )
+        // Boxed, both: their types nest so deeply that compiling them takes minutes otherwise.
+        .boxed()
         .for_each(|_| std::future::ready(()));
     let result = tokio::select! {
         () = controller => Err(anyhow::anyhow!("the watches ended")),

@@ -58,5 +58,5 @@ async fn operator(args: OperatorArgs) -> anyhow::Result<()> {
         }
         tracing::info!("stopping");
     };
-    controller::run(options, stop).await
+    controller::run(options, Box::pin(stop)).await
 }
