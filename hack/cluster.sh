@@ -7,12 +7,14 @@ kubectl() { command kubectl --context "kind-$CLUSTER" "$@"; }
 
 exists() { kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; }
 
-# Another cluster gets another subnet for its pods, so that the host can have
-# routes to both. The name decides, so it is the same again.
+# Another cluster gets other subnets for its pods and Services, so that the host can
+# have routes to both. The name decides, so they are the same again.
 config() {
+	local net
 	cat kind-config.yaml
 	if [ "$CLUSTER" != multimaster ]; then
-		printf 'networking:\n  podSubnet: 10.%d.0.0/16\n' $((100 + $(cksum <<<"$CLUSTER" | cut -d' ' -f1) % 100))
+		net=10.$((100 + $(cksum <<<"$CLUSTER" | cut -d' ' -f1) % 100))
+		printf 'networking:\n  podSubnet: %s.0.0/17\n  serviceSubnet: %s.128.0/17\n' "$net" "$net"
 	fi
 }
 

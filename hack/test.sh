@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# test.sh: all tests. Format, linter, generated files, unit tests, a real mysqld, the
+# chart, and behaviour on a kind cluster of its own, which is removed afterwards.
+# KEEP=1 leaves the cluster and the operator; TESTS=NAME runs only such e2e tests.
+export CLUSTER=${CLUSTER:-}
+[ -n "$CLUSTER" ] && [ "$CLUSTER" != multimaster ] || CLUSTER=multimaster-test
+# shellcheck source=hack/lib.sh
+. "$(dirname "$0")/lib.sh"
+cd "$ROOT"
+begun=$EPOCHREALTIME
+results=$(mktemp "$CACHE/tmp/results.XXXXXX")
+K=(kubectl --context "kind-$CLUSTER")
+
+# check NAME COMMAND...: a step whose output is of interest as it comes. `set -e` does
+# not work within COMMAND where that is a function.
+check() {
+	local name=$1 begin=$EPOCHREALTIME
+	shift
+	say "==> $name"
+	"$@" || fail "$name failed after $(elapsed "$begin")"
+	say "    $name: $(elapsed "$begin")"
+}
+
+# tests NAME ARGUMENT...: `cargo test`; its verdicts are kept for the end.
+tests() {
+	local name=$1
+	shift
+	check "$name" cargo_test "$@"
+}
+cargo_test() { cargo test --locked "$@" 2>&1 | tee >(grep '^test result' >>"$results"); }
+
+finish() {
+	local status=$?
+	trap - EXIT
+	[ -z "${lane:-}" ] || kill "$lane" 2>/dev/null || true
+	if [ -n "${deployed:-}" ] && [ $status != 0 ]; then diagnose >&2 || true; fi
+	if [ -z "${KEEP:-}" ]; then
+		CLUSTER=$CLUSTER hack/cluster.sh down || status=1
+	else
+		say "cluster $CLUSTER is kept: kubectl --context kind-$CLUSTER get mmc -A"
+	fi
+	if [ $status = 0 ]; then
+		say "all passed, $(elapsed "$begun")"
+		awk '{ passed += $4; failed += $6 } END { printf "test result: ok. %d passed; %d failed\n", passed, failed }' "$results"
+	fi
+	rm -f "$results"
+	exit $status
+}
+diagnose() {
+	"${K[@]}" get nodes,mmc,pods,pvc -A -o wide
+	"${K[@]}" get events -A --sort-by=.lastTimestamp | tail -n 80
+	"${K[@]}" logs -n multimaster-system -l app.kubernetes.io/name=multimaster-operator --tail=100 --prefix
+}
+trap finish EXIT
+
+# The cluster downloads and waits while the host compiles.
+say "==> cluster $CLUSTER and images, in the background: $CACHE/logs/test-cluster.log"
+(hack/cluster.sh up && hack/load.sh operator) >"$CACHE/logs/test-cluster.log" 2>&1 &
+lane=$!
+
+check "cargo fmt" cargo fmt --all --check
+check "clippy" cargo clippy --all-targets --locked --quiet -- -D warnings
+if have shellcheck; then check "shellcheck" shellcheck -x hack/*.sh .ci/run; fi
+tests "unit tests"
+generated() {
+	local before
+	before=$(sha256sum crds/* charts/*/files/crds/*)
+	make --no-print-directory generate || return 1
+	[ "$before" = "$(sha256sum crds/* charts/*/files/crds/*)" ] || fail "make generate changed something: commit it"
+}
+check "generated files" generated
+mysqld() {
+	MYSQL_ROOT=$(hack/mysqld.sh) || return 1
+	export MYSQL_ROOT
+	cargo_test --test agent -- --ignored
+}
+check "tests against a real mysqld" mysqld
+
+check "the chart equals the manifests" hack/test-chart.sh
+
+ready() { wait "$lane" || { tail -n 40 "$CACHE/logs/test-cluster.log" >&2; return 1; }; }
+check "the cluster is ready" ready
+lane=''
+deployed=yes
+check "the operator, by helm" hack/test-chart.sh up
+check "routes to pods and Services" hack/routes.sh
+export MULTIMASTER_TEST_CONTEXT=kind-$CLUSTER
+tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: ${TESTS:+"$TESTS"}
+tests "e2e, alone" --test e2e -- --ignored --test-threads=1 "alone::${TESTS:-}"
+[ -n "${KEEP:-}" ] || check "the operator goes, the CRDs stay" hack/test-chart.sh down

@@ -1,0 +1,223 @@
+//! Bad input gets a message that names the field, and nothing is lost.
+
+use anyhow::{Error, Result, bail, ensure};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::Api;
+use multimaster::names;
+use serde_json::{Value, json};
+
+use crate::support::ring::{Ring, spec};
+use crate::support::world::{World, in_namespace};
+use crate::support::{kube_context, kubectl, output};
+
+/// `kubectl apply`, as people do it; what it said when the API server refused.
+async fn apply(world: &World, name: &str, spec: &Value) -> Result<Result<(), String>> {
+    let manifest = json!({
+        "apiVersion": "multimaster.dev/v1alpha1",
+        "kind": "MultiMasterCluster",
+        "metadata": {"name": name, "namespace": world.namespace},
+        "spec": spec,
+    });
+    let context = kube_context()?;
+    let arguments = ["--context", &context, "apply", "--validate=strict", "-f", "-"];
+    let output = output("kubectl", &arguments, &manifest.to_string()).await?;
+    let refused = || String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(if output.status.success() {
+        Ok(())
+    } else {
+        Err(refused())
+    })
+}
+
+async fn is_refused(world: &World, name: &str, spec: &Value, words: &str) -> Result<()> {
+    match apply(world, name, spec).await? {
+        Ok(()) => bail!("{spec} was accepted"),
+        Err(said) => ensure!(said.contains(words), "{spec}: {said}"),
+    }
+    Ok(())
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn the_api_server_refuses() -> Result<()> {
+    in_namespace("refused", |world| async move {
+        let storage = json!({"size": "1Gi"});
+        for (spec, words) in [
+            (
+                json!({"members": 1, "storage": storage}),
+                "spec.members: a ring has 2 to 9 members",
+            ),
+            (
+                json!({"members": 10, "storage": storage}),
+                "spec.members: a ring has 2 to 9 members",
+            ),
+            (json!({"members": 3}), "spec.storage"),
+            (json!({"storage": storage, "membres": 3}), "spec.membres"),
+            (
+                json!({"storage": {"size": "1Gi", "colour": "red"}}),
+                "spec.storage.colour",
+            ),
+            (
+                json!({"storage": storage, "replication": {"healing": "Hope"}}),
+                "spec.replication.healing",
+            ),
+            (
+                json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}),
+                "spec.database.name",
+            ),
+            (
+                json!({"storage": storage, "database": {"name": "a", "user": "root"}}),
+                "spec.database.user",
+            ),
+        ] {
+            is_refused(&world, "demo", &spec, words).await?;
+        }
+        is_refused(&world, &"x".repeat(41), &json!({"storage": storage}), "metadata.name").await?;
+
+        // What cannot change on a living cluster. It is paused: what the API server says does not depend on members.
+        let living = json!({"members": 3, "storage": {"size": "2Gi", "storageClassName": "standard"}, "paused": true});
+        apply(&world, "demo", &living).await?.map_err(Error::msg)?;
+        let with = |path: &str, value: Value| {
+            let mut changed = living.clone();
+            if let Some(field) = changed.pointer_mut(path) {
+                *field = value;
+            }
+            changed
+        };
+        for (changed, words) in [
+            (with("/members", json!(4)), "spec.members: cannot be changed"),
+            (with("/members", json!(2)), "spec.members: cannot be changed"),
+            (
+                with("/storage/storageClassName", json!("fast")),
+                "spec.storage.storageClassName: cannot be changed",
+            ),
+            (
+                with("/storage", json!({"size": "2Gi"})),
+                "spec.storage.storageClassName: cannot be changed",
+            ),
+            (
+                with("/storage/size", json!("1Gi")),
+                "spec.storage.size: a volume cannot shrink",
+            ),
+        ] {
+            is_refused(&world, "demo", &changed, words).await?;
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn settings_that_the_ring_owns() -> Result<()> {
+    in_namespace("owned", |world| async move {
+        let config = |key: &str| spec(2, json!({"mysql": {"config": {key: "1"}}}));
+        let ring = Ring::apply(&world, "demo", config("server_id")).await?;
+        for key in [
+            "server_id",
+            "server-id",
+            "SERVER_ID",
+            "loose_server_id",
+            "loose-Server-Id",
+            "gtid_mode",
+            "gtid-mode",
+            "log_bin",
+            "skip-log-bin",
+            "auto_increment_increment",
+            "auto-increment-offset",
+            "super_read_only",
+            "read-only",
+            "enforce_gtid_consistency",
+            "log_replica_updates",
+        ] {
+            Ring::apply(&world, "demo", config(key)).await?;
+            ring.wait_refused("InvalidSpec", &["spec.mysql.config", key]).await?;
+        }
+        let sets: Api<StatefulSet> = Api::namespaced(world.client.clone(), &world.namespace);
+        ensure!(
+            sets.get_opt("demo").await?.is_none(),
+            "objects were made of a spec that is invalid"
+        );
+        // A podTemplate that takes away what the agent needs.
+        let container = json!({"name": "mysql", "command": ["sleep", "1"]});
+        let template = json!({"podTemplate": {"spec": {"containers": [container]}}});
+        Ring::apply(&world, "pods", spec(2, template))
+            .await?
+            .wait_refused("InvalidSpec", &["spec.podTemplate"])
+            .await?;
+        // The spec is put right: the same resource becomes a ring.
+        Ring::apply(&world, "demo", config("max_connect_errors")).await?;
+        ring.wait_ready().await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn what_the_cluster_does_not_have() -> Result<()> {
+    in_namespace("missing", |world| async move {
+        let class = json!({"storage": {"size": "1Gi", "storageClassName": "no-such-class"}});
+        let class = Ring::apply(&world, "class", spec(2, class)).await?;
+        class
+            .wait_refused(
+                "StorageClassMissing",
+                &["spec.storage.storageClassName", "no-such-class"],
+            )
+            .await?;
+
+        let secret = secret_without(&world, "secret", names::keys::AGENT_TOKEN).await?;
+        let incomplete = Ring::apply(&world, "secret", spec(2, json!({}))).await?;
+        incomplete
+            .wait_refused("CredentialsIncomplete", &[&secret, names::keys::AGENT_TOKEN])
+            .await?;
+
+        let image = json!({"image": "no-such-image:of-mysql"});
+        let image = Ring::apply(&world, "image", spec(2, image)).await?;
+        image
+            .wait_refused("ImageUnavailable", &["spec.image", "no-such-image:of-mysql"])
+            .await?;
+
+        let option = json!({"mysql": {"config": {"no_such_option": "1"}}});
+        let option = Ring::apply(&world, "option", spec(2, option)).await?;
+        option
+            .wait_refused("MysqldNotStarting", &["unknown variable 'no_such_option=1'"])
+            .await?;
+
+        // Each is cured by doing what its message says.
+        let key = json!({"stringData": {names::keys::AGENT_TOKEN: "a token of my own"}}).to_string();
+        kubectl(&[
+            "patch",
+            "secret",
+            &secret,
+            "-n",
+            &world.namespace,
+            "--type=merge",
+            "-p",
+            &key,
+        ])
+        .await?;
+        image.patch(json!({"spec": {"image": null}})).await?;
+        option
+            .patch(json!({"spec": {"mysql": {"config": {"no_such_option": null}}}}))
+            .await?;
+        tokio::try_join!(incomplete.wait_ready(), image.wait_ready(), option.wait_ready())?;
+        ensure!(
+            incomplete.password(names::keys::ROOT).await? == "chosen",
+            "the Secret was written over"
+        );
+        incomplete.root(0).await.map(drop)
+    })
+    .await
+}
+
+/// Makes the credentials of a cluster beforehand, without one key; the name of the Secret.
+async fn secret_without(world: &World, cluster: &str, key: &str) -> Result<String> {
+    let name = names::credentials_secret(cluster);
+    let mut arguments = vec!["create".into(), "secret".into(), "generic".into(), name.clone()];
+    arguments.extend(["-n".into(), world.namespace.clone()]);
+    let keys = names::keys::ALL.into_iter().filter(|other| *other != key);
+    arguments.extend(keys.map(|key| format!("--from-literal={key}=chosen")));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    kubectl(&arguments).await?;
+    Ok(name)
+}

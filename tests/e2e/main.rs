@@ -1,0 +1,26 @@
+//! Behaviour on a real cluster with a deployed operator: `hack/test.sh` brings both up and runs these, one file per behaviour.
+//!
+//! Conditions are waited for with generous deadlines; nothing waits for a time and nothing asserts one. Two tests run side by
+//! side, each in a namespace of its own; what disturbs nodes or the operator is in `alone` and runs by itself afterwards.
+
+#![allow(missing_docs)]
+
+mod support;
+
+mod bad_input;
+mod drift;
+mod loss;
+mod rbac;
+mod recreate;
+mod restart;
+mod ring;
+mod two_names;
+mod volume;
+
+mod alone {
+    mod idle;
+    mod node;
+    mod operator;
+    mod position;
+    mod volume;
+}

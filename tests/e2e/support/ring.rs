@@ -1,0 +1,245 @@
+//! One `MultiMasterCluster`: applied, waited for, connected to.
+
+use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use multimaster::api::MultiMasterCluster;
+use multimaster::api::status::MemberState;
+use multimaster::names;
+use mysql_async::Conn;
+use serde_json::{Value, json};
+
+use super::world::World;
+use super::{eventually, kubectl, sql};
+
+/// The first database and its user in every ring of these tests.
+pub const DATABASE: &str = "app";
+
+#[derive(Clone)]
+pub struct Ring {
+    pub client: Client,
+    pub namespace: String,
+    pub name: String,
+    pub members: u8,
+}
+
+/// A small spec with a first database, on which `more` is laid.
+pub fn spec(members: u8, more: Value) -> Value {
+    let mut spec = json!({
+        "members": members,
+        "storage": {"size": "1Gi"},
+        "database": {"name": DATABASE, "user": DATABASE},
+        "mysql": {"config": {"innodb_buffer_pool_size": "32M"}},
+    });
+    if let (Value::Object(spec), Value::Object(more)) = (&mut spec, more) {
+        spec.extend(more);
+    }
+    spec
+}
+
+impl Ring {
+    /// Applies a manifest.
+    pub async fn apply(world: &World, name: &str, spec: Value) -> Result<Self> {
+        let ring = Self {
+            client: world.client.clone(),
+            namespace: world.namespace.clone(),
+            name: name.into(),
+            members: spec.get("members").and_then(Value::as_u64).unwrap_or(3).try_into()?,
+        };
+        let manifest = json!({
+            "apiVersion": "multimaster.dev/v1alpha1",
+            "kind": "MultiMasterCluster",
+            "metadata": {"name": name},
+            "spec": spec,
+        });
+        let parameters = PatchParams::apply("e2e");
+        ring.api().patch(name, &parameters, &Patch::Apply(manifest)).await?;
+        Ok(ring)
+    }
+
+    /// Applies a manifest of [`spec`] and waits until it is Ready.
+    pub async fn ready(world: &World, name: &str, members: u8, more: Value) -> Result<Self> {
+        let ring = Self::apply(world, name, spec(members, more)).await?;
+        ring.wait_ready().await?;
+        Ok(ring)
+    }
+
+    /// Two rings of three side by side, one for each positioning mode.
+    pub async fn of_both_modes(world: &World) -> Result<[Self; 2]> {
+        let mode = |positioning: &str| json!({"replication": {"positioning": positioning}});
+        let (gtid, file) = tokio::try_join!(
+            Self::ready(world, "gtid", 3, mode("Gtid")),
+            Self::ready(world, "file", 3, mode("FilePosition")),
+        )?;
+        Ok([gtid, file])
+    }
+
+    pub fn api(&self) -> Api<MultiMasterCluster> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub async fn get(&self) -> Result<MultiMasterCluster> {
+        Ok(self.api().get(&self.name).await?)
+    }
+
+    /// Merges a patch into the resource.
+    pub async fn patch(&self, patch: Value) -> Result<()> {
+        let parameters = PatchParams::default();
+        self.api().patch(&self.name, &parameters, &Patch::Merge(patch)).await?;
+        Ok(())
+    }
+
+    pub async fn delete(&self) -> Result<()> {
+        self.api().delete(&self.name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// A condition that speaks of the present generation.
+    pub async fn condition(&self, type_: &str) -> Result<Condition> {
+        let cluster = self.get().await?;
+        let status = cluster.status.context("no status")?;
+        let found = status.conditions.into_iter().find(|condition| condition.type_ == type_);
+        let condition = found.with_context(|| format!("no condition {type_}"))?;
+        let generation = cluster.metadata.generation;
+        ensure!(
+            condition.observed_generation == generation,
+            "{condition:?} is not of {generation:?}"
+        );
+        Ok(condition)
+    }
+
+    pub async fn wait_ready(&self) -> Result<()> {
+        eventually(&format!("{} is Ready", self.name), || async {
+            let ready = self.condition("Ready").await?;
+            ensure!(ready.status == "True", "{ready:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until Ready is False for this reason, with all these words in the message.
+    pub async fn wait_refused(&self, reason: &str, words: &[&str]) -> Result<()> {
+        eventually(&format!("{} is not Ready: {reason} {words:?}", self.name), || async {
+            let ready = self.condition("Ready").await?;
+            ensure!(ready.status == "False" && ready.reason == reason, "{ready:?}");
+            ensure!(words.iter().all(|word| ready.message.contains(word)), "{ready:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    pub fn ordinals(&self) -> std::ops::Range<u8> {
+        0..self.members
+    }
+
+    pub fn member(&self, ordinal: u8) -> String {
+        names::member(&self.name, ordinal)
+    }
+
+    pub async fn pod(&self, ordinal: u8) -> Result<Pod> {
+        Ok(self.pods().get(&self.member(ordinal)).await?)
+    }
+
+    pub async fn ip(&self, ordinal: u8) -> Result<String> {
+        let pod = self.pod(ordinal).await?;
+        pod.status
+            .and_then(|status| status.pod_ip)
+            .context("the pod has no address")
+    }
+
+    pub async fn node(&self, ordinal: u8) -> Result<String> {
+        let pod = self.pod(ordinal).await?;
+        pod.spec.and_then(|spec| spec.node_name).context("the pod has no node")
+    }
+
+    pub async fn serves(&self, ordinal: u8) -> Result<bool> {
+        let pod = self.pod(ordinal).await?;
+        Ok(pod
+            .labels()
+            .get(names::LABEL_SERVING)
+            .is_some_and(|value| value == "true"))
+    }
+
+    pub async fn state(&self, ordinal: u8) -> Result<MemberState> {
+        let status = self.get().await?.status.context("no status")?;
+        let name = self.member(ordinal);
+        let member = status.member_statuses.into_iter().find(|member| member.name == name);
+        Ok(member.context("not in status")?.state)
+    }
+
+    /// Deletes a pod, gracefully, and does not wait.
+    pub async fn delete_pod(&self, ordinal: u8) -> Result<()> {
+        self.pods()
+            .delete(&self.member(ordinal), &DeleteParams::default())
+            .await?;
+        Ok(())
+    }
+
+    /// Ends mysqld as a crash would: what it had not written is lost. Process 1 is the agent, mysqld its child.
+    pub async fn kill_mysqld(&self, ordinal: u8) -> Result<()> {
+        let script = r#"for p in /proc/[0-9]*; do
+            read -r name <"$p/comm" && [ "$name" = mysqld ] && kill -9 "${p#/proc/}" && echo killed
+        done 2>/dev/null; true"#;
+        let pod = self.member(ordinal);
+        let said = kubectl(&[
+            "exec",
+            "-n",
+            &self.namespace,
+            &pod,
+            "-c",
+            "mysql",
+            "--",
+            "bash",
+            "-c",
+            script,
+        ])
+        .await?;
+        ensure!(said.contains("killed"), "no mysqld in {pod}: {said}");
+        Ok(())
+    }
+
+    pub async fn password(&self, key: &str) -> Result<String> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let secret = api.get(&names::credentials_secret(&self.name)).await?;
+        let value = secret
+            .data
+            .unwrap_or_default()
+            .remove(key)
+            .with_context(|| format!("no {key}"))?;
+        Ok(String::from_utf8(value.0)?)
+    }
+
+    /// The one address that applications use.
+    pub async fn service_ip(&self) -> Result<String> {
+        let api: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        let ip = api.get(&self.name).await?.spec.and_then(|spec| spec.cluster_ip);
+        match ip {
+            Some(ip) if ip != "None" => Ok(ip),
+            other => bail!("the Service's address is {other:?}"),
+        }
+    }
+
+    /// As root, at a member.
+    pub async fn root(&self, ordinal: u8) -> Result<Conn> {
+        let (ip, password) = (self.ip(ordinal).await?, self.password(names::keys::ROOT).await?);
+        let conn = sql::connect(&ip, names::accounts::ROOT, &password).await;
+        conn.with_context(|| format!("root at {}", self.member(ordinal)))
+    }
+
+    pub async fn roots(&self) -> Result<Vec<Conn>> {
+        try_join_all(self.ordinals().map(|ordinal| self.root(ordinal))).await
+    }
+
+    /// As the application's user, at any address.
+    pub async fn app(&self, ip: &str) -> Result<Conn> {
+        let password = self.password(names::keys::APP).await?;
+        Ok(sql::connect(ip, DATABASE, &password).await?)
+    }
+}

@@ -1,0 +1,93 @@
+//! A namespace for each test, taken away afterwards, whatever happens.
+
+use anyhow::{Result, anyhow};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+
+use super::{kube_context, kubectl, operator};
+
+/// What a test works in.
+#[derive(Clone)]
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+}
+
+impl World {
+    async fn new(test: &str) -> Result<Self> {
+        let options = KubeConfigOptions {
+            context: Some(kube_context()?),
+            ..KubeConfigOptions::default()
+        };
+        let config = Config::from_custom_kubeconfig(Kubeconfig::read()?, &options).await?;
+        let world = Self {
+            client: Client::try_from(config)?,
+            namespace: format!("e2e-{test}-{:08x}", getrandom::u32()?),
+        };
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(world.namespace.clone());
+        let api: Api<Namespace> = Api::all(world.client.clone());
+        api.create(&PostParams::default(), &namespace).await?;
+        Ok(world)
+    }
+
+    async fn show(&self) {
+        let objects = "mmc,pods,pvc,svc,events";
+        for arguments in [
+            ["get", objects, "-n", &self.namespace, "-o", "wide"],
+            ["get", "mmc", "-n", &self.namespace, "-o", "yaml"],
+        ] {
+            eprintln!(
+                "{}",
+                kubectl(&arguments).await.unwrap_or_else(|error| format!("{error:#}"))
+            );
+        }
+        eprintln!(
+            "{}",
+            operator::logs().await.unwrap_or_else(|error| format!("{error:#}"))
+        );
+    }
+
+    pub async fn remove(&self) -> Result<()> {
+        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"])
+            .await
+            .map(drop)
+    }
+}
+
+/// Runs a test in a namespace of its own. When it fails, shows what is in there.
+///
+/// # Errors
+/// The test's.
+pub async fn in_namespace<F>(test: &str, body: impl FnOnce(World) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let world = World::new(test).await?;
+    let result = tokio::spawn(body(world.clone())).await;
+    let result = result.unwrap_or_else(|panic| Err(anyhow!("{panic}")));
+    if let Err(error) = &result {
+        eprintln!("{test} FAILED: {error:#}");
+        world.show().await;
+    }
+    if result.is_ok() || std::env::var_os("KEEP").is_none() {
+        world.remove().await?;
+    }
+    result
+}
+
+/// The same for a test that disturbs nodes or the operator: afterwards both are as they were.
+///
+/// # Errors
+/// The test's.
+pub async fn alone<F>(test: &str, body: impl FnOnce(World) -> F) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let result = in_namespace(test, body).await;
+    kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"]).await?;
+    operator::scale(2).await?;
+    result
+}
