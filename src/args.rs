@@ -19,6 +19,7 @@ pub struct Args {
 
 /// What this process is.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Role {
     /// Watch MultiMasterClusters and carry them out.
     Operator(OperatorArgs),
