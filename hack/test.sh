@@ -7,6 +7,8 @@ export CLUSTER=${CLUSTER:-}
 # shellcheck source=hack/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
+# In the cache, so that another clean checkout compiles its own code only.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 begun=$EPOCHREALTIME
 results=$(mktemp "$CACHE/tmp/results.XXXXXX")
 K=(kubectl --context "kind-$CLUSTER")

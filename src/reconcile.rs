@@ -159,11 +159,10 @@ pub fn on_error(cluster: Arc<MultiMasterCluster>, error: &ReconcileError, _: Arc
         source: kube::Error::Api(status),
         ..
     }) = error
+        && (status.is_conflict() || status.is_not_found())
     {
-        if status.is_conflict() || status.is_not_found() {
-            tracing::debug!(%error, "the resource changed meanwhile");
-            return Action::requeue(CACHE_BEHIND);
-        }
+        tracing::debug!(%error, "the resource changed meanwhile");
+        return Action::requeue(CACHE_BEHIND);
     }
     tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "the pass ended early; looking again");
     Action::requeue(RETRY)

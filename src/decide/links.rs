@@ -55,15 +55,15 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
         return LinkNeed::Conflict;
     }
     if let Some(source) = source {
-        if let Some(why) = misplaced(observed, ordinal, channel, source) {
-            if downstream.executed.contains(&channel.retrieved) {
-                return LinkNeed::Step(Step::Detach {
-                    ordinal,
-                    server_uuid,
-                    upstream,
-                    why,
-                });
-            }
+        if let Some(why) = misplaced(observed, ordinal, channel, source)
+            && downstream.executed.contains(&channel.retrieved)
+        {
+            return LinkNeed::Step(Step::Detach {
+                ordinal,
+                server_uuid,
+                upstream,
+                why,
+            });
         }
         let missing = source.purged.difference(&downstream.executed.union(&channel.retrieved));
         if channel.receiver_error.is_some() && !missing.is_empty() {

@@ -269,10 +269,10 @@ async fn credentials(
     context: &Context,
 ) -> Result<Result<Option<Credentials>, Problem>, ObserveError> {
     let uid = cluster.uid().unwrap_or_default();
-    if let Some((read, credentials)) = context.recall(&uid).credentials {
-        if read.elapsed() < SECRETS_FRESH {
-            return Ok(Ok(Some(credentials)));
-        }
+    if let Some((read, credentials)) = context.recall(&uid).credentials
+        && read.elapsed() < SECRETS_FRESH
+    {
+        return Ok(Ok(Some(credentials)));
     }
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
     let (passwords_name, tls_name) = (
