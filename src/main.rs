@@ -3,9 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use kube::CustomResourceExt;
 use multimaster::agent;
-use multimaster::api::MultiMasterCluster;
+use multimaster::api::crd;
 use multimaster::args::{Args, OperatorArgs, Role};
 use multimaster::controller::{self, Options};
 use multimaster::decide::resources::Settings;
@@ -29,7 +28,7 @@ fn main() -> ExitCode {
 }
 
 fn print_crd() -> anyhow::Result<()> {
-    print!("{}", serde_yaml_ng::to_string(&MultiMasterCluster::crd())?);
+    print!("{}", serde_yaml_ng::to_string(&crd()?)?);
     Ok(())
 }
 

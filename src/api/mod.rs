@@ -8,10 +8,12 @@ pub mod status;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use status::MultiMasterClusterStatus;
 
@@ -185,6 +187,31 @@ impl MultiMasterClusterSpec {
     /// Ordinals of all desired members.
     pub fn ordinals(&self) -> impl Iterator<Item = u8> + use<> {
         0..self.members
+    }
+}
+
+/// The CustomResourceDefinition as it is installed.
+///
+/// # Errors
+/// When it cannot be expressed as JSON, which would be a bug.
+pub fn crd() -> serde_json::Result<CustomResourceDefinition> {
+    let mut crd = serde_json::to_value(MultiMasterCluster::crd())?;
+    drop_unsigned_formats(&mut crd);
+    serde_json::from_value(crd)
+}
+
+/// schemars writes Rust's `uint8` and the like as formats; the API server warns of those that it does not know at every apply.
+fn drop_unsigned_formats(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            let unsigned = |format: &Value| format.as_str().is_some_and(|format| format.starts_with("uint"));
+            if map.get("format").is_some_and(unsigned) {
+                map.remove("format");
+            }
+            map.values_mut().for_each(drop_unsigned_formats);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_unsigned_formats),
+        _ => {}
     }
 }
 
