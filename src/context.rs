@@ -16,8 +16,8 @@ use kube::{Client, Resource};
 
 use crate::api::MultiMasterCluster;
 use crate::decide::resources::Settings;
+use crate::kubernetes::API_DEADLINE;
 use crate::members::{Credentials, MemberClients};
-use crate::observe::objects::API_DEADLINE;
 use crate::telemetry::Metrics;
 
 /// Caches of watched objects.

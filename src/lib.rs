@@ -11,7 +11,7 @@
 //! - [`observe`]: reads Kubernetes and members.
 //! - [`decide`]: what should be done about what was seen. Pure: no client, no clock.
 //! - [`act`]: writes to Kubernetes and members.
-//! - [`context`], [`members`]: clients that passes share.
+//! - [`context`], [`members`], [`kubernetes`]: clients that passes share, and deadlines.
 //! - [`mysql`]: GTID sets, connections, statements.
 //! - [`agent`]: what runs as process 1 beside mysqld in every member's pod.
 //! - [`names`], [`telemetry`], [`args`]: names that people rely on, logs and metrics, the command line.
@@ -27,6 +27,7 @@ pub mod args;
 pub mod context;
 pub mod controller;
 pub mod decide;
+pub mod kubernetes;
 pub mod members;
 pub mod mysql;
 pub mod names;

@@ -10,9 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::mysql::connection::{Address, SqlError, column, connect, rows};
+use crate::mysql::connection::{Address, PROBE_DEADLINE, SqlError, column, connect, rows};
 use crate::names::{self, accounts, keys};
-use crate::observe::members::PROBE_DEADLINE;
 
 /// What the operator has to know to talk to members of one cluster: the contents of its two Secrets.
 #[derive(Clone, PartialEq, Eq)]

@@ -15,8 +15,9 @@ use crate::api::status::MultiMasterClusterStatus;
 use crate::context::Context;
 use crate::decide::observed::Observed;
 use crate::decide::step::Step;
-use crate::decide::{decide, status::not_observed, story::story};
-use crate::observe::objects::{ObserveError, ask, observe};
+use crate::decide::{conditions::not_observed, decide, story::story};
+use crate::kubernetes::{KubernetesError, ask};
+use crate::observe::objects::observe;
 
 /// An observation older than this justifies no step any more: half of the leader's lease.
 const STALE: Duration = Duration::from_millis(2500);
@@ -30,7 +31,7 @@ const CACHE_BEHIND: Duration = Duration::from_millis(50);
 pub enum ReconcileError {
     /// Kubernetes could not be read or written.
     #[error(transparent)]
-    Api(#[from] ObserveError),
+    Api(#[from] KubernetesError),
     /// A step was not carried out.
     #[error("{step}: {source}")]
     Act {
@@ -155,7 +156,7 @@ async fn write_status(
 
 /// After a pass that ended in an error.
 pub fn on_error(cluster: Arc<MultiMasterCluster>, error: &ReconcileError, _: Arc<Context>) -> Action {
-    if let ReconcileError::Api(ObserveError::Api {
+    if let ReconcileError::Api(KubernetesError::Api {
         source: kube::Error::Api(status),
         ..
     }) = error

@@ -15,8 +15,9 @@ use crate::api::MultiMasterCluster;
 use crate::context::Context;
 use crate::decide::resources::drift::is_subset;
 use crate::decide::resources::{Desired, desired, secrets};
+use crate::kubernetes::{KubernetesError, ask};
 use crate::names;
-use crate::observe::objects::{ObserveError, ask, find};
+use crate::observe::objects::find;
 
 use super::{ActError, Outcome, certificates};
 
@@ -35,7 +36,7 @@ pub async fn apply(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     }
     let result = apply_all(cluster, context).await;
     match &result {
-        Err(ActError::Api(ObserveError::Api {
+        Err(ActError::Api(KubernetesError::Api {
             what,
             source: kube::Error::Api(status),
         })) => {

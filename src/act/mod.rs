@@ -12,10 +12,10 @@ use crate::api::MultiMasterCluster;
 use crate::context::Context;
 use crate::decide::observed::Observed;
 use crate::decide::step::Step;
+use crate::kubernetes::KubernetesError;
 use crate::members::{AgentError, Credentials, MemberClient};
 use crate::mysql::connection::{STEP_DEADLINE, SqlError};
 use crate::names;
-use crate::observe::objects::ObserveError;
 
 use kube::ResourceExt;
 use tokio::sync::OwnedMutexGuard;
@@ -25,7 +25,7 @@ use tokio::sync::OwnedMutexGuard;
 pub enum ActError {
     /// The API server.
     #[error(transparent)]
-    Api(#[from] ObserveError),
+    Api(#[from] KubernetesError),
     /// A member's server.
     #[error("{member}: {source}")]
     Sql {
@@ -148,11 +148,7 @@ impl Actor<'_> {
             } => {
                 let source = sql::Source {
                     channel: names::channel(*upstream),
-                    host: names::member_host(
-                        &self.cluster().name_any(),
-                        &self.cluster().namespace().unwrap_or_default(),
-                        *upstream,
-                    ),
+                    host: self.host(*upstream),
                     password: self
                         .credentials
                         .map(|credentials| credentials.get(names::keys::REPLICATION).to_owned())
@@ -219,6 +215,11 @@ impl Actor<'_> {
         names::member(&self.cluster().name_any(), ordinal)
     }
 
+    fn host(&self, ordinal: u8) -> String {
+        let namespace = self.cluster().namespace().unwrap_or_default();
+        names::member_host(&self.cluster().name_any(), &namespace, ordinal)
+    }
+
     fn sql<T>(&self, ordinal: u8, result: Result<T, SqlError>) -> Result<T, ActError> {
         result.map_err(|source| ActError::Sql {
             member: self.name(ordinal),
@@ -234,11 +235,7 @@ impl Actor<'_> {
             .and_then(|member| member.pod.as_ref())
             .ok_or_else(gone)?;
         let ip = pod.ip.as_ref().and_then(|ip| ip.parse().ok()).ok_or_else(gone)?;
-        let host = names::member_host(
-            &self.cluster().name_any(),
-            &self.cluster().namespace().unwrap_or_default(),
-            ordinal,
-        );
+        let host = self.host(ordinal);
         let client = self
             .context
             .members

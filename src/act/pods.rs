@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::api::MultiMasterCluster;
 use crate::context::Context;
+use crate::kubernetes::{KubernetesError, ask};
 use crate::names;
-use crate::observe::objects::{ObserveError, ask};
 
 fn api(cluster: &MultiMasterCluster, context: &Context) -> Api<Pod> {
     Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default())
@@ -18,14 +18,14 @@ fn api(cluster: &MultiMasterCluster, context: &Context) -> Api<Pod> {
 /// a pod that came in its place.
 ///
 /// # Errors
-/// [`ObserveError`].
+/// [`KubernetesError`].
 pub async fn label(
     cluster: &MultiMasterCluster,
     ordinal: u8,
     pod_uid: &str,
     serving: bool,
     context: &Context,
-) -> Result<(), ObserveError> {
+) -> Result<(), KubernetesError> {
     let value = if serving { json!("true") } else { json!(null) };
     let patch = json!({ "metadata": { "uid": pod_uid, "labels": { names::LABEL_SERVING: value } } });
     let name = names::member(&cluster.name_any(), ordinal);
@@ -41,7 +41,7 @@ pub async fn label(
     {
         Ok(_) => Ok(()),
         // A pod that is gone serves nobody.
-        Err(ObserveError::Api {
+        Err(KubernetesError::Api {
             source: kube::Error::Api(status),
             ..
         }) if !serving && (status.is_not_found() || status.is_conflict()) => Ok(()),
@@ -52,13 +52,13 @@ pub async fn label(
 /// Deletes the pod that was observed, gracefully.
 ///
 /// # Errors
-/// [`ObserveError`].
+/// [`KubernetesError`].
 pub async fn delete(
     cluster: &MultiMasterCluster,
     ordinal: u8,
     pod_uid: &str,
     context: &Context,
-) -> Result<(), ObserveError> {
+) -> Result<(), KubernetesError> {
     let name = names::member(&cluster.name_any(), ordinal);
     let only_this = Preconditions {
         uid: Some(pod_uid.into()),

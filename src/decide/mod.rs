@@ -2,11 +2,13 @@
 //!
 //! [`decide`] is the whole of it. `docs/ring.md` is its specification.
 
+pub mod conditions;
 pub mod health;
 pub mod history;
 pub mod links;
 pub mod observed;
 pub mod plan;
+pub mod rebuild;
 pub mod resources;
 pub mod states;
 pub mod status;

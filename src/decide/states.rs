@@ -7,7 +7,7 @@ use super::health::Health;
 use super::history::{has_caught_up, is_foreign, lost, recorded};
 use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed};
-use super::plan::donor;
+use super::rebuild::donor;
 
 /// A link that was silent this long is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
 /// is about what status claims, and a busy machine delays heartbeats.

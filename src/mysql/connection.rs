@@ -7,6 +7,8 @@ use tokio::time::timeout;
 
 use crate::names;
 
+/// Deadline of a probe, connecting included. A probe is due every second.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Deadline of a statement that is a step. `STOP REPLICA` takes 2 s while a receiver is connecting to a host that does not answer.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(6);
 

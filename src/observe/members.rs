@@ -1,17 +1,12 @@
 //! Reads members: all at once, each by its server's SQL and its agent's report. A failed probe is data.
 
-use std::time::Duration;
-
 use mysql_async::{Conn, Row};
 
 use crate::agent::report::{PATH_REPORT, Report};
 use crate::decide::observed::{Channel, Probe, Receiver, Server, SqlError as ThreadError};
 use crate::members::MemberClient;
-use crate::mysql::connection::{SqlError, column, rows, within};
+use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
-
-/// Deadline of a probe, connecting included. A probe is due every second.
-pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@super_read_only AS fenced, \
      @@gtid_executed AS executed, @@gtid_purged AS purged";

@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod, Secret};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
-use tokio::time::timeout;
 
 use crate::api::MultiMasterCluster;
 use crate::api::status::reasons;
@@ -18,52 +17,21 @@ use crate::context::Context;
 use crate::decide::observed::{Member, Observed, Pod, Probe, Problem};
 use crate::decide::resources::secrets::missing_keys;
 use crate::decide::validate::validate;
+use crate::kubernetes::{KubernetesError, ask};
 use crate::members::Credentials;
 use crate::names;
 
-/// Deadline of a call to the API server.
-pub const API_DEADLINE: Duration = Duration::from_secs(5);
 /// How long Secrets are believed without reading them again; nothing is written to them by anybody in ordinary life.
 const SECRETS_FRESH: Duration = Duration::from_secs(30);
-
-/// Why a cluster could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ObserveError {
-    /// The API server said no.
-    #[error("reading {what}: {source}")]
-    Api {
-        /// What was read.
-        what: String,
-        /// Its answer.
-        source: kube::Error,
-    },
-    /// The API server did not answer in time.
-    #[error("reading {0}: the API server did not answer within {API_DEADLINE:?}")]
-    Deadline(String),
-}
-
-/// Awaits an answer of the API server with a deadline.
-///
-/// # Errors
-/// [`ObserveError`].
-pub async fn ask<T>(what: &str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ObserveError> {
-    match timeout(API_DEADLINE, call).await {
-        Ok(answer) => answer.map_err(|source| ObserveError::Api {
-            what: what.into(),
-            source,
-        }),
-        Err(_) => Err(ObserveError::Deadline(what.into())),
-    }
-}
 
 /// Everything that a decision about this cluster is based on.
 ///
 /// # Errors
-/// [`ObserveError`] when the API server cannot be read. Members that cannot be reached are data.
+/// [`KubernetesError`] when the API server cannot be read. Members that cannot be reached are data.
 pub async fn observe(
     cluster: &MultiMasterCluster,
     context: &Context,
-) -> Result<(Observed, Option<Credentials>), ObserveError> {
+) -> Result<(Observed, Option<Credentials>), KubernetesError> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
     let mut problems: Vec<Problem> = match validate(cluster) {
@@ -246,7 +214,7 @@ fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> 
 async fn storage_class_problem(
     cluster: &MultiMasterCluster,
     context: &Context,
-) -> Result<Option<Problem>, ObserveError> {
+) -> Result<Option<Problem>, KubernetesError> {
     let Some(class) = &cluster.spec.storage.storage_class_name else {
         return Ok(None);
     };
@@ -267,7 +235,7 @@ async fn storage_class_problem(
 async fn credentials(
     cluster: &MultiMasterCluster,
     context: &Context,
-) -> Result<Result<Option<Credentials>, Problem>, ObserveError> {
+) -> Result<Result<Option<Credentials>, Problem>, KubernetesError> {
     let uid = cluster.uid().unwrap_or_default();
     if let Some((read, credentials)) = context.recall(&uid).credentials
         && read.elapsed() < SECRETS_FRESH

@@ -1,8 +1,8 @@
 //! Conditions, and the story that events tell.
 
 use multimaster::api::status::{Phase, conditions, reasons};
+use multimaster::decide::conditions::not_observed;
 use multimaster::decide::observed::Problem;
-use multimaster::decide::status::not_observed;
 use multimaster::decide::step::Step;
 use multimaster::decide::story::story;
 use multimaster::decide::{decide, observed::Probe};

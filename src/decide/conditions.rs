@@ -1,0 +1,291 @@
+//! Conditions: what is true of the whole cluster, why, and since when.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::agent::report::Origin;
+use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
+
+use super::health::is_blind;
+use super::links::{self, LinkNeed};
+use super::observed::{Channel, Member, Observed, SqlError};
+use super::plan::is_outdated;
+use super::states::{link_replicates, purged};
+use super::step::Step;
+
+/// What conditions are made of.
+pub(super) struct Facts<'a> {
+    pub(super) observed: &'a Observed,
+    pub(super) next: &'a MultiMasterClusterStatus,
+    pub(super) steps: &'a [Step],
+}
+
+/// Status, reason and message of a condition.
+type Judgement = (&'static str, &'static str, String);
+
+impl Facts<'_> {
+    pub(super) fn conditions(&self, present: &[Condition], now: Timestamp) -> Vec<Condition> {
+        let unknown = |judgement: Judgement| match is_blind(self.observed) {
+            true => (
+                "Unknown",
+                reasons::NO_MEMBER_REACHABLE,
+                "no member answers; perhaps it is the operator that is cut off, so nothing is changed".into(),
+            ),
+            false => judgement,
+        };
+        let judgements = [
+            (conditions::READY, unknown(self.ready())),
+            (conditions::AVAILABLE, unknown(self.available())),
+            (conditions::RING_CLOSED, unknown(self.ring_closed())),
+            (conditions::DEGRADED, unknown(self.degraded())),
+            (conditions::CONFLICT_FREE, unknown(self.conflict_free())),
+            (
+                conditions::CONVERGED,
+                ("Unknown", reasons::NOT_COMPARED, "tables were not compared".into()),
+            ),
+            (conditions::PROGRESSING, self.progressing()),
+            (conditions::PAUSED, self.paused()),
+        ];
+        judgements
+            .into_iter()
+            .map(|(type_, judgement)| condition(present, type_, judgement, self.next.observed_generation, now))
+            .collect()
+    }
+
+    /// `demo-1 is Failed (why), demo-2 is Cloning`: those who do not serve.
+    fn absent(&self) -> Option<String> {
+        let absent: Vec<String> = self
+            .next
+            .member_statuses
+            .iter()
+            .filter(|member| !matches!(member.state, MemberState::Serving | MemberState::Halted))
+            .map(|member| match &member.message {
+                Some(message) => format!("{} is {:?} ({message})", member.name, member.state),
+                None => format!("{} is {:?}", member.name, member.state),
+            })
+            .collect();
+        (!absent.is_empty()).then(|| absent.join(", "))
+    }
+
+    fn all_data_lost(&self) -> bool {
+        let empty = |member: &Member| member.report().is_some_and(|report| report.origin == Origin::Empty);
+        self.next.epoch > 0 && self.observed.members.iter().all(empty)
+    }
+
+    fn ready(&self) -> Judgement {
+        let pod_problem = || {
+            self.observed
+                .members
+                .iter()
+                .filter(|member| member.server().is_none())
+                .find_map(|member| member.pod.as_ref()?.problem.as_ref())
+        };
+        if let Some(problem) = self.observed.problems.first().or_else(pod_problem) {
+            return ("False", problem.reason, problem.message.clone());
+        }
+        if self.next.epoch == 0 {
+            return (
+                "False",
+                reasons::FOUNDING,
+                self.absent().unwrap_or_else(|| "the ring is being founded".into()),
+            );
+        }
+        if self.all_data_lost() {
+            return ("False", reasons::DATA_LOST, "every volume is empty, so there is nothing to serve; delete this resource and create it again to begin anew".into());
+        }
+        if let Some(absent) = self.absent() {
+            return ("False", reasons::MEMBERS_ABSENT, absent);
+        }
+        match self.broken_links() {
+            Some(broken) => ("False", reasons::LINKS_BROKEN, broken),
+            None => (
+                "True",
+                reasons::ALL_MEMBERS_SERVE,
+                format!(
+                    "all {} members serve in the ring {}",
+                    self.observed.members.len(),
+                    self.next.ring
+                ),
+            ),
+        }
+    }
+
+    fn available(&self) -> Judgement {
+        let serving: Vec<&str> = self
+            .next
+            .member_statuses
+            .iter()
+            .filter(|member| matches!(member.state, MemberState::Serving | MemberState::Halted))
+            .map(|member| member.name.as_str())
+            .collect();
+        match serving.is_empty() {
+            true => (
+                "False",
+                reasons::NO_MEMBER_SERVES,
+                "no member takes writes through the Service".into(),
+            ),
+            false => (
+                "True",
+                reasons::MEMBERS_SERVE,
+                format!("writes are taken by {}", serving.join(", ")),
+            ),
+        }
+    }
+
+    fn broken_links(&self) -> Option<String> {
+        let broken: Vec<String> = self
+            .observed
+            .ring()
+            .ordinals()
+            .filter(|downstream| !link_replicates(self.observed, *downstream))
+            .filter_map(|downstream| self.next.member_statuses.get(usize::from(downstream)))
+            .filter_map(|member| member.links.first().map(|link| (member, link)))
+            .map(|(member, link)| match &link.last_error {
+                Some(error) => format!("{} does not replicate from {}: {error}", member.name, link.upstream),
+                None => format!("{} does not replicate from {}", member.name, link.upstream),
+            })
+            .collect();
+        (!broken.is_empty()).then(|| broken.join("; "))
+    }
+
+    fn ring_closed(&self) -> Judgement {
+        let lost = self.observed.members.iter().find_map(|member| {
+            match links::need(self.observed, member.ordinal, member.with_data()?.0) {
+                LinkNeed::Purged(missing) => Some(purged(self.observed, member, &missing.to_string())),
+                _ => None,
+            }
+        });
+        match (lost, self.broken_links()) {
+            (Some(lost), _) => ("False", reasons::POSITION_LOST, lost),
+            (None, Some(broken)) => ("False", reasons::LINKS_BROKEN, broken),
+            (None, None) => (
+                "True",
+                reasons::ALL_LINKS_REPLICATE,
+                format!("the ring is {}", self.next.ring),
+            ),
+        }
+    }
+
+    fn degraded(&self) -> Judgement {
+        match self.absent() {
+            Some(absent) => ("True", reasons::MEMBERS_ABSENT, absent),
+            None => ("False", reasons::ALL_MEMBERS_SERVE, "every member serves".into()),
+        }
+    }
+
+    fn conflict_free(&self) -> Judgement {
+        let stopped: Vec<String> = self
+            .observed
+            .members
+            .iter()
+            .filter_map(|member| Some((member, conflict(self.observed, member)?)))
+            .map(|(member, error)| {
+                format!(
+                    "{} stands at a transaction that it cannot apply, error {}: {}",
+                    member.name(self.observed.name()),
+                    error.number,
+                    error.text
+                )
+            })
+            .collect();
+        match stopped.is_empty() {
+            true => (
+                "True",
+                reasons::NO_CONFLICTS,
+                "no applier is stopped by an error".into(),
+            ),
+            false => ("False", reasons::APPLIER_STOPPED, stopped.join("; ")),
+        }
+    }
+
+    fn progressing(&self) -> Judgement {
+        if let Some(problem) = self.observed.problems.first() {
+            return ("False", problem.reason, problem.message.clone());
+        }
+        let outdated: Vec<String> = self
+            .observed
+            .members
+            .iter()
+            .filter(|member| is_outdated(self.observed, member))
+            .map(|member| member.name(self.observed.name()))
+            .collect();
+        if self.next.epoch == 0 {
+            ("True", reasons::FOUNDING, "the ring is being founded".into())
+        } else if !outdated.is_empty() {
+            (
+                "True",
+                reasons::ROLLING_RESTART,
+                format!("members to restart: {}", outdated.join(", ")),
+            )
+        } else if self.steps.iter().any(Step::is_risky) || self.absent().is_some() {
+            ("True", reasons::REATTACHING, "members are brought back".into())
+        } else {
+            ("False", reasons::STABLE, "there is nothing to do".into())
+        }
+    }
+
+    fn paused(&self) -> Judgement {
+        match self.observed.cluster.spec.paused {
+            Some(true) => (
+                "True",
+                reasons::PAUSED,
+                "spec.paused is true: nothing is changed".into(),
+            ),
+            _ => ("False", reasons::NOT_PAUSED, "the operator is at work".into()),
+        }
+    }
+}
+
+/// `lastTransitionTime` changes only when the status flips.
+pub fn condition(
+    present: &[Condition],
+    type_: &str,
+    (status, reason, message): Judgement,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let before = present
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status);
+    Condition {
+        type_: type_.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: generation,
+        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
+    }
+}
+
+/// Written at once for a new resource or a new generation, before anything else is done.
+pub fn not_observed(
+    present: &MultiMasterClusterStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> MultiMasterClusterStatus {
+    let judgement: Judgement = ("Unknown", reasons::NOT_OBSERVED, "not looked at yet".into());
+    let types = [
+        conditions::READY,
+        conditions::AVAILABLE,
+        conditions::RING_CLOSED,
+        conditions::DEGRADED,
+        conditions::CONFLICT_FREE,
+        conditions::CONVERGED,
+        conditions::PROGRESSING,
+        conditions::PAUSED,
+    ];
+    let mut next = present.clone();
+    next.observed_generation = generation;
+    next.conditions = types
+        .into_iter()
+        .map(|type_| condition(&present.conditions, type_, judgement.clone(), generation, now))
+        .collect();
+    next
+}
+
+/// The error at which the applier of this member's link stands.
+pub(super) fn conflict<'a>(observed: &Observed, member: &'a Member) -> Option<&'a SqlError> {
+    member
+        .link(observed.ring().upstream(member.ordinal))
+        .and_then(Channel::conflict)
+}
