@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::Store;
@@ -82,13 +82,28 @@ impl Context {
     }
 
     /// Publishes an event. Events are for people: one that cannot be published is logged, and stops nothing.
-    pub async fn tell(&self, cluster: &MultiMasterCluster, type_: EventType, reason: &str, text: String) {
+    pub async fn tell(
+        &self,
+        cluster: &MultiMasterCluster,
+        type_: EventType,
+        reason: &str,
+        text: String,
+        member: Option<String>,
+    ) {
+        // Events of one reason are counted together; the related pod keeps those about different members apart.
+        let pod = |name| ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: Some(name),
+            namespace: cluster.metadata.namespace.clone(),
+            ..ObjectReference::default()
+        };
         let event = Event {
             type_,
             reason: reason.into(),
             note: Some(text),
             action: reason.into(),
-            secondary: None,
+            secondary: member.map(pod),
         };
         let subject = cluster.object_ref(&());
         let publishing = self.recorder.publish(&event, &subject);

@@ -98,7 +98,7 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             EventType::Normal
         };
         tracing::info!(cluster = %cluster.name_any(), namespace = cluster.namespace(), reason = note.reason, "{}", note.text);
-        context.tell(&cluster, type_, note.reason, note.text).await;
+        context.tell(&cluster, type_, note.reason, note.text, note.member).await;
     }
     context.metrics.cluster(
         &cluster.namespace().unwrap_or_default(),

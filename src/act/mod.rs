@@ -81,7 +81,15 @@ impl Actor<'_> {
         let outcome = self.carry_out(step).await?;
         if let (Outcome::Done, Some((reason, text))) = (outcome, self.sentence(step)) {
             tracing::info!(cluster = %self.cluster().name_any(), namespace = self.cluster().namespace(), reason, "{text}");
-            self.context.tell(self.cluster(), EventType::Normal, reason, text).await;
+            self.context
+                .tell(
+                    self.cluster(),
+                    EventType::Normal,
+                    reason,
+                    text,
+                    step.ordinal().map(|ordinal| self.name(ordinal)),
+                )
+                .await;
         }
         Ok(outcome)
     }

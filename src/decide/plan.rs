@@ -39,13 +39,14 @@ pub fn steps(observed: &Observed, epoch: i64) -> Vec<Step> {
     );
     steps.extend(withdrawals);
     let risky = if epoch == 0 {
-        found(observed)
+        found(observed).or_else(|| replace(observed))
     } else {
         rebuild(observed)
             .or_else(|| new_life(observed))
             .or_else(|| link(observed))
             .or_else(|| open(observed))
             .or_else(|| create_database(observed))
+            .or_else(|| replace(observed))
             .or_else(|| restart(observed))
     };
     steps.extend(risky);
@@ -188,38 +189,39 @@ pub fn is_outdated(observed: &Observed, member: &Member) -> bool {
     pod.revision.as_ref().is_some_and(|revision| revision != wanted)
 }
 
+/// A member with an old template whose mysqld does not run: it has nothing to lose by being replaced, and may need the new template to
+/// run at all.
+fn replace(observed: &Observed) -> Option<Step> {
+    let silent = |member: &&Member| member.report().is_none_or(|report| report.phase != Phase::Running);
+    let down = |member: &&Member| Health::of(member, observed).is_certainly_down() && silent(member);
+    let member = outdated(observed).find(down)?;
+    restart_of(member, "it has an old template and does not run")
+}
+
+/// One member at a time, the highest ordinal first, and only from a whole ring.
 fn restart(observed: &Observed) -> Option<Step> {
-    if !observed.problems.is_empty() {
-        return None;
-    }
-    let mut outdated = observed
-        .members
-        .iter()
-        .rev()
-        .filter(|member| is_outdated(observed, member))
-        .peekable();
-    outdated.peek()?;
-    let step = |member: &Member, why: &str| {
-        let pod = member.pod.as_ref().filter(|pod| !pod.terminating)?;
-        Some(Step::Restart {
-            ordinal: member.ordinal,
-            pod_uid: pod.uid.clone(),
-            why: why.into(),
-        })
+    let amid = outdated(observed).find(|member| is_amid_restart(observed, member));
+    let member = amid.or_else(|| outdated(observed).next().filter(|_| ring_is_whole(observed)))?;
+    restart_of(member, "a new image or configuration")
+}
+
+/// Members to restart; none while something in the spec waits for a person.
+fn outdated(observed: &Observed) -> impl Iterator<Item = &Member> {
+    let members = if observed.problems.is_empty() {
+        observed.members.as_slice()
+    } else {
+        &[]
     };
-    // One whose mysqld does not run has nothing to lose by being replaced, and may need the new template to run at all.
-    let down = outdated.clone().find(|member| {
-        Health::of(member, observed).is_certainly_down()
-            && member.report().is_none_or(|report| report.phase != Phase::Running)
-    });
-    if let Some(member) = down {
-        return step(member, "it has an old template and does not run");
-    }
-    let member = outdated
-        .clone()
-        .find(|member| is_amid_restart(observed, member))
-        .or_else(|| ring_is_whole(observed).then(|| outdated.next()).flatten())?;
-    step(member, "a new image or configuration")
+    members.iter().rev().filter(|member| is_outdated(observed, member))
+}
+
+fn restart_of(member: &Member, why: &str) -> Option<Step> {
+    let pod = member.pod.as_ref().filter(|pod| !pod.terminating)?;
+    Some(Step::Restart {
+        ordinal: member.ordinal,
+        pod_uid: pod.uid.clone(),
+        why: why.into(),
+    })
 }
 
 /// Fenced, with an old template, while all others serve: its restart had begun (the operator died between fencing it and deleting its

@@ -137,4 +137,22 @@ impl Step {
     pub fn is_risky(&self) -> bool {
         !matches!(self, Self::Apply | Self::Serve { .. } | Self::Withdraw { .. })
     }
+
+    /// The member that it is about.
+    pub fn ordinal(&self) -> Option<u8> {
+        match self {
+            Self::Apply => None,
+            Self::Serve { ordinal, .. }
+            | Self::Withdraw { ordinal, .. }
+            | Self::Found { ordinal, .. }
+            | Self::Clone { ordinal, .. }
+            | Self::NewLife { ordinal, .. }
+            | Self::Attach { ordinal, .. }
+            | Self::Start { ordinal, .. }
+            | Self::Detach { ordinal, .. }
+            | Self::Open { ordinal, .. }
+            | Self::CreateDatabase { ordinal, .. }
+            | Self::Restart { ordinal, .. } => Some(*ordinal),
+        }
+    }
 }

@@ -13,6 +13,8 @@ pub struct Note {
     pub reason: &'static str,
     /// One sentence.
     pub text: String,
+    /// The member that it is about; its pod is the event's related object.
+    pub member: Option<String>,
 }
 
 /// What happened between two statuses.
@@ -69,7 +71,12 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
             ),
             _ => return None,
         };
-        Some(Note { warning, reason, text })
+        Some(Note {
+            warning,
+            reason,
+            text,
+            member: Some(member.name.clone()),
+        })
     });
     let flips = [
         (conditions::RING_CLOSED, "True", false, "RingClosed"),
@@ -82,6 +89,7 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         warning: false,
         reason: "RingFounded",
         text: format!("the ring was founded, epoch {}", after.epoch),
+        member: None,
     });
     let conditions = flips.into_iter().filter_map(|(type_, status, warning, reason)| {
         let find = |status: &MultiMasterClusterStatus| {
@@ -97,6 +105,7 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
             warning,
             reason,
             text: later.message,
+            member: None,
         })
     });
     founded.into_iter().chain(members).chain(conditions).collect()

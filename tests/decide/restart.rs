@@ -5,7 +5,7 @@ use multimaster::decide::decide;
 use multimaster::decide::observed::{Probe, Receiver};
 use multimaster::decide::step::Step;
 
-use crate::fixture::{at, fence, link, pod, steps, whole};
+use crate::fixture::{at, fence, link, new, pod, steps, whole};
 
 #[test]
 fn the_highest_outdated_member_goes_first_and_only_from_a_whole_ring() {
@@ -37,6 +37,19 @@ fn an_outdated_member_that_does_not_run_may_always_be_replaced() {
     observed.members[1].agent = Probe::NoAddress;
     let pod = pod(&mut observed, 1);
     (pod.running, pod.ready, pod.serving) = (false, false, false);
+    assert!(matches!(
+        steps(&decide(&observed, at(60)))[..],
+        [Step::Restart { ordinal: 1, .. }]
+    ));
+}
+
+#[test]
+fn before_the_ring_is_founded_too() {
+    let mut observed = new();
+    observed.update_revision = Some("b".into());
+    observed.members[1].server = Probe::NoAddress;
+    observed.members[1].agent = Probe::NoAddress;
+    pod(&mut observed, 1).running = false;
     assert!(matches!(
         steps(&decide(&observed, at(60)))[..],
         [Step::Restart { ordinal: 1, .. }]

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use crate::support::docker;
 use crate::support::history::History;
 use crate::support::ring::Ring;
 use crate::support::world::alone;
 use crate::support::writers::{At, Writers};
+use crate::support::{docker, eventually, run};
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]
@@ -22,6 +22,11 @@ async fn the_members_of_a_restarted_node_return() -> Result<()> {
             writers.go_on_everywhere().await?;
         }
         docker(&["restart", "--time", "0", &node]).await?;
+        // Docker may give it another address.
+        eventually("routes to the restarted node", || async {
+            run(concat!(env!("CARGO_MANIFEST_DIR"), "/hack/routes.sh"), &[], "").await
+        })
+        .await?;
         for (ring, history, writers) in watched {
             let (on_it, elsewhere) = members_by_node(ring, &node).await?;
             writers.go_on(&elsewhere).await?;
@@ -29,6 +34,7 @@ async fn the_members_of_a_restarted_node_return() -> Result<()> {
                 history.went_and_came_back(&ring.member(ordinal), 0).await?;
             }
             ring.wait_ready().await?;
+            run(concat!(env!("CARGO_MANIFEST_DIR"), "/hack/routes.sh"), &[], "").await?;
             writers.go_on_everywhere().await?;
             writers.settle().await?;
         }
