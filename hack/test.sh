@@ -57,7 +57,9 @@ trap finish EXIT
 
 # The cluster downloads and waits while the host compiles.
 say "==> cluster $CLUSTER and images, in the background: $CACHE/logs/test-cluster.log"
-(hack/cluster.sh up && hack/load.sh operator) >"$CACHE/logs/test-cluster.log" 2>&1 &
+# What an interrupted run left behind would be in the way.
+fresh() { [ -n "${KEEP:-}" ] || hack/cluster.sh down; }
+(hack/host.sh && fresh && hack/cluster.sh up && hack/load.sh operator) >"$CACHE/logs/test-cluster.log" 2>&1 &
 lane=$!
 
 check "cargo fmt" cargo fmt --all --check
