@@ -1,12 +1,12 @@
 //! A namespace for each test, taken away afterwards, whatever happens.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use super::{kube_context, kubectl, operator};
+use super::{eventually, kube_context, kubectl, operator};
 
 /// What a test works in.
 #[derive(Clone)]
@@ -78,7 +78,7 @@ where
     result
 }
 
-/// The same for a test that disturbs nodes or the operator: afterwards both are as they were.
+/// The same for a test that disturbs nodes or the operator: it has the cluster to itself, and afterwards both are as they were.
 ///
 /// # Errors
 /// The test's.
@@ -86,6 +86,14 @@ pub async fn alone<F>(test: &str, body: impl FnOnce(World) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
+    // What an earlier test has left to die must not be taken for this test's doing.
+    eventually("nothing else is going on", || async {
+        let ending = "--field-selector=status.phase=Terminating";
+        let namespaces = kubectl(&["get", "namespaces", ending, "-o", "name"]).await?;
+        ensure!(namespaces.is_empty(), "{namespaces}");
+        Ok(())
+    })
+    .await?;
     let result = in_namespace(test, body).await;
     kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"]).await?;
     operator::scale(2).await?;
