@@ -16,7 +16,7 @@ use kube::{Client, Resource};
 
 use crate::api::MultiMasterCluster;
 use crate::decide::resources::Settings;
-use crate::kubernetes::API_DEADLINE;
+use crate::kubernetes::{API_DEADLINE, KubernetesError};
 use crate::members::{Credentials, MemberClients};
 use crate::telemetry::Metrics;
 
@@ -33,6 +33,31 @@ pub struct Stores {
     pub config_maps: Store<ConfigMap>,
     /// PodDisruptionBudgets of clusters.
     pub budgets: Store<PodDisruptionBudget>,
+}
+
+impl Stores {
+    /// Waits until every cache holds what the API server has. A new leader that decided from an empty cache would believe that all pods are
+    /// gone.
+    ///
+    /// # Errors
+    /// When a watch does not deliver in time.
+    pub async fn ready(&self) -> Result<(), KubernetesError> {
+        let all = async {
+            tokio::try_join!(
+                self.pods.wait_until_ready(),
+                self.statefulsets.wait_until_ready(),
+                self.services.wait_until_ready(),
+                self.config_maps.wait_until_ready(),
+                self.budgets.wait_until_ready(),
+            )
+        };
+        match tokio::time::timeout(API_DEADLINE, all).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(KubernetesError::Deadline(
+                "the watches of pods and other objects".into(),
+            )),
+        }
+    }
 }
 
 /// What all passes share.

@@ -81,6 +81,7 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             write_status(cached, unknown, context).await?
         }
     };
+    context.stores.ready().await?;
     let looked = Instant::now();
     let (observed, credentials) = observe(&cluster, context).await?;
     let now = Timestamp::now();
