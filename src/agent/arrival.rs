@@ -26,6 +26,7 @@ pub struct Arrival {
 
 /// Waits until mysqld answers, then does what a start owes: judge a clone, or start the stored links, still fenced.
 pub async fn arrive(member: &Member, shared: &Shared, life: Life, answered: &AtomicBool) -> anyhow::Result<Arrival> {
+    let mut told = String::new();
     loop {
         match greet(member, shared, &life, answered).await {
             Ok(arrival) => return Ok(arrival),
@@ -33,7 +34,15 @@ pub async fn arrive(member: &Member, shared: &Shared, life: Life, answered: &Ato
                 "mysqld runs but refuses the agent's account: a statement of the init file failed; look for MY-000061 in its \
                  output ({error})"
             ),
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(error) => {
+                // Before it answers, not answering is no news; afterwards a person must see what is in the way, once.
+                let error = error.to_string();
+                if answered.load(Ordering::Relaxed) && error != told {
+                    warn!(%error, "mysqld answers, but the start cannot be finished; trying again");
+                    told = error;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }
