@@ -1,7 +1,7 @@
 //! Logs, metrics and health of the operator itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -231,7 +231,6 @@ fn resource_of(path: &str) -> String {
 #[derive(Default)]
 pub struct Liveness {
     watching: AtomicBool,
-    started_passes: AtomicU64,
 }
 
 impl Liveness {
@@ -243,11 +242,6 @@ impl Liveness {
     /// Whether the watches are established.
     pub fn is_ready(&self) -> bool {
         self.watching.load(Ordering::Relaxed)
-    }
-
-    /// Counts a pass.
-    pub fn pass(&self) {
-        self.started_passes.fetch_add(1, Ordering::Relaxed);
     }
 }
 
