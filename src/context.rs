@@ -20,6 +20,9 @@ use crate::kubernetes::{API_DEADLINE, KubernetesError};
 use crate::members::{Credentials, MemberClients};
 use crate::telemetry::Metrics;
 
+/// How many applies that changed nothing are remembered.
+const MOST_IN_VAIN: usize = 10_000;
+
 /// Caches of watched objects.
 #[derive(Clone)]
 pub struct Stores {
@@ -87,6 +90,8 @@ pub struct Memory {
     pub replaced: Option<String>,
     /// The size that all volumes were seen to have, or were given.
     pub volume_size: Option<String>,
+    /// Ordinals whose servers did not answer the last time.
+    pub silent: Vec<u8>,
     /// Why the API server refused an object, and when.
     pub refused: Option<(Instant, String)>,
 }
@@ -149,10 +154,12 @@ impl Context {
 
     /// Remembers an apply that changed nothing.
     pub fn in_vain(&self, tried: &str) {
-        self.in_vain
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(hash(tried));
+        let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        // Forgetting costs one apply more for each.
+        if in_vain.len() >= MOST_IN_VAIN {
+            in_vain.clear();
+        }
+        in_vain.insert(hash(tried));
     }
 
     /// What is remembered of a cluster.

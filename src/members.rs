@@ -1,6 +1,6 @@
 //! The operator's way to a member: one SQL connection and one HTTPS client for as long as its pod lives.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,11 +61,17 @@ fn with_causes(error: &reqwest::Error) -> String {
     text
 }
 
-/// One member's SQL connection and HTTPS client.
+/// One member's SQL connection and agent.
 pub struct MemberClient {
     address: Address,
     conn: Option<Conn>,
     introduced: bool,
+    agent: AgentClient,
+}
+
+/// One member's agent.
+#[derive(Clone)]
+pub struct AgentClient {
     http: reqwest::Client,
     url: String,
     token: String,
@@ -85,10 +91,13 @@ impl MemberClient {
             address,
             conn: None,
             introduced: false,
-            http,
-            url,
-            token,
+            agent: AgentClient { http, url, token },
         })
+    }
+
+    /// The member's agent, to be asked while the server is asked too.
+    pub fn agent(&self) -> &AgentClient {
+        &self.agent
     }
 
     /// The open connection, or a new one. The first one of this operator to a member kills all older sessions of the operator's account:
@@ -133,12 +142,14 @@ impl MemberClient {
         };
         connect(&address, PROBE_DEADLINE).await
     }
+}
 
-    /// GET from the agent.
+impl AgentClient {
+    /// GET.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn agent_get<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, AgentError> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, AgentError> {
         let response = self
             .http
             .get(format!("{}{path}", self.url))
@@ -149,16 +160,11 @@ impl MemberClient {
         Ok(accepted(response).await?.json().await?)
     }
 
-    /// POST to the agent.
+    /// POST.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn agent_post<T: Serialize + Sync>(
-        &self,
-        path: &str,
-        body: &T,
-        deadline: Duration,
-    ) -> Result<(), AgentError> {
+    pub async fn post<T: Serialize + Sync>(&self, path: &str, body: &T, deadline: Duration) -> Result<(), AgentError> {
         let response = self
             .http
             .post(format!("{}{path}", self.url))
@@ -205,13 +211,15 @@ pub struct MemberClients {
     clients: Mutex<HashMap<String, Entry>>,
 }
 
+#[derive(Clone)]
 struct Entry {
-    made_for: (String, Credentials),
+    made_for: (IpAddr, Credentials),
+    agent: AgentClient,
     client: Arc<Mutex<MemberClient>>,
 }
 
 impl MemberClients {
-    /// The client for a pod.
+    /// The client for a pod; nobody else has it meanwhile.
     ///
     /// # Errors
     /// [`AgentError::Http`] when the authority's certificate or the address cannot be used.
@@ -222,36 +230,60 @@ impl MemberClients {
         host: String,
         credentials: &Credentials,
     ) -> Result<OwnedMutexGuard<MemberClient>, AgentError> {
-        let mut clients = self.clients.lock().await;
-        let made_for = (ip.to_string(), credentials.clone());
-        let client = match clients.get(pod_uid) {
-            Some(entry) if entry.made_for == made_for => entry.client.clone(),
-            _ => {
-                let address = Address {
-                    ip: ip.to_string(),
-                    host,
-                    user: accounts::OPERATOR,
-                    password: credentials.get(keys::OPERATOR).into(),
-                    authority: credentials.authority.clone(),
-                };
-                let client = MemberClient::new(address, ip, credentials.get(keys::AGENT_TOKEN).into())?;
-                let client = Arc::new(Mutex::new(client));
-                clients.insert(
-                    pod_uid.into(),
-                    Entry {
-                        made_for,
-                        client: client.clone(),
-                    },
-                );
-                client
-            }
-        };
-        drop(clients);
-        Ok(client.lock_owned().await)
+        let entry = self.entry(pod_uid, ip, host, credentials).await?;
+        Ok(entry.client.lock_owned().await)
     }
 
-    /// Forgets pods that are gone.
-    pub async fn keep_only(&self, alive: impl Fn(&str) -> bool) {
-        self.clients.lock().await.retain(|uid, _| alive(uid));
+    /// The agent of a pod, whatever is going on with its server.
+    ///
+    /// # Errors
+    /// As [`MemberClients::of`].
+    pub async fn agent(
+        &self,
+        pod_uid: &str,
+        ip: IpAddr,
+        host: String,
+        credentials: &Credentials,
+    ) -> Result<AgentClient, AgentError> {
+        Ok(self.entry(pod_uid, ip, host, credentials).await?.agent)
+    }
+
+    async fn entry(
+        &self,
+        pod_uid: &str,
+        ip: IpAddr,
+        host: String,
+        credentials: &Credentials,
+    ) -> Result<Entry, AgentError> {
+        let mut clients = self.clients.lock().await;
+        if let Some(entry) = clients.get(pod_uid)
+            && entry.made_for == (ip, credentials.clone())
+        {
+            return Ok(entry.clone());
+        }
+        let address = Address {
+            ip: ip.to_string(),
+            host,
+            user: accounts::OPERATOR,
+            password: credentials.get(keys::OPERATOR).into(),
+            authority: credentials.authority.clone(),
+        };
+        let client = MemberClient::new(address, ip, credentials.get(keys::AGENT_TOKEN).into())?;
+        let entry = Entry {
+            made_for: (ip, credentials.clone()),
+            agent: client.agent.clone(),
+            client: Arc::new(Mutex::new(client)),
+        };
+        clients.insert(pod_uid.into(), entry.clone());
+        Ok(entry)
+    }
+
+    /// Forgets pods that are gone. `alive` is asked only when there are more clients than pods.
+    pub async fn keep_only(&self, pods: usize, alive: impl FnOnce() -> HashSet<String>) {
+        let mut clients = self.clients.lock().await;
+        if clients.len() > pods {
+            let alive = alive();
+            clients.retain(|uid, _| alive.contains(uid));
+        }
     }
 }

@@ -122,6 +122,11 @@ pub fn channel(upstream: u8) -> String {
     format!("from-{upstream}")
 }
 
+/// Ordinal in the name of a link's channel; `None` for a channel that is somebody else's.
+pub fn upstream_of(channel: &str) -> Option<u8> {
+    channel.strip_prefix("from-")?.parse().ok()
+}
+
 /// Ordinal in a name like `demo-2` of the cluster `demo`; `None` for any other name.
 pub fn ordinal_of(cluster: &str, name: &str) -> Option<u8> {
     name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()

@@ -82,6 +82,11 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
         }
     };
     context.stores.ready().await?;
+    let pods = &context.stores.pods;
+    context
+        .members
+        .keep_only(pods.len(), || pods.state().iter().filter_map(|pod| pod.uid()).collect())
+        .await;
     let looked = Instant::now();
     let (observed, credentials) = observe(&cluster, context).await?;
     let now = Timestamp::now();

@@ -144,6 +144,8 @@ impl Metrics {
             Step::Attach { .. } => "Attach",
             Step::Start { .. } => "Start",
             Step::Detach { .. } => "Detach",
+            Step::StopReceiver { .. } => "StopReceiver",
+            Step::Fence { .. } => "Fence",
             Step::Open { .. } => "Open",
             Step::CreateDatabase { .. } => "CreateDatabase",
             Step::Restart { .. } => "Restart",

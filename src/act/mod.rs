@@ -10,7 +10,7 @@ use kube::runtime::events::EventType;
 use crate::agent::report::{CloneOrder, Order, PATH_CLONE, PATH_FOUND, PATH_NEW_LIFE};
 use crate::api::MultiMasterCluster;
 use crate::context::Context;
-use crate::decide::observed::Observed;
+use crate::decide::observed::{Member, Observed};
 use crate::decide::step::Step;
 use crate::kubernetes::KubernetesError;
 use crate::members::{AgentError, Credentials, MemberClient};
@@ -188,6 +188,21 @@ impl Actor<'_> {
                     sql::detach(&mut client, server_uuid, &names::channel(*upstream)).await,
                 )?;
             }
+            Step::StopReceiver {
+                ordinal,
+                server_uuid,
+                upstream,
+            } => {
+                let mut client = self.client(*ordinal).await?;
+                self.sql(
+                    *ordinal,
+                    sql::stop_receiver(&mut client, server_uuid, &names::channel(*upstream)).await,
+                )?;
+            }
+            Step::Fence { ordinal, server_uuid } => {
+                let mut client = self.client(*ordinal).await?;
+                self.sql(*ordinal, sql::fence(&mut client, server_uuid).await)?;
+            }
             Step::Open { ordinal, server_uuid } => {
                 let mut client = self.client(*ordinal).await?;
                 self.sql(*ordinal, sql::open(&mut client, server_uuid).await)?;
@@ -204,13 +219,9 @@ impl Actor<'_> {
             }
             Step::Restart { ordinal, pod_uid, .. } => {
                 pods::label(self.cluster(), *ordinal, pod_uid, false, self.context).await?;
-                if self
-                    .observed
-                    .member(*ordinal)
-                    .is_some_and(|member| member.server().is_some())
-                {
+                if let Some(server) = self.observed.member(*ordinal).and_then(Member::server) {
                     let mut client = self.client(*ordinal).await?;
-                    self.sql(*ordinal, sql::fence(&mut client).await)?;
+                    self.sql(*ordinal, sql::fence(&mut client, &server.uuid).await)?;
                 }
                 pods::delete(self.cluster(), *ordinal, pod_uid, self.context).await?;
             }
@@ -257,7 +268,7 @@ impl Actor<'_> {
 
     async fn order<T: serde::Serialize + Sync>(&self, ordinal: u8, path: &str, order: &T) -> Result<(), ActError> {
         let client = self.client(ordinal).await?;
-        let answer = client.agent_post(path, order, STEP_DEADLINE).await;
+        let answer = client.agent().post(path, order, STEP_DEADLINE).await;
         answer.map_err(|source| ActError::Agent {
             member: self.name(ordinal),
             source,
@@ -311,6 +322,21 @@ impl Actor<'_> {
             } => (
                 "LinkDetached",
                 format!("{} stopped replicating from {}: {why}", name(ordinal), name(upstream)),
+            ),
+            Step::StopReceiver { ordinal, upstream, .. } => (
+                "ReceiverStopped",
+                format!(
+                    "{} has another upstream than {} now and applies what it still has from it",
+                    name(ordinal),
+                    name(upstream)
+                ),
+            ),
+            Step::Fence { ordinal, .. } => (
+                "Fenced",
+                format!(
+                    "{} answers again and is fenced, because the ring is closed around it; what it took meanwhile is merged",
+                    name(ordinal)
+                ),
             ),
             Step::Open { ordinal, .. } => ("Opened", format!("{} takes writes", name(ordinal))),
             Step::CreateDatabase { ordinal, .. } => (

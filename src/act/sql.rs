@@ -93,6 +93,20 @@ pub async fn start(client: &mut MemberClient, server_uuid: &str, channel: &str) 
     run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(channel))).await
 }
 
+/// Stop a channel's receiver. Its applier goes on: stopping it too could leave relay logs that nobody applies.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn stop_receiver(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    run(
+        conn,
+        &format!("STOP REPLICA IO_THREAD FOR CHANNEL {}", literal(channel)),
+    )
+    .await
+}
+
 /// Remove a channel, but only when everything it has retrieved is executed.
 ///
 /// # Errors
@@ -141,8 +155,9 @@ pub async fn open(client: &mut MemberClient, server_uuid: &str) -> Result<(), Sq
 ///
 /// # Errors
 /// [`SqlError`].
-pub async fn fence(client: &mut MemberClient) -> Result<(), SqlError> {
+pub async fn fence(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
     kill_clients(conn).await?;
     run(conn, "SET GLOBAL super_read_only = ON").await?;
     // Those that came between the two.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::{Request as HttpRequest, State};
+use axum::extract::{Query, Request as HttpRequest, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,11 +17,15 @@ use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
-use super::report::{CloneOrder, Order, PATH_CLONE, PATH_FOUND, PATH_NEW_LIFE, PATH_REPORT, Phase};
+use super::report::{
+    CloneOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_FOUND, PATH_LOOK, PATH_NEW_LIFE, PATH_REPORT, Phase,
+};
 use crate::names::keys;
 
 /// Below the kubelet's timeout of one second, so that the answer is this agent's and says why.
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);
+/// Shorter than the operator's, so that it hears that a member does not answer and not that this agent does not.
+const LOOK_DEADLINE: Duration = Duration::from_millis(700);
 /// An order is answered once it is recorded, which takes an fsync.
 const ORDER_DEADLINE: Duration = Duration::from_secs(10);
 /// How often renewed certificates are looked for.
@@ -33,6 +37,7 @@ struct Handles {
     member: Arc<Member>,
     shared: Arc<Shared>,
     orders: mpsc::Sender<Request>,
+    http: reqwest::Client,
 }
 
 /// The servers, which run until they are stopped.
@@ -53,6 +58,10 @@ pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Re
         member: Arc::new(member.clone()),
         shared,
         orders,
+        http: reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .context("cannot make an HTTP client")?,
     };
     let probes = bind(member.args.listen, member.args.probe_port)?;
     let closed = bind(member.args.listen, member.args.port)?;
@@ -64,9 +73,11 @@ pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Re
     let probe_routes = Router::new()
         .route("/livez", get(async || "ok"))
         .route("/readyz", get(readyz))
+        .route(PATH_ANSWERS, get(answers))
         .with_state(context.clone());
     let closed_routes = Router::new()
         .route(PATH_REPORT, get(report))
+        .route(PATH_LOOK, get(look))
         .route(PATH_FOUND, post(found))
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
@@ -126,6 +137,35 @@ async fn readyz(State(context): State<Handles>) -> Response {
         Ok(state) if state.offline => not_ready("mysqld is in offline_mode\n".into()),
         Ok(_) => "ok\n".into_response(),
     }
+}
+
+/// Whether mysqld answers a query at all, fenced or not.
+async fn answers(State(context): State<Handles>) -> Response {
+    match context.shared.sql.probe(LOOK_DEADLINE).await {
+        Ok(_) => "ok\n".into_response(),
+        Err(error) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("mysqld does not answer: {error}\n"),
+        )
+            .into_response(),
+    }
+}
+
+/// Whom to look at.
+#[derive(serde::Deserialize)]
+struct At {
+    address: IpAddr,
+}
+
+/// A second pair of eyes for an operator that does not reach a member.
+async fn look(State(context): State<Handles>, Query(at): Query<At>) -> Response {
+    let url = format!(
+        "http://{}{PATH_ANSWERS}",
+        SocketAddr::new(at.address, context.member.args.probe_port)
+    );
+    let asked = context.http.get(url).timeout(LOOK_DEADLINE).send().await;
+    let answered = asked.is_ok_and(|answer| answer.status().is_success());
+    Json(Look { answered }).into_response()
 }
 
 /// The token is read each time: the Secret may have been renewed.

@@ -14,6 +14,17 @@ pub const PATH_FOUND: &str = "/v1/found";
 pub const PATH_CLONE: &str = "/v1/clone";
 /// `POST` an [`Order`]: the member starts a new life (new server UUID and server_id) on its present data.
 pub const PATH_NEW_LIFE: &str = "/v1/new-life";
+/// `GET` with `?address=<IP address of a pod>`: asks the agent there at [`PATH_ANSWERS`]; answers a [`Look`].
+pub const PATH_LOOK: &str = "/v1/look";
+/// `GET` on the open port: 200 when mysqld answered a query just now, fenced or not.
+pub const PATH_ANSWERS: &str = "/answers";
+
+/// What one agent saw of another member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// The member's mysqld answers, as far as can be seen from here.
+    pub answered: bool,
+}
 
 /// Where the contents of a data directory came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

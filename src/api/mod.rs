@@ -83,6 +83,10 @@ pub struct MultiMasterClusterSpec {
     #[serde(default)]
     pub replication: Replication,
 
+    /// When a member that does not answer is taken for lost.
+    #[serde(default)]
+    pub failure_detection: FailureDetection,
+
     /// A first database and its user, created once after the ring first closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
@@ -137,14 +141,28 @@ pub struct Mysql {
 /// How members replicate.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.positioning != 'FilePosition' || !has(self.healing) || self.healing == 'Wait'")
+        .message("spec.replication.healing: with positioning FilePosition only Wait is possible, because a position means nothing in another server's binary logs")
+)]
 pub struct Replication {
     /// How a link finds its place in its upstream's binary logs.
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.replication.positioning: cannot be changed on a living cluster"))]
     pub positioning: Positioning,
+    /// What the others do while a member is away. Unset: Bypass with positioning Gtid, Wait with FilePosition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healing: Option<Healing>,
+}
+
+impl Replication {
     /// What the others do while a member is away.
-    #[serde(default)]
-    pub healing: Healing,
+    pub fn healing(&self) -> Healing {
+        match (self.positioning, self.healing) {
+            (Positioning::FilePosition, _) | (_, Some(Healing::Wait)) => Healing::Wait,
+            (Positioning::Gtid, _) => Healing::Bypass,
+        }
+    }
 }
 
 /// How a link finds its place in its upstream's binary logs.
@@ -158,11 +176,56 @@ pub enum Positioning {
 }
 
 /// What the others do while a member is away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Healing {
+    /// They close the ring around it, and take it back with what only it had when it returns.
+    Bypass,
     /// They keep serving and wait for it; its link resumes where it stopped.
-    #[default]
     Wait,
+}
+
+/// When a member that does not answer is taken for lost.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.bypassAfterSeconds >= 2 * self.periodSeconds")
+        .message("spec.failureDetection.bypassAfterSeconds: at least two periods, because one look that failed proves nothing")
+)]
+pub struct FailureDetection {
+    /// Seconds between two looks at every member.
+    #[serde(default = "default_period")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 10").message("spec.failureDetection.periodSeconds: 1 to 10"))]
+    pub period_seconds: u16,
+    /// With healing Bypass: the others close the ring around a member that has been absent for this long.
+    #[serde(default = "default_bypass_after")]
+    #[x_kube(validation = Rule::new("self >= 2 && self <= 3600").message("spec.failureDetection.bypassAfterSeconds: 2 to 3600"))]
+    pub bypass_after_seconds: u16,
+    /// A member that is bypassed twice within five minutes is held out of the ring for this long.
+    #[serde(default = "default_hold_out")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 3600").message("spec.failureDetection.holdOutSeconds: 0 to 3600"))]
+    pub hold_out_seconds: u16,
+}
+
+impl Default for FailureDetection {
+    fn default() -> Self {
+        Self {
+            period_seconds: default_period(),
+            bypass_after_seconds: default_bypass_after(),
+            hold_out_seconds: default_hold_out(),
+        }
+    }
+}
+
+fn default_period() -> u16 {
+    1
+}
+
+fn default_bypass_after() -> u16 {
+    5
+}
+
+fn default_hold_out() -> u16 {
+    60
 }
 
 /// A first database and its user.

@@ -88,6 +88,18 @@ pub struct MemberStatus {
     /// Since when it is in this state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+    /// The others have closed the ring around it. It never serves; when it is back it is fenced, catches up, and is re-inserted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bypassed: bool,
+    /// When it was last bypassed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bypassed_at: Option<Time>,
+    /// It was bypassed too often and is not re-inserted before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out_until: Option<Time>,
+    /// Since when it cannot take part in the ring: no pod, mysqld down, failed, empty, foreign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absent_since: Option<Time>,
     /// Why, where the state alone does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -109,7 +121,7 @@ pub struct MemberStatus {
     /// What a returned member must hold before it is opened: its upstream's `gtid_executed` at contact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up_to: Option<String>,
-    /// Links whose downstream this member is.
+    /// The link whose downstream this member is, then channels that are left over from another ring.
     #[serde(default)]
     pub links: Vec<LinkStatus>,
 }

@@ -5,12 +5,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::agent::report::Origin;
 use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
+use crate::names;
 
 use super::health::is_blind;
 use super::links::{self, LinkNeed};
-use super::observed::{Channel, Member, Observed, SqlError};
+use super::observed::{Member, Observed};
 use super::plan::is_outdated;
-use super::states::{link_replicates, purged};
+use super::states::{conflict, link_replicates, purged};
 use super::step::Step;
 
 /// What conditions are made of.
@@ -59,9 +60,15 @@ impl Facts<'_> {
             .member_statuses
             .iter()
             .filter(|member| !matches!(member.state, MemberState::Serving | MemberState::Halted))
-            .map(|member| match &member.message {
-                Some(message) => format!("{} is {:?} ({message})", member.name, member.state),
-                None => format!("{} is {:?}", member.name, member.state),
+            .map(|member| {
+                let bypassed = if member.bypassed { " and bypassed" } else { "" };
+                let why = member.message.as_ref().map(|message| format!(" ({message})"));
+                format!(
+                    "{} is {:?}{bypassed}{}",
+                    member.name,
+                    member.state,
+                    why.unwrap_or_default()
+                )
             })
             .collect();
         (!absent.is_empty()).then(|| absent.join(", "))
@@ -158,11 +165,20 @@ impl Facts<'_> {
         match (lost, self.broken_links()) {
             (Some(lost), _) => ("False", reasons::POSITION_LOST, lost),
             (None, Some(broken)) => ("False", reasons::LINKS_BROKEN, broken),
-            (None, None) => (
-                "True",
-                reasons::ALL_LINKS_REPLICATE,
-                format!("the ring is {}", self.next.ring),
+            (None, None) => ("True", reasons::ALL_LINKS_REPLICATE, self.closed()),
+        }
+    }
+
+    fn closed(&self) -> String {
+        match self.observed.ring().ordinals().count() {
+            1 => format!(
+                "{} is alone",
+                names::member(
+                    self.observed.name(),
+                    self.observed.ring().ordinals().next().unwrap_or_default()
+                )
             ),
+            _ => format!("the ring is {}", self.next.ring),
         }
     }
 
@@ -178,7 +194,7 @@ impl Facts<'_> {
             .observed
             .members
             .iter()
-            .filter_map(|member| Some((member, conflict(self.observed, member)?)))
+            .filter_map(|member| Some((member, conflict(member)?)))
             .map(|(member, error)| {
                 format!(
                     "{} stands at a transaction that it cannot apply, error {}: {}",
@@ -281,11 +297,4 @@ pub fn not_observed(
         .map(|type_| condition(&present.conditions, type_, judgement.clone(), generation, now))
         .collect();
     next
-}
-
-/// The error at which the applier of this member's link stands.
-pub(super) fn conflict<'a>(observed: &Observed, member: &'a Member) -> Option<&'a SqlError> {
-    member
-        .link(observed.ring().upstream(member.ordinal))
-        .and_then(Channel::conflict)
 }

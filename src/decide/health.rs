@@ -1,11 +1,14 @@
 //! Is a member there? Own probe, and a second witness before anything is done about a failure.
 
 use crate::agent::report::Phase;
+use crate::names;
 
-use super::observed::{Member, Observed, Probe, Receiver};
+use super::observed::{Channel, Member, Observed, Probe, Receiver, Sighting};
 
 /// Heartbeats come every second; a receiver that heard nothing for this long bears witness against its upstream.
 const SILENT_SECONDS: i64 = 3;
+/// One that heard something within this time bears witness for it.
+const HEARD_SECONDS: i64 = 2;
 
 /// What is known of a member's being there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +23,7 @@ pub enum Health {
     Starting(String),
     /// The own probe failed.
     Suspect(String),
-    /// The own probe failed and a second witness agrees.
+    /// The own probe failed, no other live member reaches it, and a second witness agrees.
     Failed(String),
 }
 
@@ -55,7 +58,10 @@ impl Health {
             Some(Phase::Stopping) => return Self::Starting("mysqld is being stopped".into()),
             Some(Phase::Running) | None => {}
         }
-        match second_witness(member, observed) {
+        if let Some(witness) = defender(member, observed) {
+            return Self::Suspect(format!("{why}; but {witness}"));
+        }
+        match accuser(member, observed) {
             Some(witness) => Self::Failed(format!("{why}; {witness}")),
             None => Self::Suspect(why),
         }
@@ -67,8 +73,31 @@ impl Health {
     }
 }
 
+/// Its downstream's channel, and who that is.
+fn channel_from<'a>(member: &Member, observed: &'a Observed) -> Option<(String, &'a Channel)> {
+    let downstream = observed.member(observed.ring().downstream(member.ordinal)?)?;
+    Some((downstream.name(observed.name()), downstream.link(member.ordinal)?))
+}
+
+/// Another live member that reaches it.
+fn defender(member: &Member, observed: &Observed) -> Option<String> {
+    let heard = |link: &Channel| {
+        let lately = link.silent_seconds.is_some_and(|seconds| seconds < HEARD_SECONDS);
+        link.receiver == Receiver::On && lately
+    };
+    let by_link = channel_from(member, observed)
+        .filter(|(_, link)| heard(link))
+        .map(|(name, _)| format!("{name} replicates from it"));
+    let by_agent = || {
+        let sighting = |sighting: &&Sighting| sighting.answered && sighting.by != member.ordinal;
+        let by = member.sightings.iter().find(sighting)?.by;
+        Some(format!("it answers {}", names::member(observed.name(), by)))
+    };
+    by_link.or_else(by_agent)
+}
+
 /// Who agrees that the member does not answer.
-fn second_witness(member: &Member, observed: &Observed) -> Option<String> {
+fn accuser(member: &Member, observed: &Observed) -> Option<String> {
     let pod = member.pod.as_ref()?;
     if pod.terminating {
         return Some("its pod is ending".into());
@@ -76,9 +105,16 @@ fn second_witness(member: &Member, observed: &Observed) -> Option<String> {
     if !pod.ready {
         return Some("its pod is not Ready".into());
     }
-    let downstream = observed.ring().downstream(member.ordinal);
-    let link = observed.member(downstream)?.link(member.ordinal)?;
-    let name = observed.member(downstream)?.name(observed.name());
+    if let Some(sighting) = member.sightings.iter().find(|sighting| !sighting.answered) {
+        return Some(match sighting.by == member.ordinal {
+            true => "its mysqld does not answer its own agent".into(),
+            false => format!(
+                "it does not answer {} either",
+                names::member(observed.name(), sighting.by)
+            ),
+        });
+    }
+    let (name, link) = channel_from(member, observed)?;
     if link.receiver != Receiver::On {
         return Some(format!("{name} is not connected to it either"));
     }

@@ -1,25 +1,19 @@
 //! May a returned member be opened? Its own history, and what it has to catch up with. All about GTID sets.
 
-use crate::api::status::MemberStatus;
 use crate::mysql::gtid::GtidSet;
 
 use super::observed::{Member, Observed, Server};
 
-/// The status of this ordinal that the last pass wrote.
-pub fn recorded(observed: &Observed, ordinal: u8) -> Option<&MemberStatus> {
-    observed
+/// All that status recorded as executed, by whomever: members that are away may be the only ones to know.
+fn recorded_executed(observed: &Observed) -> GtidSet {
+    let statuses = observed
         .cluster
         .status
-        .as_ref()?
-        .member_statuses
-        .get(usize::from(ordinal))
-}
-
-/// The set that status recorded as executed by this ordinal; empty when there is none.
-fn recorded_executed(observed: &Observed, ordinal: u8) -> GtidSet {
-    recorded(observed, ordinal)
-        .and_then(|status| status.gtid_executed.parse().ok())
-        .unwrap_or_default()
+        .iter()
+        .flat_map(|status| &status.member_statuses);
+    statuses
+        .filter_map(|status| status.gtid_executed.parse().ok())
+        .fold(GtidSet::default(), |all, set| all.union(&set))
 }
 
 /// What other reachable members have of anything: executed, or retrieved and not yet applied.
@@ -40,25 +34,22 @@ fn known_elsewhere(observed: &Observed, ordinal: u8) -> GtidSet {
 /// While it is empty the member has all it ever acknowledged (invariant I11).
 pub fn lost(observed: &Observed, ordinal: u8, server: &Server) -> GtidSet {
     let own = known_elsewhere(observed, ordinal)
-        .union(&recorded_executed(observed, ordinal))
+        .union(&recorded_executed(observed))
         .only(&server.uuid);
     own.difference(&server.executed)
 }
 
 /// UUIDs of the earlier lives of this ordinal, as status and the volume remember them, oldest first.
 pub fn former_lives(observed: &Observed, member: &Member) -> Vec<String> {
-    let status = recorded(observed, member.ordinal);
-    let present = member
-        .with_data()
+    let status = observed.recorded(member.ordinal);
+    let data = member.with_data().filter(|_| !is_foreign(observed, member));
+    let present = data
         .map(|(server, _)| server.uuid.as_str())
         .or(status.and_then(|status| status.server_uuid.as_deref()));
     let from_status = status
         .into_iter()
         .flat_map(|status| status.former_server_uuids.iter().chain(&status.server_uuid));
-    let from_volume = member
-        .with_data()
-        .into_iter()
-        .flat_map(|(_, report)| &report.former_server_uuids);
+    let from_volume = data.into_iter().flat_map(|(_, report)| &report.former_server_uuids);
     let mut lives: Vec<String> = Vec::new();
     for uuid in from_status.chain(from_volume) {
         if Some(uuid.as_str()) != present && !lives.contains(uuid) {
@@ -80,13 +71,14 @@ fn written_by_former_lives(observed: &Observed, member: &Member) -> GtidSet {
 /// What the member must have executed before it may open. Set once at contact and kept in status, because the upstream goes on
 /// writing. `None`: its upstream is out of reach, there is nothing to wait for yet.
 pub fn catch_up_target(observed: &Observed, member: &Member) -> Option<GtidSet> {
-    let kept = recorded(observed, member.ordinal)
+    let kept = observed
+        .recorded(member.ordinal)
         .and_then(|status| status.catch_up_to.as_ref())
         .and_then(|set| set.parse().ok());
     if kept.is_some() {
         return kept;
     }
-    let upstream = observed.member(observed.ring().upstream(member.ordinal))?;
+    let upstream = observed.member(observed.ring().upstream(member.ordinal)?)?;
     let (upstream, _) = upstream.with_data()?;
     Some(upstream.executed.union(&written_by_former_lives(observed, member)))
 }
@@ -99,8 +91,7 @@ pub fn has_caught_up(observed: &Observed, member: &Member, server: &Server) -> b
     }
     // An applier that stands at a conflict will not get further by waiting. The member was open when it met the conflict, or would
     // have been, so it stays writable and marked (docs/ring.md, "Links").
-    let upstream = observed.ring().upstream(member.ordinal);
-    if member.link(upstream).is_some_and(|link| link.conflict().is_some()) {
+    if observed.link(member).is_some_and(|link| link.conflict().is_some()) {
         return true;
     }
     catch_up_target(observed, member).is_none_or(|target| server.executed.contains(&target))
@@ -108,7 +99,7 @@ pub fn has_caught_up(observed: &Observed, member: &Member, server: &Server) -> b
 
 /// A data directory that this cluster has never seen, with a history that it shares with nobody: somebody else's volume.
 pub fn is_foreign(observed: &Observed, member: &Member) -> bool {
-    let (Some((server, report)), Some(status)) = (member.with_data(), recorded(observed, member.ordinal)) else {
+    let (Some((server, report)), Some(status)) = (member.with_data(), observed.recorded(member.ordinal)) else {
         return false;
     };
     let Some(last) = &status.server_uuid else { return false };

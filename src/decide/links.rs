@@ -5,17 +5,17 @@ use crate::api::status::Position;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
-use super::history::recorded;
-use super::observed::{Channel, Observed, Server};
+use super::observed::{Channel, Member, Observed, Receiver, Server};
+use super::states::link_replicates;
 use super::step::{FIRST_EVENT, StartAt, Step};
 
 /// What a link needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkNeed {
-    /// It replicates, or is doing so as soon as its upstream is there.
+    /// It replicates, or is doing so as soon as its upstream is there; or there is no other member to replicate from.
     Nothing,
-    /// The upstream cannot be asked now.
-    Upstream,
+    /// Its upstream, or its own applier, before anything can be done.
+    Patience,
     /// A step.
     Step(Step),
     /// The upstream no longer has what the downstream needs.
@@ -26,7 +26,9 @@ pub enum LinkNeed {
 
 /// What the link into this member needs. `downstream` is its server as seen in this pass.
 pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
-    let upstream = observed.ring().upstream(ordinal);
+    let Some(upstream) = observed.ring().upstream(ordinal) else {
+        return LinkNeed::Nothing;
+    };
     let server_uuid = downstream.uuid.clone();
     let source = observed
         .member(upstream)
@@ -35,11 +37,14 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
     let name = names::channel(upstream);
     let Some(channel) = downstream.channels.iter().find(|channel| channel.name == name) else {
         let Some(source) = source else {
-            return LinkNeed::Upstream;
+            return LinkNeed::Patience;
         };
         let missing = source.purged.difference(&downstream.executed);
         if !missing.is_empty() {
-            return LinkNeed::Purged(missing);
+            return match coming(downstream).contains(&missing) {
+                true => LinkNeed::Patience,
+                false => LinkNeed::Purged(missing),
+            };
         }
         return match start_at(observed, ordinal, downstream, source) {
             Some(start) => LinkNeed::Step(Step::Attach {
@@ -48,7 +53,7 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
                 upstream,
                 start,
             }),
-            None => LinkNeed::Upstream,
+            None => LinkNeed::Patience,
         };
     };
     if channel.conflict().is_some() {
@@ -80,6 +85,50 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
     LinkNeed::Nothing
 }
 
+/// What appliers that run are about to execute.
+fn coming(server: &Server) -> GtidSet {
+    let running = server.channels.iter().filter(|channel| channel.applier_running);
+    running.fold(GtidSet::default(), |all, channel| all.union(&channel.retrieved))
+}
+
+/// What is due for a channel that is left over from another ring. Its relay logs may be the last copy of a write: while its link does not
+/// replicate nothing is touched, and then it only goes when all it has retrieved is executed.
+pub fn left_over(observed: &Observed, member: &Member, server: &Server) -> Option<Step> {
+    let ordinal = member.ordinal;
+    let link = observed.ring().upstream(ordinal);
+    if !link_replicates(observed, ordinal) {
+        return None;
+    }
+    server.channels.iter().find_map(|channel| {
+        let upstream = names::upstream_of(&channel.name).filter(|upstream| Some(*upstream) != link)?;
+        let server_uuid = server.uuid.clone();
+        let applied = server.executed.contains(&channel.retrieved);
+        if !applied && !channel.applier_running && channel.applier_error.is_none() {
+            Some(Step::Start {
+                ordinal,
+                server_uuid,
+                upstream,
+            })
+        } else if channel.receiver != Receiver::Off {
+            Some(Step::StopReceiver {
+                ordinal,
+                server_uuid,
+                upstream,
+            })
+        } else if applied {
+            let why = "the ring has another link now, and all it had retrieved is applied".into();
+            Some(Step::Detach {
+                ordinal,
+                server_uuid,
+                upstream,
+                why,
+            })
+        } else {
+            None
+        }
+    })
+}
+
 /// The place that status recorded for the link into this member, if it was recorded for the present lives of both ends. A clone, or a disk
 /// that went back in time, has not applied what the earlier life had: its old position would skip that.
 pub fn recorded_position<'a>(
@@ -88,11 +137,11 @@ pub fn recorded_position<'a>(
     downstream_uuid: &str,
     upstream_uuid: &str,
 ) -> Option<&'a Position> {
-    let status = recorded(observed, ordinal)?;
+    let status = observed.recorded(ordinal)?;
     if status.server_uuid.as_deref() != Some(downstream_uuid) {
         return None;
     }
-    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal));
+    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal)?);
     let link = status.links.iter().find(|link| link.upstream == upstream)?;
     link.position
         .as_ref()
@@ -124,8 +173,8 @@ fn misplaced(observed: &Observed, ordinal: u8, channel: &Channel, source: &Serve
     if observed.cluster.spec.replication.positioning == Positioning::Gtid {
         return None;
     }
-    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal));
-    let status = recorded(observed, ordinal)?;
+    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal)?);
+    let status = observed.recorded(ordinal)?;
     let recorded = status
         .links
         .iter()

@@ -6,6 +6,7 @@ pub mod conditions;
 pub mod health;
 pub mod history;
 pub mod links;
+pub mod membership;
 pub mod observed;
 pub mod plan;
 pub mod rebuild;
@@ -23,11 +24,12 @@ use jiff::Timestamp;
 
 use crate::api::status::MultiMasterClusterStatus;
 
+use health::Health;
 use observed::Observed;
 use step::Step;
 
-/// How often members are looked at.
-pub const INTERVAL: Duration = Duration::from_secs(1);
+/// A member that did not answer is looked at again without waiting for the period, now by others too.
+const SUSPICIOUS: Duration = Duration::from_millis(200);
 /// After a step the next decision waits for nothing but its effect.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -44,18 +46,22 @@ pub struct Decision {
 
 /// Decides about one cluster from one observation.
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
-    let epoch = match observed.epoch() {
-        0 if observed.cluster.spec.paused != Some(true) && plan::is_founded(observed) => 1,
-        epoch => epoch,
-    };
-    let steps = plan::steps(observed, epoch);
+    let present = observed.cluster.status.clone().unwrap_or_default();
+    let observed = &membership::settled(observed, now);
+    let steps = plan::steps(observed);
+    let suspects = observed
+        .members
+        .iter()
+        .any(|member| matches!(Health::of(member, observed), Health::Suspect(_)));
     let requeue = if steps.iter().any(|step| *step != Step::Apply) {
         AGAIN
+    } else if suspects {
+        SUSPICIOUS
     } else {
-        INTERVAL
+        Duration::from_secs(observed.cluster.spec.failure_detection.period_seconds.into())
     };
     Decision {
-        status: status::status(observed, epoch, &steps, now),
+        status: status::status(observed, present, &steps, now),
         steps,
         requeue,
     }

@@ -2,6 +2,7 @@
 
 use crate::agent::report::{Origin, Phase, Report};
 use crate::api::MultiMasterCluster;
+use crate::api::status::MemberStatus;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
@@ -63,6 +64,17 @@ pub struct Member {
     pub agent: Probe<Report>,
     /// What its server said.
     pub server: Probe<Server>,
+    /// What agents saw that were asked to look at it, because the operator does not reach it.
+    pub sightings: Vec<Sighting>,
+}
+
+/// An agent asked a member's agent whether its mysqld answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Ordinal of the member whose agent looked.
+    pub by: u8,
+    /// It got an answer.
+    pub answered: bool,
 }
 
 /// What Kubernetes says of a member's pod.
@@ -228,9 +240,28 @@ impl Observed {
         self.cluster.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The ring that is wanted.
+    /// The members that are in the ring, as status says.
     pub fn ring(&self) -> Ring {
-        Ring::new(self.cluster.spec.members)
+        self.cluster
+            .spec
+            .ordinals()
+            .filter(|ordinal| !self.recorded(*ordinal).is_some_and(|status| status.bypassed))
+            .collect()
+    }
+
+    /// What status says of this ordinal.
+    pub fn recorded(&self, ordinal: u8) -> Option<&MemberStatus> {
+        self.cluster.status.as_ref()?.member_statuses.get(usize::from(ordinal))
+    }
+
+    /// The channel of the link into this member.
+    pub fn link<'a>(&self, member: &'a Member) -> Option<&'a Channel> {
+        member.link(self.ring().upstream(member.ordinal)?)
+    }
+
+    /// Whether the others have closed the ring around this member.
+    pub fn is_bypassed(&self, ordinal: u8) -> bool {
+        !self.ring().contains(ordinal)
     }
 
     /// The member with this ordinal.

@@ -12,8 +12,8 @@ use super::rebuild::rebuild;
 use super::states::ring_is_whole;
 use super::step::Step;
 
-/// The steps of one pass. `epoch` is the one that the status of this pass carries.
-pub fn steps(observed: &Observed, epoch: i64) -> Vec<Step> {
+/// The steps of one pass, for the ring and the epoch that the status of this pass carries.
+pub fn steps(observed: &Observed) -> Vec<Step> {
     if observed.cluster.spec.paused == Some(true) {
         return Vec::new();
     }
@@ -34,17 +34,20 @@ pub fn steps(observed: &Observed, epoch: i64) -> Vec<Step> {
         observed
             .members
             .iter()
-            .filter(|member| should_serve(member))
+            .filter(|member| should_serve(observed, member))
             .filter_map(serve),
     );
     steps.extend(withdrawals);
-    let risky = if epoch == 0 {
+    let risky = if observed.epoch() == 0 {
         found(observed).or_else(|| replace(observed))
     } else {
-        rebuild(observed)
+        // A clone takes long and may be refused again and again; nobody waits for it.
+        fence(observed)
             .or_else(|| new_life(observed))
             .or_else(|| link(observed))
+            .or_else(|| left_over(observed))
             .or_else(|| open(observed))
+            .or_else(|| rebuild(observed))
             .or_else(|| create_database(observed))
             .or_else(|| replace(observed))
             .or_else(|| restart(observed))
@@ -81,9 +84,9 @@ fn found(observed: &Observed) -> Option<Step> {
     })
 }
 
-fn should_serve(member: &Member) -> bool {
+fn should_serve(observed: &Observed, member: &Member) -> bool {
     let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
-    open && !member.has_label()
+    open && !member.has_label() && !observed.is_bypassed(member.ordinal)
 }
 
 fn serve(member: &Member) -> Option<Step> {
@@ -106,6 +109,7 @@ fn withdrawals(observed: &Observed) -> Vec<Step> {
     };
     labelled()
         .filter_map(|member| match Health::of(member, observed) {
+            _ if observed.is_bypassed(member.ordinal) => withdraw(member, "it is not in the ring".into()),
             Health::Reached if member.server().is_some_and(|server| server.super_read_only) => {
                 withdraw(member, "it is fenced".into())
             }
@@ -129,6 +133,21 @@ fn returning(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
     })
 }
 
+/// Contact with a bypassed member that still, or again, takes writes.
+fn fence(observed: &Observed) -> Option<Step> {
+    let bypassed = observed
+        .members
+        .iter()
+        .filter(|member| observed.is_bypassed(member.ordinal));
+    bypassed
+        .filter_map(|member| Some((member, member.server()?)))
+        .find(|(_, server)| !server.super_read_only)
+        .map(|(member, server)| Step::Fence {
+            ordinal: member.ordinal,
+            server_uuid: server.uuid.clone(),
+        })
+}
+
 fn new_life(observed: &Observed) -> Option<Step> {
     returning(observed).find_map(|(member, server)| {
         let lost: GtidSet = lost(observed, member.ordinal, server);
@@ -141,13 +160,20 @@ fn new_life(observed: &Observed) -> Option<Step> {
 }
 
 fn link(observed: &Observed) -> Option<Step> {
+    joined(observed).find_map(|(member, server)| match links::need(observed, member.ordinal, server) {
+        LinkNeed::Step(step) => Some(step),
+        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Purged(_) | LinkNeed::Conflict => None,
+    })
+}
+
+/// Members that hold data of this cluster.
+fn joined(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
     let joined = observed.members.iter().filter(|member| !is_foreign(observed, member));
-    joined
-        .filter_map(|member| Some((member, member.with_data()?.0)))
-        .find_map(|(member, server)| match links::need(observed, member.ordinal, server) {
-            LinkNeed::Step(step) => Some(step),
-            LinkNeed::Nothing | LinkNeed::Upstream | LinkNeed::Purged(_) | LinkNeed::Conflict => None,
-        })
+    joined.filter_map(|member| Some((member, member.with_data()?.0)))
+}
+
+fn left_over(observed: &Observed) -> Option<Step> {
+    joined(observed).find_map(|(member, server)| links::left_over(observed, member, server))
 }
 
 fn open(observed: &Observed) -> Option<Step> {
@@ -157,7 +183,8 @@ fn open(observed: &Observed) -> Option<Step> {
             LinkNeed::Step(_) | LinkNeed::Purged(_)
         );
         let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_amid_restart(observed, member);
-        (linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
+        let in_ring = !observed.is_bypassed(member.ordinal);
+        (in_ring && linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
         })

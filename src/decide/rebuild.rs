@@ -13,7 +13,9 @@ pub fn donor(observed: &Observed, ordinal: u8) -> Result<u8, String> {
             .member(ordinal)
             .map_or_else(String::new, |member| member.name(observed.name()))
     };
-    let (upstream, downstream) = (ring.upstream(ordinal), ring.downstream(ordinal));
+    let (Some(upstream), Some(downstream)) = (ring.upstream(ordinal), ring.downstream(ordinal)) else {
+        return Err("no other member of the ring is left to copy from".into());
+    };
     let settled = |ordinal| observed.member(ordinal).and_then(Member::with_data).is_some();
     // The future downstream as donor already has everything that the clone's binary logs will not.
     if settled(downstream) {

@@ -4,9 +4,9 @@ use crate::agent::report::Phase;
 use crate::api::status::MemberState;
 
 use super::health::Health;
-use super::history::{has_caught_up, is_foreign, lost, recorded};
+use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed};
-use super::observed::{Member, Observed};
+use super::observed::{Channel, Member, Observed, SqlError};
 use super::rebuild::donor;
 
 /// A link that was silent this long is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
@@ -34,7 +34,8 @@ pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<Strin
 
 /// A new pod, of which nothing was heard yet: it has not failed.
 fn is_coming(observed: &Observed, member: &Member) -> bool {
-    let before = recorded(observed, member.ordinal)
+    let before = observed
+        .recorded(member.ordinal)
         .map(|status| status.state)
         .unwrap_or_default();
     !member.has_label() && matches!(before, MemberState::Pending | MemberState::Starting)
@@ -63,9 +64,12 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
     let Some(server) = member.server() else {
         return (MemberState::Suspect, None);
     };
-    let upstream = observed.ring().upstream(member.ordinal);
+    if !server.super_read_only && observed.is_bypassed(member.ordinal) {
+        let why = "it is back, and took writes while the others had closed the ring around it; it is fenced first";
+        return (MemberState::Returning, Some(why.into()));
+    }
     if !server.super_read_only {
-        if let Some(error) = member.link(upstream).and_then(|link| link.conflict()) {
+        if let Some(error) = conflict(member) {
             return (
                 MemberState::Halted,
                 Some(format!("error {}: {}", error.number, error.text)),
@@ -102,24 +106,44 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             MemberState::Quarantined,
             Some(purged(observed, member, &missing.to_string())),
         ),
-        LinkNeed::Nothing | LinkNeed::Upstream | LinkNeed::Conflict if has_caught_up(observed, member, server) => {
-            (MemberState::Returning, None)
+        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict if has_caught_up(observed, member, server) => {
+            let held_out = observed
+                .recorded(member.ordinal)
+                .and_then(|status| status.held_out_until.as_ref());
+            let why = held_out.map(|until| {
+                format!(
+                    "it was bypassed twice within five minutes and is held out until {}",
+                    until.0
+                )
+            });
+            (MemberState::Returning, why)
         }
-        LinkNeed::Nothing | LinkNeed::Upstream | LinkNeed::Conflict => (MemberState::CatchingUp, None),
+        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => (MemberState::CatchingUp, None),
     }
 }
 
 /// What is said of a link whose upstream no longer has what its downstream needs.
 pub fn purged(observed: &Observed, member: &Member, missing: &str) -> String {
-    let upstream = crate::names::member(observed.name(), observed.ring().upstream(member.ordinal));
+    let upstream = observed
+        .ring()
+        .upstream(member.ordinal)
+        .and_then(|upstream| observed.member(upstream));
+    let upstream = upstream.map_or_else(String::new, |upstream| upstream.name(observed.name()));
     format!(
         "{upstream} has purged the binary logs with {missing}, which it needs; rebuild it: delete its volume's contents and its pod"
     )
 }
 
-/// The link into this member brings it what its upstream writes, as far as can be seen.
+/// The error at which an applier of this member stands.
+pub fn conflict(member: &Member) -> Option<&SqlError> {
+    member.server()?.channels.iter().find_map(Channel::conflict)
+}
+
+/// The link into this member brings it what its upstream writes, as far as can be seen; or it has nobody to replicate from.
 pub fn link_replicates(observed: &Observed, downstream: u8) -> bool {
-    let upstream = observed.ring().upstream(downstream);
+    let Some(upstream) = observed.ring().upstream(downstream) else {
+        return true;
+    };
     let source_is_there = observed
         .member(upstream)
         .is_some_and(|member| member.with_data().is_some());

@@ -6,11 +6,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, reasons};
 use crate::names;
 
-use super::conditions::{Facts, conflict};
-use super::history::{catch_up_target, former_lives, recorded};
+use super::conditions::Facts;
+use super::history::{catch_up_target, former_lives, is_foreign};
 use super::links::recorded_position;
 use super::observed::{Channel, Member, Observed, Receiver};
 use super::plan::is_outdated;
+use super::resources::labels::selector_text;
 use super::states::{link_replicates, ring_is_closed, state};
 use super::step::Step;
 
@@ -18,9 +19,13 @@ use super::step::Step;
 const RECORD_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// The status that this pass writes. The present one, unchanged, when there is nothing new to say or it is too early to say it.
-pub fn status(observed: &Observed, epoch: i64, steps: &[Step], now: Timestamp) -> MultiMasterClusterStatus {
-    let present = observed.cluster.status.clone().unwrap_or_default();
-    let mut next = fresh(observed, &present, epoch, steps, now);
+pub fn status(
+    observed: &Observed,
+    present: MultiMasterClusterStatus,
+    steps: &[Step],
+    now: Timestamp,
+) -> MultiMasterClusterStatus {
+    let mut next = fresh(observed, &present, steps, now);
     next.recorded_at = present.recorded_at.clone();
     if next == present {
         return present;
@@ -53,7 +58,6 @@ fn without_record(status: &MultiMasterClusterStatus) -> MultiMasterClusterStatus
 fn fresh(
     observed: &Observed,
     present: &MultiMasterClusterStatus,
-    epoch: i64,
     steps: &[Step],
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
@@ -70,7 +74,9 @@ fn fresh(
     let conflicts = observed
         .members
         .iter()
-        .filter(|member| conflict(observed, member).is_some())
+        .filter_map(Member::server)
+        .flat_map(|server| &server.channels)
+        .filter(|channel| channel.conflict().is_some())
         .count();
     let ready_members = if ring_is_closed(observed) { serving } else { 0 };
     let mut next = MultiMasterClusterStatus {
@@ -79,8 +85,8 @@ fn fresh(
         members: count(observed.members.iter().filter(|member| member.pod.is_some()).count()),
         ready_members: count(ready_members),
         serving: format!("{serving}/{}", observed.cluster.spec.members),
-        selector: format!("{}={}", names::LABEL_CLUSTER, observed.name()),
-        epoch,
+        selector: selector_text(&observed.cluster),
+        epoch: observed.epoch(),
         ring: observed
             .ring()
             .drawing(|downstream| link_replicates(observed, downstream)),
@@ -106,18 +112,26 @@ fn count(number: usize) -> u8 {
 }
 
 fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> MemberStatus {
-    let before = recorded(observed, member.ordinal);
+    let before = observed.recorded(member.ordinal);
     let (state, message) = state(observed, member);
     let since = before
         .filter(|before| before.state == state)
         .and_then(|before| before.since.clone())
         .or(Some(Time(now)));
-    let data = member.with_data().map(|(server, _)| server);
+    // Of a foreign volume nothing is recorded: with its UUID in status it would be known, and so no longer foreign.
+    let data = member
+        .with_data()
+        .map(|(server, _)| server)
+        .filter(|_| !is_foreign(observed, member));
     let fenced = data.is_some_and(|server| server.super_read_only);
     MemberStatus {
         name: member.name(observed.name()),
         state,
         since,
+        bypassed: before.is_some_and(|before| before.bypassed),
+        bypassed_at: before.and_then(|before| before.bypassed_at.clone()),
+        held_out_until: before.and_then(|before| before.held_out_until.clone()),
+        absent_since: before.and_then(|before| before.absent_since.clone()),
         message,
         server_id: data
             .map(|server| server.server_id)
@@ -133,7 +147,7 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
             Some(_) => None,
             None => before.and_then(|before| before.catch_up_to.clone()),
         },
-        links: vec![link_status(observed, member, before)],
+        links: link_statuses(observed, member, before),
     }
 }
 
@@ -148,8 +162,21 @@ fn gtid_executed(before: Option<&MemberStatus>, data: Option<&super::observed::S
     }
 }
 
-fn link_status(observed: &Observed, member: &Member, before: Option<&MemberStatus>) -> LinkStatus {
-    let upstream = observed.ring().upstream(member.ordinal);
+/// The link, then what is left over from other rings.
+fn link_statuses(observed: &Observed, member: &Member, before: Option<&MemberStatus>) -> Vec<LinkStatus> {
+    let link = observed.ring().upstream(member.ordinal);
+    let channels = member.server().map_or(&[][..], |server| &server.channels);
+    let left_over = channels
+        .iter()
+        .filter_map(|channel| names::upstream_of(&channel.name))
+        .filter(|upstream| Some(*upstream) != link);
+    let statuses = link.into_iter().chain(left_over);
+    statuses
+        .map(|upstream| link_status(observed, member, upstream, before))
+        .collect()
+}
+
+fn link_status(observed: &Observed, member: &Member, upstream: u8, before: Option<&MemberStatus>) -> LinkStatus {
     let name = names::member(observed.name(), upstream);
     let before = before
         .and_then(|before| before.links.iter().find(|link| link.upstream == name))
@@ -157,7 +184,7 @@ fn link_status(observed: &Observed, member: &Member, before: Option<&MemberStatu
     let Some(link) = member.link(upstream) else {
         return LinkStatus {
             upstream: name,
-            position: kept_position(observed, member, before),
+            position: kept_position(observed, member, upstream, before),
             ..LinkStatus::default()
         };
     };
@@ -183,10 +210,8 @@ fn link_status(observed: &Observed, member: &Member, before: Option<&MemberStatu
 }
 
 /// A channel that is gone leaves its position behind in status, unless one of the ends has begun another life.
-fn kept_position(observed: &Observed, member: &Member, before: Option<Position>) -> Option<Position> {
-    let upstream = observed
-        .member(observed.ring().upstream(member.ordinal))
-        .and_then(Member::with_data);
+fn kept_position(observed: &Observed, member: &Member, upstream: u8, before: Option<Position>) -> Option<Position> {
+    let upstream = observed.member(upstream).and_then(Member::with_data);
     match (member.with_data(), upstream) {
         (Some((downstream, _)), Some((source, _))) => {
             recorded_position(observed, member.ordinal, &downstream.uuid, &source.uuid).cloned()

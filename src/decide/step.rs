@@ -70,7 +70,8 @@ pub enum Step {
         /// The upstream member.
         upstream: u8,
     },
-    /// Remove the channel of a link whose position belongs to another life of the upstream. Only when all it has retrieved is executed.
+    /// Remove a channel whose position belongs to another life of the upstream, or which is left over from another ring. Only when all it has
+    /// retrieved is executed.
     Detach {
         /// The downstream member.
         ordinal: u8,
@@ -80,6 +81,22 @@ pub enum Step {
         upstream: u8,
         /// For the event.
         why: String,
+    },
+    /// Stop the receiver of a left-over channel; its applier goes on.
+    StopReceiver {
+        /// The downstream member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The member that it replicated from.
+        upstream: u8,
+    },
+    /// Stop a member that is not in the ring from taking writes.
+    Fence {
+        /// Which member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
     },
     /// Let a fenced member take writes.
     Open {
@@ -150,6 +167,8 @@ impl Step {
             | Self::Attach { ordinal, .. }
             | Self::Start { ordinal, .. }
             | Self::Detach { ordinal, .. }
+            | Self::StopReceiver { ordinal, .. }
+            | Self::Fence { ordinal, .. }
             | Self::Open { ordinal, .. }
             | Self::CreateDatabase { ordinal, .. }
             | Self::Restart { ordinal, .. } => Some(*ordinal),

@@ -19,6 +19,34 @@ pub struct Note {
 
 /// What happened between two statuses.
 pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus, now: Timestamp) -> Vec<Note> {
+    let ring = after.member_statuses.iter().filter_map(|member| {
+        let earlier = before
+            .member_statuses
+            .iter()
+            .find(|earlier| earlier.name == member.name)?;
+        let (warning, reason, text) = match (earlier.bypassed, member.bypassed) {
+            (false, true) => (
+                true,
+                "MemberBypassed",
+                format!(
+                    "{} is {:?}: the ring is closed around it, epoch {}: {}",
+                    member.name, member.state, after.epoch, after.ring
+                ),
+            ),
+            (true, false) => (
+                false,
+                "MemberReinserted",
+                format!("{} is in the ring again, epoch {}", member.name, after.epoch),
+            ),
+            _ => return None,
+        };
+        Some(Note {
+            warning,
+            reason,
+            text,
+            member: Some(member.name.clone()),
+        })
+    });
     let members = after.member_statuses.iter().filter_map(|member| {
         let earlier = before
             .member_statuses
@@ -108,5 +136,10 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
             member: None,
         })
     });
-    founded.into_iter().chain(members).chain(conditions).collect()
+    founded
+        .into_iter()
+        .chain(members)
+        .chain(ring)
+        .chain(conditions)
+        .collect()
 }

@@ -1,10 +1,12 @@
 //! Reads members: all at once, each by its server's SQL and its agent's report. A failed probe is data.
 
+use std::net::IpAddr;
+
 use mysql_async::{Conn, Row};
 
-use crate::agent::report::{PATH_REPORT, Report};
-use crate::decide::observed::{Channel, Probe, Receiver, Server, SqlError as ThreadError};
-use crate::members::MemberClient;
+use crate::agent::report::{Look, PATH_LOOK, PATH_REPORT, Report};
+use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlError as ThreadError};
+use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
 
@@ -36,11 +38,21 @@ pub async fn server(client: &mut MemberClient) -> Probe<Server> {
 }
 
 /// Asks the agent.
-pub async fn agent(client: &MemberClient) -> Probe<Report> {
-    match client.agent_get::<Report>(PATH_REPORT, PROBE_DEADLINE).await {
+pub async fn agent(client: &AgentClient) -> Probe<Report> {
+    match client.get::<Report>(PATH_REPORT, PROBE_DEADLINE).await {
         Ok(report) => Probe::Reached(report),
         Err(error) => Probe::Unreachable(format!("its agent: {error}")),
     }
+}
+
+/// Asks a member's agent to look at another member, or at its own server. An agent that does not answer has seen nothing.
+pub async fn look(by: u8, client: &AgentClient, address: IpAddr) -> Option<Sighting> {
+    let path = format!("{PATH_LOOK}?address={address}");
+    let look: Look = client.get(&path, PROBE_DEADLINE).await.ok()?;
+    Some(Sighting {
+        by,
+        answered: look.answered,
+    })
 }
 
 /// `gtid_executed` is read after the channels' retrieved sets, so that what was applied in between is not taken for missing.

@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use crate::api::MultiMasterCluster;
 use crate::api::status::reasons;
 use crate::context::Context;
-use crate::decide::observed::{Member, Observed, Pod, Probe, Problem};
+use crate::decide::observed::{Member, Observed, Pod, Probe, Problem, Sighting};
 use crate::decide::resources::secrets::missing_keys;
 use crate::decide::validate::validate;
 use crate::kubernetes::{KubernetesError, ask};
@@ -62,11 +62,7 @@ pub async fn observe(
             message: refusal,
         });
     }
-    let members = cluster
-        .spec
-        .ordinals()
-        .map(|ordinal| member(cluster, ordinal, credentials.as_ref(), context));
-    let members = join_all(members).await;
+    let members = members(cluster, credentials.as_ref(), context).await;
     let update_revision = statefulset.as_deref().and_then(update_revision);
     Ok((
         Observed {
@@ -95,6 +91,69 @@ fn update_revision(statefulset: &StatefulSet) -> Option<String> {
         .flatten()
 }
 
+/// All members at once. Those that did not answer the last time are looked at by all agents at the same time, so that a member that is frozen
+/// or cut off does not make the observation older than it must be.
+async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>, context: &Context) -> Vec<Member> {
+    let uid = cluster.uid().unwrap_or_default();
+    let silent = context.recall(&uid).silent;
+    let probes = cluster
+        .spec
+        .ordinals()
+        .map(|ordinal| member(cluster, ordinal, credentials, context));
+    let looks = silent
+        .iter()
+        .map(|ordinal| sightings(cluster, *ordinal, credentials, context));
+    let (mut members, sightings) = tokio::join!(join_all(probes), join_all(looks));
+    for (ordinal, sightings) in silent.iter().zip(sightings) {
+        if let Some(member) = members.get_mut(usize::from(*ordinal)) {
+            member.sightings = sightings;
+        }
+    }
+    let unanswered = members
+        .iter()
+        .filter(|member| matches!(member.server, Probe::Unreachable(_)))
+        .map(|member| member.ordinal)
+        .collect();
+    if silent != unanswered {
+        context.remember(&uid, |memory| memory.silent = unanswered);
+    }
+    members
+}
+
+/// What the agents see of a member, its own included.
+async fn sightings(
+    cluster: &MultiMasterCluster,
+    ordinal: u8,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Vec<Sighting> {
+    let (Some((_, address)), Some(credentials)) = (address(cluster, ordinal, context), credentials) else {
+        return Vec::new();
+    };
+    let looks = cluster.spec.ordinals().map(|by| async move {
+        let (pod_uid, ip) = self::address(cluster, by, context)?;
+        let agent = context
+            .members
+            .agent(&pod_uid, ip, host(cluster, by), credentials)
+            .await
+            .ok()?;
+        super::members::look(by, &agent, address).await
+    });
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+fn host(cluster: &MultiMasterCluster, ordinal: u8) -> String {
+    names::member_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default(), ordinal)
+}
+
+/// UID and IP address of a member's pod.
+fn address(cluster: &MultiMasterCluster, ordinal: u8, context: &Context) -> Option<(String, IpAddr)> {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let pod = find(&context.stores.pods, &names::member(&name, ordinal), &namespace)?;
+    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some((pod.uid()?, ip))
+}
+
 async fn member(
     cluster: &MultiMasterCluster,
     ordinal: u8,
@@ -109,6 +168,7 @@ async fn member(
         pod,
         agent: Probe::NoAddress,
         server: Probe::NoAddress,
+        sightings: Vec::new(),
     };
     let address = member
         .pod
@@ -117,11 +177,15 @@ async fn member(
     let (Some((pod_uid, ip)), Some(credentials)) = (address, credentials) else {
         return member;
     };
-    let host = names::member_host(&name, &namespace, ordinal);
-    match context.members.of(&pod_uid, ip, host, credentials).await {
+    match context
+        .members
+        .of(&pod_uid, ip, host(cluster, ordinal), credentials)
+        .await
+    {
         Ok(mut client) => {
-            member.agent = super::members::agent(&client).await;
-            member.server = super::members::server(&mut client).await;
+            let agent = client.agent().clone();
+            (member.agent, member.server) =
+                tokio::join!(super::members::agent(&agent), super::members::server(&mut client));
         }
         Err(error) => {
             member.agent = Probe::Unreachable(error.to_string());

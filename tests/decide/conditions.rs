@@ -7,7 +7,7 @@ use multimaster::decide::step::Step;
 use multimaster::decide::story::story;
 use multimaster::decide::{decide, observed::Probe};
 
-use crate::fixture::{at, condition, new, pod, settle, unreachable, whole};
+use crate::fixture::{at, condition, link, new, pod, settle, unreachable, whole};
 
 #[test]
 fn every_condition_carries_the_generation_and_flips_move_the_time() {
@@ -98,6 +98,7 @@ fn a_loss_and_a_return_read_like_a_story() {
     let before = observed.cluster.status.clone().unwrap();
     unreachable(&mut observed, 1);
     pod(&mut observed, 1).ready = false;
+    link(&mut observed, 2).silent_seconds = Some(3);
     let lost = settle(&mut observed, 60).status;
     let told: Vec<_> = story(&before, &lost, at(60))
         .into_iter()

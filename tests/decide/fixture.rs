@@ -76,6 +76,7 @@ fn member(ordinal: u8) -> Member {
         pod: Some(pod),
         agent: Probe::Reached(report),
         server: Probe::Reached(server),
+        sightings: Vec::new(),
     }
 }
 

@@ -81,8 +81,15 @@ fn old_volumes_are_not_founded_anew() {
         report(&mut observed, ordinal).origin = Origin::Founded;
         server(&mut observed, ordinal).executed = gtid(&format!("{}:1-5", uuid(1)));
     }
-    let decision = decide(&observed, at(0));
-    assert_eq!(decision.status.epoch, 1);
+    assert_eq!(settle(&mut observed, 0).status.epoch, 1);
+    // Once those with data are attached and open.
+    for ordinal in [1, 2] {
+        let server = server(&mut observed, ordinal);
+        server.super_read_only = false;
+        server.channels.push(channel(ordinal - 1));
+        pod(&mut observed, ordinal).serving = true;
+    }
+    let decision = decide(&observed, at(1));
     assert_eq!(
         steps(&decision),
         [&Step::Clone {
@@ -154,6 +161,8 @@ fn two_empty_neighbours_are_cloned_in_ring_order() {
     );
     report(&mut observed, 1).origin = Origin::Cloned;
     server(&mut observed, 1).channels.push(channel(0));
+    server(&mut observed, 1).super_read_only = false;
+    pod(&mut observed, 1).serving = true;
     let decision = decide(&observed, at(70));
     assert_eq!(
         steps(&decision),

@@ -39,7 +39,10 @@ fn a_failed_probe_alone_changes_nothing() {
 fn a_second_witness_takes_a_frozen_member_out_of_the_service() {
     type Witness = fn(&mut multimaster::decide::observed::Observed);
     let witnesses: [Witness; 3] = [
-        |observed| pod(observed, 1).ready = false,
+        |observed| {
+            pod(observed, 1).ready = false;
+            link(observed, 2).silent_seconds = Some(2);
+        },
         |observed| link(observed, 2).receiver = Receiver::Connecting,
         |observed| link(observed, 2).silent_seconds = Some(3),
     ];

@@ -6,6 +6,7 @@ mod fixture;
 
 mod conditions;
 mod founding;
+mod healing;
 mod links;
 mod loss;
 mod purity;

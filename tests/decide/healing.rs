@@ -1,0 +1,429 @@
+//! `healing: Bypass`: the ring closes around absent members, and takes them back.
+
+use multimaster::agent::report::{Origin, Phase};
+use multimaster::api::status::{MemberState, conditions};
+use multimaster::decide::observed::{Channel, Observed, Probe, Receiver, Server, Sighting, SqlError};
+use multimaster::decide::step::{StartAt, Step};
+use multimaster::decide::{Decision, decide};
+
+use crate::fixture::{
+    at, channel, condition, executed, fence, gtid, link, member_status, pod, report, server, settle, steps,
+    unreachable, uuid, whole,
+};
+
+/// The node of this member is gone: nobody hears of it any more.
+fn lose(observed: &mut Observed, ordinal: u8) {
+    unreachable(observed, ordinal);
+    pod(observed, ordinal).ready = false;
+    for member in &mut observed.members {
+        if let Probe::Reached(server) = &mut member.server {
+            for channel in server
+                .channels
+                .iter_mut()
+                .filter(|link| link.name == format!("from-{ordinal}"))
+            {
+                channel.receiver = Receiver::Connecting;
+                channel.silent_seconds = Some(9);
+            }
+        }
+    }
+}
+
+/// What the steps of a decision do to the servers, as far as these tests need it.
+fn carry_out(observed: &mut Observed, decision: &Decision) {
+    let channel_of = |server: &mut Server, upstream: &u8| {
+        let name = format!("from-{upstream}");
+        server.channels.iter().position(|channel| channel.name == name).unwrap()
+    };
+    for step in &decision.steps {
+        match step {
+            Step::Serve { ordinal, .. } => pod(observed, *ordinal).serving = true,
+            Step::Withdraw { ordinal, .. } => pod(observed, *ordinal).serving = false,
+            Step::Attach { ordinal, upstream, .. } => server(observed, *ordinal).channels.push(channel(*upstream)),
+            Step::StopReceiver { ordinal, upstream, .. } => {
+                let server = server(observed, *ordinal);
+                let at = channel_of(server, upstream);
+                server.channels[at].receiver = Receiver::Off;
+            }
+            Step::Detach { ordinal, upstream, .. } => {
+                let server = server(observed, *ordinal);
+                let at = channel_of(server, upstream);
+                server.channels.remove(at);
+            }
+            Step::Clone { ordinal, .. } => report(observed, *ordinal).phase = Phase::Cloning { donor: "donor".into() },
+            Step::Fence { ordinal, .. } => server(observed, *ordinal).super_read_only = true,
+            Step::Open { ordinal, .. } => server(observed, *ordinal).super_read_only = false,
+            _ => {}
+        }
+    }
+}
+
+/// Passes, one a second, until nothing is done any more; the risky steps in their order.
+fn run(observed: &mut Observed, from: i64) -> Vec<Step> {
+    let mut done = Vec::new();
+    for seconds in from..from + 30 {
+        let decision = settle(observed, seconds);
+        carry_out(observed, &decision);
+        done.extend(decision.steps.into_iter().filter(Step::is_risky));
+    }
+    done
+}
+
+/// A whole ring that has lost member 1 and closed around it.
+fn healed() -> Observed {
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    run(&mut observed, 60);
+    observed
+}
+
+/// The lost member's server answers again, as it was but fenced or not.
+fn thaw(observed: &mut Observed, ordinal: u8, fenced: bool) {
+    let there = whole();
+    observed.members[usize::from(ordinal)] = there.members[usize::from(ordinal)].clone();
+    pod(observed, ordinal).serving = false;
+    server(observed, ordinal).super_read_only = fenced;
+}
+
+#[test]
+fn the_ring_closes_around_a_lost_member() {
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    let decision = settle(&mut observed, 60);
+    assert!(matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 1, .. }]));
+    assert_eq!(decision.status.epoch, 1, "not yet: it may be back in a moment");
+    carry_out(&mut observed, &decision);
+
+    let decision = settle(&mut observed, 65);
+    assert_eq!(decision.status.epoch, 2);
+    assert!(member_status(&decision, 1).bypassed);
+    assert_eq!(
+        steps(&decision)[..],
+        [&Step::Attach {
+            ordinal: 2,
+            server_uuid: uuid(2),
+            upstream: 0,
+            start: StartAt::AutoPosition
+        }]
+    );
+    carry_out(&mut observed, &decision);
+    let done = run(&mut observed, 66);
+    assert!(
+        matches!(
+            done[..],
+            [
+                Step::StopReceiver {
+                    ordinal: 2,
+                    upstream: 1,
+                    ..
+                },
+                Step::Detach {
+                    ordinal: 2,
+                    upstream: 1,
+                    ..
+                }
+            ]
+        ),
+        "{done:?}"
+    );
+    let decision = decide(&observed, at(120));
+    assert_eq!(decision.status.ring, "0→2→0");
+    assert_eq!(condition(&decision, conditions::RING_CLOSED).status, "True");
+    assert_eq!(condition(&decision, conditions::READY).status, "False");
+    assert_eq!(condition(&decision, conditions::DEGRADED).status, "True");
+}
+
+#[test]
+fn what_the_lost_member_had_sent_is_applied_before_its_channel_goes() {
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    link(&mut observed, 2).retrieved = gtid(&format!("{}:1-12", uuid(1)));
+    let done = run(&mut observed, 60);
+    assert!(
+        matches!(done[..], [Step::Attach { .. }, Step::StopReceiver { .. }]),
+        "{done:?}"
+    );
+    // Its applier stopped without an error: somebody stopped it, and it has work to do.
+    link(&mut observed, 2).applier_running = false;
+    let decision = decide(&observed, at(100));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Start {
+            ordinal: 2,
+            upstream: 1,
+            ..
+        }]
+    ));
+    // It stands at a conflict: that is seen, and its relay logs stay.
+    link(&mut observed, 2).applier_error = Some(SqlError {
+        number: 1062,
+        text: "Duplicate entry".into(),
+    });
+    let decision = decide(&observed, at(100));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert_eq!(condition(&decision, conditions::CONFLICT_FREE).status, "False");
+
+    let link = link(&mut observed, 2);
+    (link.applier_running, link.applier_error) = (true, None);
+    server(&mut observed, 2).executed = executed().union(&gtid(&format!("{}:1-12", uuid(1))));
+    assert!(matches!(
+        run(&mut observed, 101)[..],
+        [Step::Detach { upstream: 1, .. }]
+    ));
+}
+
+#[test]
+fn the_old_channel_stays_until_the_new_link_replicates() {
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    settle(&mut observed, 60);
+    let decision = settle(&mut observed, 66);
+    carry_out(&mut observed, &decision);
+    server(&mut observed, 2).channels[1].receiver = Receiver::Connecting;
+    assert!(steps(&decide(&observed, at(67))).is_empty());
+}
+
+#[test]
+fn nobody_is_bypassed_on_the_word_of_the_operator_alone() {
+    let reached: [fn(&mut Observed); 3] = [
+        // The downstream goes on hearing of it.
+        |observed| link(observed, 2).silent_seconds = Some(0),
+        // An agent that was asked to look got an answer.
+        |observed| {
+            link(observed, 2).silent_seconds = Some(9);
+            observed.members[1].sightings = vec![Sighting { by: 0, answered: true }];
+        },
+        // It refused: too many connections, or a wrong password.
+        |observed| observed.members[1].server = Probe::Alive("Too many connections".into()),
+    ];
+    for reached in reached {
+        let mut observed = whole();
+        unreachable(&mut observed, 1);
+        pod(&mut observed, 1).ready = false;
+        reached(&mut observed);
+        for seconds in 60..120 {
+            let decision = settle(&mut observed, seconds);
+            assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+            assert_eq!(decision.status.epoch, 1);
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_was_asked_to_look_is_a_witness() {
+    for by in [0, 1] {
+        let mut observed = whole();
+        unreachable(&mut observed, 1);
+        link(&mut observed, 2).silent_seconds = Some(2);
+        observed.members[1].sightings = vec![Sighting { by, answered: false }];
+        let decision = decide(&observed, at(60));
+        assert_eq!(member_status(&decision, 1).state, MemberState::Failed, "by {by}");
+    }
+}
+
+#[test]
+fn healing_wait_waits() {
+    let mut observed = whole();
+    observed.cluster.spec.replication.healing = Some(multimaster::api::Healing::Wait);
+    settle(&mut observed, 0);
+    lose(&mut observed, 1);
+    assert!(run(&mut observed, 60).is_empty());
+    assert_eq!(decide(&observed, at(120)).status.epoch, 1);
+}
+
+#[test]
+fn two_lost_members_leave_one_that_is_alone_and_serves() {
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    lose(&mut observed, 2);
+    run(&mut observed, 60);
+    let decision = decide(&observed, at(120));
+    assert_eq!(decision.status.ring, "0");
+    assert_eq!(decision.status.epoch, 2, "both at once");
+    assert_eq!(member_status(&decision, 0).state, MemberState::Serving);
+    assert_eq!(condition(&decision, conditions::RING_CLOSED).message, "demo-0 is alone");
+    assert_eq!(condition(&decision, conditions::AVAILABLE).status, "True");
+}
+
+#[test]
+fn a_member_that_thaws_under_clients_is_fenced_before_anything_else() {
+    let mut observed = healed();
+    thaw(&mut observed, 1, false);
+    let decision = settle(&mut observed, 120);
+    assert!(
+        matches!(steps(&decision)[..], [Step::Fence { ordinal: 1, .. }]),
+        "{:?}",
+        decision.steps
+    );
+    assert!(!decision.steps.iter().any(|step| matches!(step, Step::Serve { .. })));
+}
+
+#[test]
+fn what_is_stranded_on_a_returned_member_flows_before_it_opens() {
+    let mut observed = healed();
+    thaw(&mut observed, 1, true);
+    // It took two writes that nobody read, and missed one.
+    let (stranded, missed) = (gtid(&format!("{}:11-12", uuid(1))), gtid(&format!("{}:11", uuid(0))));
+    server(&mut observed, 1).executed = executed().union(&stranded);
+    for ordinal in [0, 2] {
+        server(&mut observed, ordinal).executed = executed().union(&missed);
+    }
+    assert!(run(&mut observed, 120).is_empty());
+    let decision = decide(&observed, at(150));
+    assert_eq!(member_status(&decision, 1).state, MemberState::CatchingUp);
+    assert!(member_status(&decision, 1).bypassed);
+
+    server(&mut observed, 1).executed = executed().union(&stranded).union(&missed);
+    let done = run(&mut observed, 151);
+    assert!(
+        matches!(
+            done[..],
+            [
+                Step::Attach {
+                    ordinal: 2,
+                    upstream: 1,
+                    ..
+                },
+                Step::StopReceiver {
+                    ordinal: 2,
+                    upstream: 0,
+                    ..
+                },
+                Step::Detach {
+                    ordinal: 2,
+                    upstream: 0,
+                    ..
+                },
+                Step::Open { ordinal: 1, .. }
+            ]
+        ),
+        "{done:?}"
+    );
+    let decision = decide(&observed, at(200));
+    assert_eq!((decision.status.epoch, decision.status.ring.as_str()), (3, "0→1→2→0"));
+    assert_eq!(condition(&decision, conditions::READY).status, "True");
+}
+
+#[test]
+fn a_member_is_not_taken_back_while_its_downstream_could_not_replicate_from_it() {
+    let mut observed = healed();
+    thaw(&mut observed, 1, true);
+    server(&mut observed, 1).executed = executed().union(&gtid(&format!("{}:11", uuid(1))));
+    server(&mut observed, 1).purged = gtid(&format!("{}:11", uuid(1)));
+    assert!(run(&mut observed, 120).is_empty());
+    assert!(member_status(&decide(&observed, at(150)), 1).bypassed);
+}
+
+#[test]
+fn a_member_that_flaps_is_held_out() {
+    let mut observed = healed();
+    thaw(&mut observed, 1, true);
+    run(&mut observed, 90);
+    assert_eq!(decide(&observed, at(119)).status.ring, "0→1→2→0");
+    lose(&mut observed, 1);
+    run(&mut observed, 120);
+    thaw(&mut observed, 1, true);
+    run(&mut observed, 150);
+    let decision = decide(&observed, at(179));
+    assert!(member_status(&decision, 1).bypassed);
+    assert!(
+        member_status(&decision, 1)
+            .message
+            .as_ref()
+            .unwrap()
+            .contains("held out until"),
+        "{:?}",
+        member_status(&decision, 1)
+    );
+    run(&mut observed, 190);
+    assert_eq!(decide(&observed, at(221)).status.ring, "0→1→2→0");
+}
+
+#[test]
+fn all_down_and_an_empty_first_one_back_does_not_serve() {
+    let mut observed = whole();
+    for ordinal in 0..3 {
+        observed.members[usize::from(ordinal)].pod = None;
+        unreachable(&mut observed, ordinal);
+    }
+    assert!(
+        run(&mut observed, 60).is_empty(),
+        "there is nobody to close a ring around"
+    );
+    thaw(&mut observed, 0, true);
+    report(&mut observed, 0).origin = Origin::Empty;
+    server(&mut observed, 0).executed = gtid("");
+    assert!(run(&mut observed, 90).is_empty());
+    // One with data is alone at first, and the empty one is made its copy.
+    thaw(&mut observed, 2, true);
+    server(&mut observed, 2).channels = vec![Channel {
+        receiver: Receiver::Connecting,
+        ..channel(1)
+    }];
+    let done = run(&mut observed, 120);
+    assert!(
+        done.iter().any(|step| matches!(step, Step::Open { ordinal: 2, .. })),
+        "{done:?}"
+    );
+    assert!(
+        done.iter().any(|step| matches!(
+            step,
+            Step::Clone {
+                ordinal: 0,
+                donor: 2,
+                ..
+            }
+        )),
+        "{done:?}"
+    );
+    assert!(!done.iter().any(|step| matches!(step, Step::Open { ordinal: 0, .. })));
+}
+
+#[test]
+fn a_bypassed_member_takes_over_when_the_ring_itself_is_gone() {
+    let mut observed = healed();
+    for ordinal in [0, 2] {
+        lose(&mut observed, ordinal);
+        observed.members[usize::from(ordinal)].pod = None;
+    }
+    thaw(&mut observed, 1, true);
+    link(&mut observed, 1).receiver = Receiver::Connecting;
+    let done = run(&mut observed, 120);
+    assert!(
+        done.iter().any(|step| matches!(step, Step::Open { ordinal: 1, .. })),
+        "{done:?}"
+    );
+    assert_eq!(decide(&observed, at(150)).status.ring, "1");
+}
+
+#[test]
+fn one_that_lacks_its_own_writes_does_not_take_over() {
+    let mut observed = healed();
+    server(&mut observed, 0).executed = executed().union(&gtid(&format!("{}:11", uuid(1))));
+    settle(&mut observed, 100);
+    for ordinal in [0, 2] {
+        lose(&mut observed, ordinal);
+        observed.members[usize::from(ordinal)].pod = None;
+    }
+    thaw(&mut observed, 1, true);
+    link(&mut observed, 1).receiver = Receiver::Connecting;
+    let done = run(&mut observed, 120);
+    assert!(
+        done.iter().all(|step| matches!(step, Step::NewLife { ordinal: 1, .. })) && !done.is_empty(),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_foreign_volume_is_gone_around() {
+    let mut observed = whole();
+    let stranger = "f0000000-0000-0000-0000-000000000000";
+    server(&mut observed, 1).uuid = stranger.into();
+    report(&mut observed, 1).server_uuid = Some(stranger.into());
+    server(&mut observed, 1).executed = gtid(&format!("{stranger}:1-5"));
+    fence(&mut observed, 1);
+    run(&mut observed, 60);
+    let decision = decide(&observed, at(90));
+    assert_eq!(member_status(&decision, 1).state, MemberState::Quarantined);
+    assert_eq!(decision.status.ring, "0→2→0");
+}
