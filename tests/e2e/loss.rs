@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
 use serde_json::json;
 
+use crate::support::eventually;
 use crate::support::history::History;
 use crate::support::ring::Ring;
 use crate::support::sql;
@@ -37,7 +38,7 @@ async fn loss_with_file_position() -> Result<()> {
 }
 
 async fn lose_and_return(ring: &Ring, auto_position: &str) -> Result<()> {
-    links_use(ring, auto_position).await?;
+    eventually("one link into each member", || links_use(ring, auto_position)).await?;
     let history = History::of(ring).await?;
     let writers = Writers::at_members(ring).await?;
     writers.go_on_everywhere().await?;
@@ -73,7 +74,10 @@ async fn lose_and_return(ring: &Ring, auto_position: &str) -> Result<()> {
         "{:?}",
         history.changes()
     );
-    links_use(ring, auto_position).await?;
+    eventually("one link into each member, with its position", || {
+        links_use(ring, auto_position)
+    })
+    .await?;
     writers.settle().await
 }
 

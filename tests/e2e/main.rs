@@ -18,6 +18,7 @@ mod two_names;
 mod volume;
 
 mod alone {
+    mod healing;
     mod idle;
     mod node;
     mod operator;

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::support::ring::Ring;
-use crate::support::world::alone;
+use crate::support::world::{alone, quiet};
 use crate::support::writers::Writers;
 use crate::support::{INTERVAL, eventually, operator, sql};
 
@@ -18,6 +18,7 @@ const SPAN: Duration = Duration::from_secs(60);
 #[ignore = "needs a cluster: hack/test.sh"]
 async fn nothing_is_written_while_nothing_changes() -> Result<()> {
     alone("idle", |world| async move {
+        quiet().await?;
         let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
         let writers = Writers::at_members(&ring).await?;
         writers.go_on_everywhere().await?;

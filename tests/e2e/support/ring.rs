@@ -124,6 +124,28 @@ impl Ring {
         .await
     }
 
+    /// Waits until the operator has seen `spec.paused`.
+    pub async fn wait_paused(&self) -> Result<()> {
+        eventually(&format!("{} is paused", self.name), || async {
+            let paused = self.condition("Paused").await?;
+            ensure!(paused.status == "True", "{paused:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// Waits until these members form the closed ring.
+    pub async fn wait_closed(&self, ring: &str) -> Result<()> {
+        eventually(&format!("{} is closed: {ring}", self.name), || async {
+            let status = self.get().await?.status.context("no status")?;
+            ensure!(status.ring == ring, "{}", status.ring);
+            let closed = self.condition("RingClosed").await?;
+            ensure!(closed.status == "True", "{closed:?}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until Ready is False for this reason, with all these words in the message.
     pub async fn wait_refused(&self, reason: &str, words: &[&str]) -> Result<()> {
         eventually(&format!("{} is not Ready: {reason} {words:?}", self.name), || async {

@@ -78,6 +78,17 @@ where
     result
 }
 
+/// Waits until what earlier tests have left to die is gone: it must not be taken for this test's doing.
+pub async fn quiet() -> Result<()> {
+    eventually("nothing else is going on", || async {
+        let ending = "--field-selector=status.phase=Terminating";
+        let namespaces = kubectl(&["get", "namespaces", ending, "-o", "name"]).await?;
+        ensure!(namespaces.is_empty(), "{namespaces}");
+        Ok(())
+    })
+    .await
+}
+
 /// The same for a test that disturbs nodes or the operator: it has the cluster to itself, and afterwards both are as they were.
 ///
 /// # Errors
@@ -86,14 +97,6 @@ pub async fn alone<F>(test: &str, body: impl FnOnce(World) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    // What an earlier test has left to die must not be taken for this test's doing.
-    eventually("nothing else is going on", || async {
-        let ending = "--field-selector=status.phase=Terminating";
-        let namespaces = kubectl(&["get", "namespaces", ending, "-o", "name"]).await?;
-        ensure!(namespaces.is_empty(), "{namespaces}");
-        Ok(())
-    })
-    .await?;
     let result = in_namespace(test, body).await;
     kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"]).await?;
     operator::scale(2).await?;

@@ -1,0 +1,184 @@
+//! Members are lost for good or frozen: the others close the ring, and take them back with what only they had.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::support::ring::Ring;
+use crate::support::world::alone;
+use crate::support::writers::{At, Writers};
+use crate::support::{docker, eventually, kubectl, sql};
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn the_ring_closes_around_the_lost_and_merges_what_was_stranded() -> Result<()> {
+    alone("healing", |world| async move {
+        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
+        let writers = Writers::at_members(&ring).await?;
+        writers.go_on_everywhere().await?;
+
+        // Member 1 takes writes that nobody reads, and is lost.
+        ring.patch(json!({"spec": {"paused": true}})).await?;
+        ring.wait_paused().await?;
+        sql::run(&mut ring.root(2).await?, "STOP REPLICA IO_THREAD FOR CHANNEL 'from-1'").await?;
+        let mut stranded = ring.root(1).await?;
+        sql::run(&mut stranded, "CREATE TABLE app.stranded (id INT PRIMARY KEY)").await?;
+        sql::run(&mut stranded, "INSERT INTO app.stranded VALUES (1), (2), (3)").await?;
+        drop(stranded);
+        kubectl(&["cordon", &ring.node(1).await?]).await?;
+        ring.delete_pod(1).await?;
+        eventually("member 1 is gone", || async {
+            let phase = ring.pod(1).await?.status.and_then(|status| status.phase);
+            ensure!(phase.as_deref() == Some("Pending"), "{phase:?}");
+            Ok(())
+        })
+        .await?;
+        ring.patch(json!({"spec": {"paused": false}})).await?;
+
+        ring.wait_closed("0→2→0").await?;
+        writers.go_on(&[At::Member(0), At::Member(2)]).await?;
+        reaches(&ring, 0, 2).await?;
+        reaches(&ring, 2, 0).await?;
+        let table = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'stranded'";
+        for ordinal in [0, 2] {
+            let known: u8 = sql::value(&mut ring.root(ordinal).await?, table).await?;
+            ensure!(known == 0, "{} has what should be stranded", ring.member(ordinal));
+        }
+
+        // The one after it is lost too.
+        kubectl(&["cordon", &ring.node(2).await?]).await?;
+        ring.delete_pod(2).await?;
+        ring.wait_closed("0").await?;
+        writers.go_on(&[At::Member(0)]).await?;
+
+        kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"]).await?;
+        ring.wait_ready().await?;
+        writers.go_on_everywhere().await?;
+        for ordinal in ring.ordinals() {
+            let rows: u8 = sql::value(&mut ring.root(ordinal).await?, "SELECT COUNT(*) FROM app.stranded").await?;
+            ensure!(rows == 3, "{} has {rows} of 3 stranded rows", ring.member(ordinal));
+        }
+        writers.settle().await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn a_frozen_member_is_gone_around_and_fenced_when_it_thaws() -> Result<()> {
+    alone("frozen", |world| async move {
+        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
+        // These keep their connections, so they go on as soon as the node does.
+        let writers = Writers::at_members(&ring).await?;
+        writers.go_on_everywhere().await?;
+        let node = ring.node(1).await?;
+        docker(&["pause", &node]).await?;
+        let healed = ring.wait_closed("0→2→0").await;
+        let went_on = writers.go_on(&[At::Member(0), At::Member(2)]).await;
+        docker(&["unpause", &node]).await?;
+        healed.and(went_on)?;
+        ring.wait_ready().await?;
+        let fenced = kubectl(&[
+            "get",
+            "events",
+            "-n",
+            &ring.namespace,
+            "--field-selector=reason=Fenced",
+            "-o",
+            "jsonpath={.items[*].message}",
+        ])
+        .await?;
+        ensure!(fenced.contains("demo-1 answers again and is fenced"), "{fenced}");
+        writers.go_on_everywhere().await?;
+        writers.settle().await
+    })
+    .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn a_volume_that_went_back_in_time_begins_a_new_life() -> Result<()> {
+    alone("older", |world| async move {
+        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
+        let writers = Writers::at_members(&ring).await?;
+        writers.go_on_everywhere().await?;
+        let node = ring.node(1).await?;
+        let folder = volume_folder(&ring, 1).await?;
+        let copy = format!("{folder}.older");
+
+        away(&ring, 1, &node).await?;
+        docker(&["exec", &node, "cp", "-a", &folder, &copy]).await?;
+        kubectl(&["uncordon", &node]).await?;
+        ring.wait_ready().await?;
+        writers.go_on_everywhere().await?;
+        let life = server_uuid(&ring, 1).await?;
+
+        away(&ring, 1, &node).await?;
+        docker(&[
+            "exec",
+            &node,
+            "sh",
+            "-c",
+            &format!("rm -rf '{folder}' && mv '{copy}' '{folder}'"),
+        ])
+        .await?;
+        kubectl(&["uncordon", &node]).await?;
+        ring.wait_ready().await?;
+        ensure!(
+            server_uuid(&ring, 1).await? != life,
+            "it goes on under the UUID whose writes it lacks"
+        );
+        writers.go_on_everywhere().await?;
+        writers.settle().await
+    })
+    .await
+}
+
+/// The member's pod is gone, and its successor finds no node.
+async fn away(ring: &Ring, ordinal: u8, node: &str) -> Result<()> {
+    kubectl(&["cordon", node]).await?;
+    ring.delete_pod(ordinal).await?;
+    ring.wait_closed("0→2→0").await
+}
+
+/// Where the volume is on its node.
+async fn volume_folder(ring: &Ring, ordinal: u8) -> Result<String> {
+    let claim = format!("pvc/data-{}", ring.member(ordinal));
+    let volume = kubectl(&[
+        "get",
+        &claim,
+        "-n",
+        &ring.namespace,
+        "-o",
+        "jsonpath={.spec.volumeName}",
+    ])
+    .await?;
+    let path = "jsonpath={.spec.hostPath.path}{.spec.local.path}";
+    let folder = kubectl(&["get", "pv", &volume, "-o", path]).await?;
+    ensure!(folder.contains(&volume), "{volume} is at {folder:?}");
+    Ok(folder)
+}
+
+async fn server_uuid(ring: &Ring, ordinal: u8) -> Result<String> {
+    sql::value(&mut ring.root(ordinal).await?, "SELECT @@GLOBAL.server_uuid").await
+}
+
+/// What is written at one member arrives at another.
+async fn reaches(ring: &Ring, from: u8, to: u8) -> Result<()> {
+    let mut conn = ring.root(from).await?;
+    sql::run(
+        &mut conn,
+        "CREATE TABLE IF NOT EXISTS app.marks (id BIGINT AUTO_INCREMENT PRIMARY KEY)",
+    )
+    .await?;
+    sql::run(&mut conn, "INSERT INTO app.marks VALUES ()").await?;
+    let mark: u64 = sql::value(&mut conn, "SELECT LAST_INSERT_ID()").await?;
+    eventually(&format!("a write at {from} arrives at {to}"), || async {
+        let query = format!("SELECT COUNT(*) FROM app.marks WHERE id = {mark}");
+        let there: u8 = sql::value(&mut ring.root(to).await?, &query)
+            .await
+            .context("not there yet")?;
+        ensure!(there == 1, "not there yet");
+        Ok(())
+    })
+    .await
+}
