@@ -86,6 +86,18 @@ forget() {
 		sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm -rf
 }
 
+# target FOLDER: makes cargo's target folder this checkout's. cargo tells what is stale
+# by the times of files, and two checkouts that share a folder look the same to it: it
+# would take a binary that the other has built since for this one's.
+target() {
+	local mark=$1/.checkout
+	if [ "$(cat "$mark" 2>/dev/null)" != "$ROOT" ]; then
+		mkdir -p "$1"
+		find "$ROOT/src" "$ROOT/tests" -name '*.rs' -exec touch {} +
+		echo "$ROOT" >"$mark"
+	fi
+}
+
 # wait_for SECONDS WHAT COMMAND...: until COMMAND succeeds.
 wait_for() {
 	local end=$((SECONDS + $1)) what=$2

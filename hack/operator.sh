@@ -11,6 +11,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 cd "$ROOT"
 say "==> cargo build (the operator's image)"
 begin=$EPOCHREALTIME
+target "$CACHE/target-image"
 RUSTFLAGS='-C target-feature=+crt-static' \
 	cargo build --quiet --release --locked --bin multimaster --target "$host" --target-dir "$CACHE/target-image" >&2
 say "    cargo build: $(elapsed "$begin")"

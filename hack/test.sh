@@ -9,6 +9,7 @@ export CLUSTER=${CLUSTER:-}
 cd "$ROOT"
 # In the cache, so that another clean checkout compiles its own code only.
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
+target "$CARGO_TARGET_DIR"
 begun=$EPOCHREALTIME
 results=$(mktemp "$CACHE/tmp/results.XXXXXX")
 K=(kubectl --context "kind-$CLUSTER")

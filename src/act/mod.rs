@@ -331,13 +331,14 @@ impl Actor<'_> {
                     name(upstream)
                 ),
             ),
-            Step::Fence { ordinal, .. } => (
+            Step::Fence { ordinal, .. } if self.observed.is_bypassed(*ordinal) => (
                 "Fenced",
                 format!(
                     "{} answers again and is fenced, because the ring is closed around it; what it took meanwhile is merged",
                     name(ordinal)
                 ),
             ),
+            Step::Fence { ordinal, .. } => ("Fenced", format!("{} is fenced, because it leaves", name(ordinal))),
             Step::Open { ordinal, .. } => ("Opened", format!("{} takes writes", name(ordinal))),
             Step::CreateDatabase { ordinal, .. } => (
                 "DatabaseCreated",

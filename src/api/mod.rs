@@ -50,11 +50,11 @@ pub const MAX_MEMBERS: u8 = 9;
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MultiMasterClusterSpec {
-    /// Number of MySQL servers in the ring, 2 to 9.
+    /// Number of MySQL servers in the ring, 2 to 9. More: new members are copies of others, and join without a restart of anybody. Fewer: the
+    /// last ones leave, one at a time, once all they hold is on another; their volumes stay.
     #[serde(default = "default_members")]
     #[x_kube(
-        validation = Rule::new("self >= 2 && self <= 9").message("spec.members: a ring has 2 to 9 members"),
-        validation = Rule::new("self == oldSelf").message("spec.members: cannot be changed on a living cluster yet; create a second cluster of the wanted size")
+        validation = Rule::new("self >= 2 && self <= 9").message("spec.members: a ring has 2 to 9 members")
     )]
     pub members: u8,
 
@@ -246,10 +246,11 @@ pub struct Database {
     pub user: String,
 }
 
-impl MultiMasterClusterSpec {
-    /// Ordinals of all desired members.
+impl MultiMasterCluster {
+    /// Ordinals of all members that there are to be: those that are desired, and those that status has not let go yet.
     pub fn ordinals(&self) -> impl Iterator<Item = u8> + use<> {
-        0..self.members
+        let known = self.status.as_ref().map_or(0, |status| status.member_statuses.len());
+        0..self.spec.members.max(u8::try_from(known).unwrap_or(MAX_MEMBERS))
     }
 }
 

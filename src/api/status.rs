@@ -154,6 +154,8 @@ pub enum MemberState {
     Failed,
     /// It is fenced and may not be opened; the message says why.
     Quarantined,
+    /// `spec.members` was lowered: it is drained and leaves the ring.
+    Leaving,
 }
 
 /// downstream ← upstream, as seen by the downstream.
@@ -256,6 +258,10 @@ pub mod reasons {
     pub const STABLE: &str = "Stable";
     /// A member is brought back.
     pub const REATTACHING: &str = "Reattaching";
+    /// Members join or leave, because `spec.members` was changed.
+    pub const SCALING: &str = "Scaling";
+    /// A member that is to leave may hold writes that nobody else has, and cannot be asked.
+    pub const LEAVING_BLOCKED: &str = "LeavingBlocked";
     /// Members are restarted one at a time.
     pub const ROLLING_RESTART: &str = "RollingRestart";
     /// Every volume of a ring that once held data is empty.

@@ -59,6 +59,7 @@ impl Facts<'_> {
             .next
             .member_statuses
             .iter()
+            .take(self.observed.cluster.spec.members.into())
             .filter(|member| !matches!(member.state, MemberState::Serving | MemberState::Halted))
             .map(|member| {
                 let bypassed = if member.bypassed { " and bypassed" } else { "" };
@@ -110,8 +111,7 @@ impl Facts<'_> {
                 reasons::ALL_MEMBERS_SERVE,
                 format!(
                     "all {} members serve in the ring {}",
-                    self.observed.members.len(),
-                    self.next.ring
+                    self.observed.cluster.spec.members, self.next.ring
                 ),
             ),
         }
@@ -233,11 +233,31 @@ impl Facts<'_> {
                 reasons::ROLLING_RESTART,
                 format!("members to restart: {}", outdated.join(", ")),
             )
+        } else if let Some(leaving) = self.observed.leaving() {
+            let name = leaving.name(self.observed.name());
+            match leaving.server() {
+                Some(_) => ("True", reasons::SCALING, format!("{name} leaves the ring")),
+                None => (
+                    "False",
+                    reasons::LEAVING_BLOCKED,
+                    format!(
+                        "{name} cannot leave: it does not answer, and may hold writes that nobody else has; bring it back"
+                    ),
+                ),
+            }
+        } else if self.joins() {
+            ("True", reasons::SCALING, "new members are made".into())
         } else if self.steps.iter().any(Step::is_risky) || self.absent().is_some() {
             ("True", reasons::REATTACHING, "members are brought back".into())
         } else {
             ("False", reasons::STABLE, "there is nothing to do".into())
         }
+    }
+
+    /// A member that never was in the ring.
+    fn joins(&self) -> bool {
+        let mut members = self.next.member_statuses.iter();
+        members.any(|member| member.bypassed && member.bypassed_at.is_none())
     }
 
     fn paused(&self) -> Judgement {

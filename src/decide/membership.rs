@@ -25,6 +25,8 @@ pub fn settled(observed: &Observed, now: Timestamp) -> Observed {
     for member in observed.members.iter().skip(status.member_statuses.len()) {
         status.member_statuses.push(MemberStatus {
             name: member.name(&name),
+            // Who comes later joins like one that returns.
+            bypassed: status.epoch > 0,
             ..MemberStatus::default()
         });
     }
@@ -32,6 +34,7 @@ pub fn settled(observed: &Observed, now: Timestamp) -> Observed {
         return settled;
     }
     record_absences(&mut settled, now);
+    let_go(&mut settled);
     if settled.epoch() == 0 {
         if is_founded(&settled) {
             begin_epoch(&mut settled);
@@ -55,6 +58,36 @@ fn begin_epoch(observed: &mut Observed) {
     if let Some(status) = &mut observed.cluster.status {
         status.epoch += 1;
     }
+}
+
+/// Forgets the member that is to leave, once it is out of the ring and holds nothing that nobody else has: then its pod goes.
+fn let_go(observed: &mut Observed) {
+    let may_go =
+        |member: &Member| observed.epoch() == 0 || observed.is_bypassed(member.ordinal) && is_drained(observed, member);
+    if observed.leaving().is_some_and(may_go) {
+        observed.members.pop();
+        if let Some(status) = &mut observed.cluster.status {
+            status.member_statuses.truncate(observed.members.len());
+        }
+    }
+}
+
+/// It takes no writes, and another member of the ring has executed all that it has.
+pub fn is_drained(observed: &Observed, member: &Member) -> bool {
+    if member.empty().is_some() {
+        return true;
+    }
+    let Some((server, _)) = member.with_data().filter(|(server, _)| server.super_read_only) else {
+        return false;
+    };
+    let retrieved = server.channels.iter().map(|channel| &channel.retrieved);
+    let held = retrieved.fold(server.executed.clone(), |held, retrieved| held.union(retrieved));
+    let ring = observed.ring();
+    observed
+        .others(member.ordinal)
+        .filter(|other| ring.contains(other.ordinal))
+        .filter_map(Member::with_data)
+        .any(|(other, _)| other.executed.contains(&held))
 }
 
 fn record_absences(observed: &mut Observed, now: Timestamp) {
@@ -90,6 +123,10 @@ fn next_ring(observed: &Observed, now: Timestamp) -> Option<Ring> {
     };
     if heals && !lost.is_empty() && left.iter().any(holds_data) {
         return Some(left.into_iter().collect());
+    }
+    let leaves = |member: &&Member| ring.contains(member.ordinal) && is_drained(observed, member);
+    if let Some(member) = observed.leaving().filter(leaves) {
+        return Some(ring.ordinals().filter(|ordinal| *ordinal != member.ordinal).collect());
     }
     let bypassed = || {
         let out = observed.members.iter().filter(|member| !ring.contains(member.ordinal));

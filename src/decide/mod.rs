@@ -48,7 +48,7 @@ pub struct Decision {
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let present = observed.cluster.status.clone().unwrap_or_default();
     let observed = &membership::settled(observed, now);
-    let steps = plan::steps(observed);
+    let steps = plan::steps(observed, now);
     let suspects = observed
         .members
         .iter()

@@ -17,7 +17,7 @@ pub struct Observed {
     pub update_revision: Option<String>,
     /// What keeps the cluster from being carried out, found while reading or applying its objects.
     pub problems: Vec<Problem>,
-    /// The members, by ordinal; exactly `spec.members` of them.
+    /// The members, by ordinal: those that are desired, and those that have not left yet.
     pub members: Vec<Member>,
 }
 
@@ -111,6 +111,8 @@ pub struct Server {
     pub executed: GtidSet,
     /// `gtid_purged`.
     pub purged: GtidSet,
+    /// Connections of anybody but the product itself.
+    pub client_sessions: u64,
     /// Replication channels.
     pub channels: Vec<Channel>,
     /// Names of the binary logs, oldest first.
@@ -242,9 +244,9 @@ impl Observed {
 
     /// The members that are in the ring, as status says.
     pub fn ring(&self) -> Ring {
-        self.cluster
-            .spec
-            .ordinals()
+        self.members
+            .iter()
+            .map(|member| member.ordinal)
             .filter(|ordinal| !self.recorded(*ordinal).is_some_and(|status| status.bypassed))
             .collect()
     }
@@ -252,6 +254,18 @@ impl Observed {
     /// What status says of this ordinal.
     pub fn recorded(&self, ordinal: u8) -> Option<&MemberStatus> {
         self.cluster.status.as_ref()?.member_statuses.get(usize::from(ordinal))
+    }
+
+    /// The member that is to leave next, because `spec.members` was lowered: the last one.
+    pub fn leaving(&self) -> Option<&Member> {
+        self.members
+            .last()
+            .filter(|member| member.ordinal >= self.cluster.spec.members)
+    }
+
+    /// Whether this is the member that is to leave next.
+    pub fn is_leaving(&self, member: &Member) -> bool {
+        self.leaving().is_some_and(|leaving| leaving.ordinal == member.ordinal)
     }
 
     /// The channel of the link into this member.

@@ -1,7 +1,10 @@
 //! The next steps: everything harmless that is due, and at most one risky step.
 
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::agent::report::Phase;
-use crate::api::status::reasons;
+use crate::api::status::{MemberState, reasons};
 use crate::mysql::gtid::GtidSet;
 
 use super::health::{Health, is_blind};
@@ -12,8 +15,13 @@ use super::rebuild::rebuild;
 use super::states::ring_is_whole;
 use super::step::Step;
 
+/// How long the clients of a member that is to leave have to finish.
+const GOODBYE: SignedDuration = SignedDuration::from_secs(30);
+/// How long it takes at most until no new connection comes to a member whose label is gone.
+const ENDPOINTS: SignedDuration = SignedDuration::from_secs(3);
+
 /// The steps of one pass, for the ring and the epoch that the status of this pass carries.
-pub fn steps(observed: &Observed) -> Vec<Step> {
+pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     if observed.cluster.spec.paused == Some(true) {
         return Vec::new();
     }
@@ -42,7 +50,7 @@ pub fn steps(observed: &Observed) -> Vec<Step> {
         found(observed).or_else(|| replace(observed))
     } else {
         // A clone takes long and may be refused again and again; nobody waits for it.
-        fence(observed)
+        fence(observed, now)
             .or_else(|| new_life(observed))
             .or_else(|| link(observed))
             .or_else(|| left_over(observed))
@@ -86,7 +94,7 @@ fn found(observed: &Observed) -> Option<Step> {
 
 fn should_serve(observed: &Observed, member: &Member) -> bool {
     let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
-    open && !member.has_label() && !observed.is_bypassed(member.ordinal)
+    open && !member.has_label() && !observed.is_bypassed(member.ordinal) && !observed.is_leaving(member)
 }
 
 fn serve(member: &Member) -> Option<Step> {
@@ -110,6 +118,7 @@ fn withdrawals(observed: &Observed) -> Vec<Step> {
     labelled()
         .filter_map(|member| match Health::of(member, observed) {
             _ if observed.is_bypassed(member.ordinal) => withdraw(member, "it is not in the ring".into()),
+            _ if observed.is_leaving(member) => withdraw(member, "it leaves the ring".into()),
             Health::Reached if member.server().is_some_and(|server| server.super_read_only) => {
                 withdraw(member, "it is fenced".into())
             }
@@ -133,19 +142,31 @@ fn returning(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
     })
 }
 
-/// Contact with a bypassed member that still, or again, takes writes.
-fn fence(observed: &Observed) -> Option<Step> {
-    let bypassed = observed
+/// Contact with a bypassed member that still, or again, takes writes; or a member that is to leave has no clients any more.
+fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
+    let due = |member: &&Member| observed.is_bypassed(member.ordinal) || has_said_goodbye(observed, member, now);
+    observed
         .members
         .iter()
-        .filter(|member| observed.is_bypassed(member.ordinal));
-    bypassed
+        .filter(due)
         .filter_map(|member| Some((member, member.server()?)))
         .find(|(_, server)| !server.super_read_only)
         .map(|(member, server)| Step::Fence {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
         })
+}
+
+/// A member that is to leave: its clients are gone, or had their time to go.
+fn has_said_goodbye(observed: &Observed, member: &Member, now: Timestamp) -> bool {
+    let since = observed
+        .recorded(member.ordinal)
+        .filter(|status| status.state == MemberState::Leaving)
+        .and_then(|status| status.since.as_ref());
+    let idle = member.server().is_some_and(|server| server.client_sessions == 0);
+    let for_ = |since: &Time| now.duration_since(since.0);
+    let done = |since| for_(since) >= GOODBYE || idle && for_(since) >= ENDPOINTS;
+    observed.is_leaving(member) && !member.has_label() && since.is_some_and(done)
 }
 
 fn new_life(observed: &Observed) -> Option<Step> {
@@ -183,7 +204,7 @@ fn open(observed: &Observed) -> Option<Step> {
             LinkNeed::Step(_) | LinkNeed::Purged(_)
         );
         let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_amid_restart(observed, member);
-        let in_ring = !observed.is_bypassed(member.ordinal);
+        let in_ring = !observed.is_bypassed(member.ordinal) && !observed.is_leaving(member);
         (in_ring && linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),

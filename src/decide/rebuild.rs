@@ -47,7 +47,8 @@ pub fn rebuild(observed: &Observed) -> Option<Step> {
     if busy {
         return None;
     }
-    observed.members.iter().find_map(|member| {
+    let staying = observed.members.iter().filter(|member| !observed.is_leaving(member));
+    staying.into_iter().find_map(|member| {
         let (server, _) = member.empty()?;
         let donor = donor(observed, member.ordinal).ok()?;
         Some(Step::Clone {

@@ -48,6 +48,13 @@ fn is_cloning(member: &Member) -> bool {
 }
 
 fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>) {
+    if observed.is_leaving(member) {
+        let why = format!(
+            "spec.members is {}: it goes when its clients are gone and all it holds is on another member; its volume stays",
+            observed.cluster.spec.members
+        );
+        return (MemberState::Leaving, Some(why));
+    }
     if is_cloning(member) {
         return (MemberState::Cloning, None);
     }
@@ -168,5 +175,6 @@ pub fn ring_is_whole(observed: &Observed) -> bool {
         && observed
             .members
             .iter()
+            .filter(|member| member.ordinal < observed.cluster.spec.members)
             .all(|member| state(observed, member).0 == MemberState::Serving)
 }

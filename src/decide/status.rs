@@ -252,7 +252,7 @@ fn phase(observed: &Observed, next: &MultiMasterClusterStatus) -> Phase {
         Phase::Creating
     } else if outdated {
         Phase::Updating
-    } else if usize::from(next.ready_members) == observed.members.len() {
+    } else if next.ready_members >= observed.cluster.spec.members {
         Phase::Running
     } else if serving == 0 && !halted {
         Phase::Unavailable

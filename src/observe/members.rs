@@ -11,7 +11,9 @@ use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@super_read_only AS fenced, \
-     @@gtid_executed AS executed, @@gtid_purged AS purged";
+     @@gtid_executed AS executed, @@gtid_purged AS purged, \
+     (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
+      AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
 const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, CAST(TIMESTAMPDIFF(SECOND, \
      GREATEST(LAST_HEARTBEAT_TIMESTAMP, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)) AS SIGNED) AS seconds \
      FROM performance_schema.replication_connection_status";
@@ -79,6 +81,7 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
         super_read_only: column::<i64>(row, "fenced") == Some(1),
         executed: gtid_set(row, "executed"),
         purged: gtid_set(row, "purged"),
+        client_sessions: column(row, "sessions").unwrap_or_default(),
         channels,
         binary_logs,
     })

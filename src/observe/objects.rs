@@ -97,7 +97,6 @@ async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>
     let uid = cluster.uid().unwrap_or_default();
     let silent = context.recall(&uid).silent;
     let probes = cluster
-        .spec
         .ordinals()
         .map(|ordinal| member(cluster, ordinal, credentials, context));
     let looks = silent
@@ -130,7 +129,7 @@ async fn sightings(
     let (Some((_, address)), Some(credentials)) = (address(cluster, ordinal, context), credentials) else {
         return Vec::new();
     };
-    let looks = cluster.spec.ordinals().map(|by| async move {
+    let looks = cluster.ordinals().map(|by| async move {
         let (pod_uid, ip) = self::address(cluster, by, context)?;
         let agent = context
             .members

@@ -11,3 +11,4 @@ mod links;
 mod loss;
 mod purity;
 mod restart;
+mod scale;

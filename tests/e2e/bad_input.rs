@@ -62,6 +62,18 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.replication.healing",
             ),
             (
+                json!({"storage": storage, "replication": {"positioning": "FilePosition", "healing": "Bypass"}}),
+                "spec.replication.healing: with positioning FilePosition only Wait is possible",
+            ),
+            (
+                json!({"storage": storage, "failureDetection": {"periodSeconds": 3, "bypassAfterSeconds": 5}}),
+                "spec.failureDetection.bypassAfterSeconds: at least two periods",
+            ),
+            (
+                json!({"storage": storage, "failureDetection": {"periodSeconds": 0}}),
+                "spec.failureDetection.periodSeconds: 1 to 10",
+            ),
+            (
                 json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}),
                 "spec.database.name",
             ),
@@ -85,8 +97,7 @@ async fn the_api_server_refuses() -> Result<()> {
             changed
         };
         for (changed, words) in [
-            (with("/members", json!(4)), "spec.members: cannot be changed"),
-            (with("/members", json!(2)), "spec.members: cannot be changed"),
+            (with("/members", json!(1)), "spec.members: a ring has 2 to 9 members"),
             (
                 with("/storage/storageClassName", json!("fast")),
                 "spec.storage.storageClassName: cannot be changed",

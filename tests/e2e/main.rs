@@ -14,6 +14,7 @@ mod rbac;
 mod recreate;
 mod restart;
 mod ring;
+mod scale;
 mod two_names;
 mod volume;
 

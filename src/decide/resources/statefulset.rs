@@ -44,7 +44,7 @@ pub fn stateful_set(cluster: &MultiMasterCluster, settings: &Settings, live: Opt
     StatefulSet {
         metadata: owned(cluster, cluster.name_any()),
         spec: Some(StatefulSetSpec {
-            replicas: Some(cluster.spec.members.into()),
+            replicas: i32::try_from(cluster.ordinals().count()).ok(),
             service_name,
             pod_management_policy,
             update_strategy: Some(StatefulSetUpdateStrategy {

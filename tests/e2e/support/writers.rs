@@ -50,6 +50,8 @@ struct Told {
     maybe: BTreeSet<Key>,
     /// Refused because the member was fenced.
     fenced: u64,
+    /// There was no connection, so nothing was sent.
+    unconnected: u64,
 }
 
 /// Writers that run until they are told to stop.
@@ -112,7 +114,7 @@ impl Writers {
     /// Writes that were not acknowledged, wherever.
     pub fn failures(&self) -> u64 {
         let told = self.told();
-        told.fenced + told.maybe.len() as u64
+        told.fenced + told.unconnected + told.maybe.len() as u64
     }
 
     /// Waits until 20 more writes were acknowledged at each of these places.
@@ -217,8 +219,7 @@ fn note(told: &Mutex<Told>, key: Key, result: Result<(), Option<Error>>) {
         Ok(()) => drop(told.safe.insert(key)),
         Err(Some(Error::Server(error))) if READ_ONLY.contains(&error.code) => told.fenced += 1,
         Err(Some(_)) => drop(told.maybe.insert(key)),
-        // There was no connection, so nothing was sent.
-        Err(None) => {}
+        Err(None) => told.unconnected += 1,
     }
 }
 
