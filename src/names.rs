@@ -14,6 +14,8 @@ pub const LABEL_CLUSTER: &str = "multimaster.dev/cluster";
 pub const LABEL_SERVING: &str = "multimaster.dev/serving";
 /// Annotation on the pod template: hash of the MySQL configuration, so that a change of it makes a new revision.
 pub const ANNOTATION_CONFIG_HASH: &str = "multimaster.dev/config-hash";
+/// Annotation on a `MultiMasterCluster`: names of members, separated by commas, that are to be fenced.
+pub const ANNOTATION_FENCE: &str = "multimaster.dev/fence";
 
 /// The port applications use.
 pub const MYSQL_PORT: u16 = 3306;

@@ -338,7 +338,15 @@ impl Actor<'_> {
                     name(ordinal)
                 ),
             ),
-            Step::Fence { ordinal, .. } => ("Fenced", format!("{} is fenced, because it leaves", name(ordinal))),
+            Step::Fence { ordinal, .. } => {
+                let leaves = self.observed.leaving().is_some_and(|member| member.ordinal == *ordinal);
+                let why = if leaves {
+                    "it leaves the ring"
+                } else {
+                    "an annotation says so"
+                };
+                ("Fenced", format!("{} is fenced, because {why}", name(ordinal)))
+            }
             Step::Open { ordinal, .. } => ("Opened", format!("{} takes writes", name(ordinal))),
             Step::CreateDatabase { ordinal, .. } => (
                 "DatabaseCreated",

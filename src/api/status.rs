@@ -156,6 +156,8 @@ pub enum MemberState {
     Quarantined,
     /// `spec.members` was lowered: it is drained and leaves the ring.
     Leaving,
+    /// The annotation `multimaster.dev/fence` names it: it replicates and takes no writes.
+    Fenced,
 }
 
 /// downstream ← upstream, as seen by the downstream.
@@ -262,6 +264,8 @@ pub mod reasons {
     pub const SCALING: &str = "Scaling";
     /// A member that is to leave may hold writes that nobody else has, and cannot be asked.
     pub const LEAVING_BLOCKED: &str = "LeavingBlocked";
+    /// An annotation on the resource cannot be followed.
+    pub const INVALID_ANNOTATION: &str = "InvalidAnnotation";
     /// Members are restarted one at a time.
     pub const ROLLING_RESTART: &str = "RollingRestart";
     /// Every volume of a ring that once held data is empty.

@@ -7,6 +7,7 @@ use crate::agent::report::Origin;
 use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
 use crate::names;
 
+use super::fencing;
 use super::health::is_blind;
 use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed};
@@ -225,6 +226,9 @@ impl Facts<'_> {
             .filter(|member| is_outdated(self.observed, member))
             .map(|member| member.name(self.observed.name()))
             .collect();
+        if let Err(wrong) = fencing::ordered(self.observed) {
+            return ("False", reasons::INVALID_ANNOTATION, wrong);
+        }
         if self.next.epoch == 0 {
             ("True", reasons::FOUNDING, "the ring is being founded".into())
         } else if !outdated.is_empty() {

@@ -3,6 +3,7 @@
 //! [`decide`] is the whole of it. `docs/ring.md` is its specification.
 
 pub mod conditions;
+pub mod fencing;
 pub mod health;
 pub mod history;
 pub mod links;

@@ -6,7 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::agent::report::Phase;
 use crate::api::status::{MemberState, reasons};
 use crate::mysql::gtid::GtidSet;
+use crate::names::ANNOTATION_FENCE;
 
+use super::fencing;
 use super::health::{Health, is_blind};
 use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed};
@@ -92,9 +94,16 @@ fn found(observed: &Observed) -> Option<Step> {
     })
 }
 
+/// It is in the ring, and nobody wants it to go or to be fenced.
+fn may_be_open(observed: &Observed, member: &Member) -> bool {
+    !observed.is_bypassed(member.ordinal)
+        && !observed.is_leaving(member)
+        && !fencing::is_ordered(observed, member.ordinal)
+}
+
 fn should_serve(observed: &Observed, member: &Member) -> bool {
     let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
-    open && !member.has_label() && !observed.is_bypassed(member.ordinal) && !observed.is_leaving(member)
+    open && !member.has_label() && may_be_open(observed, member)
 }
 
 fn serve(member: &Member) -> Option<Step> {
@@ -119,6 +128,9 @@ fn withdrawals(observed: &Observed) -> Vec<Step> {
         .filter_map(|member| match Health::of(member, observed) {
             _ if observed.is_bypassed(member.ordinal) => withdraw(member, "it is not in the ring".into()),
             _ if observed.is_leaving(member) => withdraw(member, "it leaves the ring".into()),
+            _ if fencing::is_ordered(observed, member.ordinal) => {
+                withdraw(member, format!("the annotation {ANNOTATION_FENCE} names it"))
+            }
             Health::Reached if member.server().is_some_and(|server| server.super_read_only) => {
                 withdraw(member, "it is fenced".into())
             }
@@ -142,9 +154,14 @@ fn returning(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
     })
 }
 
-/// Contact with a bypassed member that still, or again, takes writes; or a member that is to leave has no clients any more.
+/// Contact with a bypassed member that still, or again, takes writes; a member that a person wants fenced; or one that is to leave and
+/// has no clients any more.
 fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
-    let due = |member: &&Member| observed.is_bypassed(member.ordinal) || has_said_goodbye(observed, member, now);
+    let due = |member: &&Member| {
+        observed.is_bypassed(member.ordinal)
+            || fencing::is_ordered(observed, member.ordinal)
+            || has_said_goodbye(observed, member, now)
+    };
     observed
         .members
         .iter()
@@ -204,10 +221,11 @@ fn open(observed: &Observed) -> Option<Step> {
             LinkNeed::Step(_) | LinkNeed::Purged(_)
         );
         let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_amid_restart(observed, member);
-        let in_ring = !observed.is_bypassed(member.ordinal) && !observed.is_leaving(member);
-        (in_ring && linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
+        (may_be_open(observed, member) && linked && stays && has_caught_up(observed, member, server)).then(|| {
+            Step::Open {
+                ordinal: member.ordinal,
+                server_uuid: server.uuid.clone(),
+            }
         })
     })
 }

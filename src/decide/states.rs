@@ -3,6 +3,7 @@
 use crate::agent::report::Phase;
 use crate::api::status::MemberState;
 
+use super::fencing;
 use super::health::Health;
 use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed};
@@ -106,6 +107,13 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
                 "its disk went back in time and lacks its own {lost}; it gets a new life"
             )),
         );
+    }
+    if fencing::is_ordered(observed, member.ordinal) {
+        let why = format!(
+            "the annotation {} names it; it replicates and takes no writes",
+            crate::names::ANNOTATION_FENCE
+        );
+        return (MemberState::Fenced, Some(why));
     }
     match links::need(observed, member.ordinal, server) {
         LinkNeed::Step(_) => (MemberState::Returning, None),

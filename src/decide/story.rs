@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions};
+use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,11 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
                     "{} is {:?}: the ring is closed around it, epoch {}: {}",
                     member.name, member.state, after.epoch, after.ring
                 ),
+            ),
+            (true, false) if member.bypassed_at.is_none() => (
+                false,
+                "MemberJoined",
+                format!("{} has joined the ring, epoch {}", member.name, after.epoch),
             ),
             (true, false) => (
                 false,
@@ -113,6 +118,19 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         (conditions::AVAILABLE, "False", true, "Unavailable"),
         (conditions::CONFLICT_FREE, "False", true, "ConflictFound"),
     ];
+    let invalid = |status: &MultiMasterClusterStatus| {
+        let mut conditions = status.conditions.iter();
+        conditions
+            .find(|condition| condition.reason == reasons::INVALID_ANNOTATION)
+            .map(|condition| condition.message.clone())
+    };
+    let annotation = invalid(after).filter(|wrong| invalid(before).as_ref() != Some(wrong));
+    let annotation = annotation.map(|text| Note {
+        warning: true,
+        reason: reasons::INVALID_ANNOTATION,
+        text,
+        member: None,
+    });
     let founded = (before.epoch == 0 && after.epoch > 0).then(|| Note {
         warning: false,
         reason: "RingFounded",
@@ -141,5 +159,6 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         .chain(members)
         .chain(ring)
         .chain(conditions)
+        .chain(annotation)
         .collect()
 }

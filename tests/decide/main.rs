@@ -5,6 +5,7 @@
 mod fixture;
 
 mod conditions;
+mod fencing;
 mod founding;
 mod healing;
 mod links;

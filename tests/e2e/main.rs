@@ -9,6 +9,7 @@ mod support;
 
 mod bad_input;
 mod drift;
+mod fencing;
 mod loss;
 mod rbac;
 mod recreate;

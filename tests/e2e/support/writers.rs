@@ -57,6 +57,7 @@ struct Told {
 /// Writers that run until they are told to stop.
 pub struct Writers {
     ring: Ring,
+    places: Vec<At>,
     /// Number of the first write: later ones than those of earlier writers.
     first: u64,
     told: Arc<Mutex<Told>>,
@@ -83,13 +84,14 @@ impl Writers {
         let first = sql::value(&mut first, "SELECT COALESCE(MAX(seq), 0) + 1 FROM app.writes").await?;
         let told = Arc::new(Mutex::new(Told::default()));
         let (stop, stopped) = watch::channel(false);
-        let tasks = places.into_iter().map(|at| {
+        let tasks = places.clone().into_iter().map(|at| {
             let (ring, told, stopped) = (ring.clone(), told.clone(), stopped.clone());
             tokio::spawn(async move { write(&ring, at, first, &told, &stopped).await })
         });
         let tasks = tasks.collect();
         let writers = Self {
             ring: ring.clone(),
+            places,
             first,
             told,
             stop,
@@ -153,7 +155,12 @@ impl Writers {
         );
         ensure!(!told.safe.is_empty(), "nothing was written");
         equal(&self.ring).await?;
-        let query = format!("SELECT writer, seq FROM app.writes WHERE seq >= {}", self.first);
+        let own: Vec<String> = self.places.iter().map(|at| at.number().to_string()).collect();
+        let query = format!(
+            "SELECT writer, seq FROM app.writes WHERE seq >= {} AND writer IN ({})",
+            self.first,
+            own.join(", ")
+        );
         for mut conn in self.ring.roots().await? {
             let rows: Vec<Key> = sql::rows(&mut conn, &query).await?;
             let there: BTreeSet<Key> = rows.iter().copied().collect();
