@@ -212,6 +212,30 @@ fn a_disk_that_went_back_in_time_gets_a_new_life_whoever_bears_witness() {
 }
 
 #[test]
+fn a_receiver_that_gave_up_on_the_earlier_life_of_its_upstream_is_started_again() {
+    let mut observed = whole();
+    let gave_up = link(&mut observed, 2);
+    gave_up.receiver = Receiver::Off;
+    gave_up.receiver_error = Some(SqlError {
+        number: 13114,
+        text: "Replica has more GTIDs than the source has".into(),
+    });
+    // With the server that it gave up on there is no use in trying again.
+    assert!(steps(&decide(&observed, at(60))).is_empty());
+
+    let new = "f0000000-0000-0000-0000-000000000000";
+    server(&mut observed, 1).uuid = new.into();
+    report(&mut observed, 1).server_uuid = Some(new.into());
+    report(&mut observed, 1).former_server_uuids = vec![uuid(1)];
+    let start = Step::Start {
+        ordinal: 2,
+        server_uuid: uuid(2),
+        upstream: 1,
+    };
+    assert_eq!(steps(&decide(&observed, at(60))), [&start]);
+}
+
+#[test]
 fn a_new_life_opens_only_with_all_that_earlier_lives_wrote() {
     let mut observed = whole();
     let new = "f0000000-0000-0000-0000-000000000000".to_owned();
