@@ -183,6 +183,34 @@ fn with_its_upstream_away_a_member_with_its_whole_history_opens() {
 }
 
 #[test]
+fn nobody_waits_for_transactions_that_no_one_has_any_more() {
+    let ahead = || gtid(&format!("{}:1-20,{}:1-10,{}:1-10", uuid(0), uuid(1), uuid(2)));
+    let contact = || {
+        let mut observed = whole();
+        fence(&mut observed, 1);
+        server(&mut observed, 0).executed = ahead();
+        assert!(steps(&settle(&mut observed, 60)).is_empty());
+        observed
+    };
+    let open = Step::Open {
+        ordinal: 1,
+        server_uuid: uuid(1),
+    };
+    // One look at the upstream failed: it has them still.
+    let mut observed = contact();
+    unreachable(&mut observed, 0);
+    assert!(steps(&decide(&observed, at(61))).is_empty());
+    // Its disk was set back, and it has begun a new life.
+    let mut observed = contact();
+    let new = "f0000000-0000-0000-0000-000000000000";
+    let upstream = server(&mut observed, 0);
+    (upstream.uuid, upstream.executed) = (new.into(), executed());
+    report(&mut observed, 0).server_uuid = Some(new.into());
+    report(&mut observed, 0).former_server_uuids = vec![uuid(0)];
+    assert_eq!(steps(&decide(&observed, at(61))), [&open]);
+}
+
+#[test]
 fn a_disk_that_went_back_in_time_gets_a_new_life_whoever_bears_witness() {
     let older = || gtid(&format!("{}:1-10,{}:1-4,{}:1-10", uuid(0), uuid(1), uuid(2)));
     // A neighbour has executed it; status knows too.
