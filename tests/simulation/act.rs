@@ -1,5 +1,7 @@
 //! What a step does to a server and to an agent, with the same conditions that `src/act/sql.rs` reads again.
 
+use multimaster::agent::report::Origin;
+
 use crate::invariants::Invariant;
 use crate::model::disk::Channel;
 use crate::model::member::{Accepted, Frozen, Late, Order, Statement};
@@ -125,11 +127,16 @@ impl World {
             && matches!(order, Order::Clone { .. })
             && let Some(record) = &mut self.members[at].disk.record
         {
-            record.origin = multimaster::agent::report::Origin::Empty;
+            record.origin = Origin::Empty;
             if let Some(data) = &mut self.members[at].disk.data {
                 data.executed = Default::default();
             }
         }
+        let was_empty = self.members[at]
+            .disk
+            .record
+            .as_ref()
+            .is_some_and(|record| record.origin == Origin::Empty);
         let result = self.members[at].order(uuid, order, self.now);
         self.say(|| format!("  operator {operator} at {ordinal}: {order:?}: {result:?}"));
         if result? == Accepted::Restarts {
@@ -138,7 +145,7 @@ impl World {
             self.members[at].stop_mysqld(&self.ledger);
             self.members[at].start_mysqld(starts, true, flawed, &mut self.ledger);
         }
-        if order == Order::Found && self.cluster.status.as_ref().is_some_and(|status| status.epoch > 0) {
+        if order == Order::Found && was_empty && self.cluster.status.as_ref().is_some_and(|status| status.epoch > 0) {
             self.fail(Invariant::Founding, || format!("{ordinal} was founded after epoch 0"));
         }
         Ok(())

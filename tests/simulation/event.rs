@@ -109,14 +109,18 @@ impl Scenario {
         let from = if random.percent(20) { 0 } else { 6 * SECOND };
         let kinds: Vec<usize> = (0..KINDS).filter(|_| random.percent(40)).collect();
         let rare = (random.percent(4), random.percent(3));
-        let mut events: Vec<Event> = (0..random.between(2, 12))
-            .map(|_| {
-                let at = random.between(from, setup.faults_until.max(from + 1));
-                let kind = kinds.get(usize::try_from(random.below(64)).unwrap() % kinds.len().max(1));
-                let fault = fault(&mut random, members, kind.copied().unwrap_or(0), rare);
-                Event { at, fault }
-            })
-            .collect();
+        let mut events = Vec::new();
+        for _ in 0..random.between(2, 12) {
+            let at = random.between(from, setup.faults_until.max(from + 1));
+            let kind = kinds.get(usize::try_from(random.below(64)).unwrap() % kinds.len().max(1));
+            let fault = fault(&mut random, members, kind.copied().unwrap_or(0), rare);
+            events.push(Event { at, fault });
+            if let Fault::SetBack { member } = fault {
+                let fault = Fault::Snapshot { member };
+                let at = random.between(from.min(at), at);
+                events.push(Event { at, fault });
+            }
+        }
         events.sort_by_key(|event| event.at);
         Self { setup, events }
     }

@@ -8,7 +8,7 @@
 //! - Runs in which the same row is inserted on two members, or binary logs are purged, may end halted or quarantined, and must say so (I5).
 //! - I10 holds by construction: a member's readiness is made of its own server only, in the agent and in this model.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use multimaster::api::status::{MemberState, conditions, reasons};
@@ -66,9 +66,13 @@ pub struct Judge {
     pub lost_with_disks: Bits,
     pub conflicts: bool,
     pub tainted: bool,
+    /// It ended with a ring that is not whole, for a good reason.
+    pub open: bool,
     /// Distinct states that decisions were made in.
     pub coverage: HashSet<u64>,
     pub passes: u64,
+    /// How often each kind of step was decided.
+    pub steps: BTreeMap<String, u64>,
     /// Passes without anything to do, up to now.
     pub quiet: u32,
     blind_to: &'static [Invariant],
@@ -86,8 +90,10 @@ impl Judge {
             lost_with_disks: Bits::default(),
             conflicts: false,
             tainted: false,
+            open: false,
             coverage: HashSet::new(),
             passes: 0,
+            steps: BTreeMap::new(),
             quiet: 0,
             blind_to,
             names: HashMap::new(),
@@ -200,6 +206,10 @@ impl World {
         (decision.status.epoch % 2, &decision.status.ring).hash(&mut hasher);
         for step in &decision.steps {
             (std::mem::discriminant(step), step.ordinal()).hash(&mut hasher);
+            if *step != Step::Apply {
+                let kind = format!("{step:?}").split(' ').next().unwrap_or_default().to_owned();
+                *self.judge.steps.entry(kind).or_default() += 1;
+            }
         }
         self.judge.coverage.insert(hasher.finish());
     }
@@ -412,6 +422,7 @@ impl World {
             return;
         }
         if !whole {
+            self.judge.open = true;
             if !self.is_excused(&status) {
                 let states: Vec<_> = status
                     .member_statuses

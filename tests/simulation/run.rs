@@ -1,6 +1,6 @@
 //! One run of one scenario, and the smallest scenario that fails in the same way.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::event::{Event, Scenario};
 use crate::invariants::Failure;
@@ -15,6 +15,9 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     pub coverage: HashSet<u64>,
     pub passes: u64,
+    pub steps: BTreeMap<String, u64>,
+    /// It ended with a ring that is not whole, and a good reason.
+    pub open: bool,
     pub transactions: usize,
     pub tainted: bool,
     pub trace: Vec<String>,
@@ -46,6 +49,8 @@ pub fn run(scenario: &Scenario, decider: Decider, flaws: Flaws, traced: bool) ->
         failure: world.judge.failure,
         coverage: world.judge.coverage,
         passes: world.judge.passes,
+        steps: world.judge.steps,
+        open: world.judge.open,
         transactions: world.ledger.transactions.len(),
         tainted: world.judge.tainted,
         trace: world.trace.unwrap_or_default(),
