@@ -94,7 +94,20 @@ pub fn has_caught_up(observed: &Observed, member: &Member, server: &Server) -> b
     if observed.link(member).is_some_and(|link| link.conflict().is_some()) {
         return true;
     }
-    catch_up_target(observed, member).is_none_or(|target| server.executed.contains(&target))
+    let coming = |target: GtidSet| target.intersection(&obtainable(observed, member.ordinal));
+    catch_up_target(observed, member).is_none_or(|target| server.executed.contains(&coming(target)))
+}
+
+/// What others have, or had when they were last seen and are merely suspect now. What went with an absent member, or with a disk that was set
+/// back, may never come: nobody waits for it.
+fn obtainable(observed: &Observed, ordinal: u8) -> GtidSet {
+    let suspects = observed
+        .others(ordinal)
+        .filter(|member| member.server().is_none())
+        .filter_map(|member| observed.recorded(member.ordinal))
+        .filter(|status| status.absent_since.is_none());
+    let recorded = suspects.filter_map(|status| status.gtid_executed.parse().ok());
+    recorded.fold(known_elsewhere(observed, ordinal), |all, set| all.union(&set))
 }
 
 /// A data directory that this cluster has never seen, with a history that it shares with nobody: somebody else's volume.

@@ -75,7 +75,7 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
             return LinkNeed::Purged(missing);
         }
     }
-    if channel.stopped_by_hand() {
+    if channel.stopped_by_hand() || source.is_some_and(|source| gave_up_on_an_earlier_life(channel, source)) {
         return LinkNeed::Step(Step::Start {
             ordinal,
             server_uuid,
@@ -83,6 +83,13 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
         });
     }
     LinkNeed::Nothing
+}
+
+/// A receiver stops for good when its source has fewer transactions of its own than the replica (error 13114): its disk went back in time. The
+/// source has a new life by now, and to that the error does not apply.
+fn gave_up_on_an_earlier_life(channel: &Channel, source: &Server) -> bool {
+    let gave_up = channel.receiver == Receiver::Off && channel.receiver_error.is_some();
+    gave_up && channel.source_uuid.as_ref().is_some_and(|uuid| *uuid != source.uuid)
 }
 
 /// What appliers that run are about to execute.

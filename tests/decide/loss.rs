@@ -183,6 +183,34 @@ fn with_its_upstream_away_a_member_with_its_whole_history_opens() {
 }
 
 #[test]
+fn nobody_waits_for_transactions_that_no_one_has_any_more() {
+    let ahead = || gtid(&format!("{}:1-20,{}:1-10,{}:1-10", uuid(0), uuid(1), uuid(2)));
+    let contact = || {
+        let mut observed = whole();
+        fence(&mut observed, 1);
+        server(&mut observed, 0).executed = ahead();
+        assert!(steps(&settle(&mut observed, 60)).is_empty());
+        observed
+    };
+    let open = Step::Open {
+        ordinal: 1,
+        server_uuid: uuid(1),
+    };
+    // One look at the upstream failed: it has them still.
+    let mut observed = contact();
+    unreachable(&mut observed, 0);
+    assert!(steps(&decide(&observed, at(61))).is_empty());
+    // Its disk was set back, and it has begun a new life.
+    let mut observed = contact();
+    let new = "f0000000-0000-0000-0000-000000000000";
+    let upstream = server(&mut observed, 0);
+    (upstream.uuid, upstream.executed) = (new.into(), executed());
+    report(&mut observed, 0).server_uuid = Some(new.into());
+    report(&mut observed, 0).former_server_uuids = vec![uuid(0)];
+    assert_eq!(steps(&decide(&observed, at(61))), [&open]);
+}
+
+#[test]
 fn a_disk_that_went_back_in_time_gets_a_new_life_whoever_bears_witness() {
     let older = || gtid(&format!("{}:1-10,{}:1-4,{}:1-10", uuid(0), uuid(1), uuid(2)));
     // A neighbour has executed it; status knows too.
@@ -209,6 +237,30 @@ fn a_disk_that_went_back_in_time_gets_a_new_life_whoever_bears_witness() {
         .clear();
     link(&mut observed, 2).retrieved = lost;
     assert_eq!(steps(&decide(&observed, at(60))), [&expected]);
+}
+
+#[test]
+fn a_receiver_that_gave_up_on_the_earlier_life_of_its_upstream_is_started_again() {
+    let mut observed = whole();
+    let gave_up = link(&mut observed, 2);
+    gave_up.receiver = Receiver::Off;
+    gave_up.receiver_error = Some(SqlError {
+        number: 13114,
+        text: "Replica has more GTIDs than the source has".into(),
+    });
+    // With the server that it gave up on there is no use in trying again.
+    assert!(steps(&decide(&observed, at(60))).is_empty());
+
+    let new = "f0000000-0000-0000-0000-000000000000";
+    server(&mut observed, 1).uuid = new.into();
+    report(&mut observed, 1).server_uuid = Some(new.into());
+    report(&mut observed, 1).former_server_uuids = vec![uuid(1)];
+    let start = Step::Start {
+        ordinal: 2,
+        server_uuid: uuid(2),
+        upstream: 1,
+    };
+    assert_eq!(steps(&decide(&observed, at(60))), [&start]);
 }
 
 #[test]

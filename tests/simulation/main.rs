@@ -1,0 +1,139 @@
+//! The operator's decisions against a model of MySQL and Kubernetes in which everything fails, from seeds.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod act;
+mod event;
+mod invariants;
+mod model;
+mod observe;
+mod operator;
+mod random;
+mod run;
+mod world;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use event::Scenario;
+use multimaster::decide::decide as real;
+pub static NANOS: AtomicU64 = AtomicU64::new(0);
+fn decide(o: &multimaster::decide::observed::Observed, n: jiff::Timestamp) -> multimaster::decide::Decision {
+    let b = Instant::now();
+    let d = real(o, n);
+    NANOS.fetch_add(b.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    d
+}
+use world::Flaws;
+
+/// Seeds of an ordinary test run.
+const SEEDS: u64 = 2000;
+const THREADS: u64 = 2;
+
+fn variable(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+#[derive(Default)]
+struct Totals {
+    coverage: HashSet<u64>,
+    passes: u64,
+    transactions: usize,
+    tainted: u64,
+    open: u64,
+    steps: BTreeMap<String, u64>,
+    failed: Vec<(u64, String)>,
+}
+
+#[test]
+fn every_seed_keeps_the_invariants() {
+    let (from, seeds) = (variable("FROM").unwrap_or(0), variable("SEEDS").unwrap_or(SEEDS));
+    let most = variable("FAILURES").unwrap_or(1);
+    let (next, stop) = (AtomicU64::new(from), AtomicBool::new(false));
+    let totals = Mutex::new(Totals::default());
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= from + seeds {
+                        return;
+                    }
+                    let outcome = run::run(&Scenario::from_seed(seed), decide, Flaws::default(), false);
+                    let mut totals = totals.lock().unwrap();
+                    totals.coverage.extend(outcome.coverage);
+                    totals.passes += outcome.passes;
+                    totals.transactions += outcome.transactions;
+                    totals.tainted += u64::from(outcome.tainted);
+                    totals.open += u64::from(outcome.open);
+                    for (step, times) in outcome.steps {
+                        *totals.steps.entry(step).or_default() += times;
+                    }
+                    if let Some(failure) = outcome.failure {
+                        totals
+                            .failed
+                            .push((seed, format!("{:?}: {}", failure.invariant, failure.text)));
+                        if u64::try_from(totals.failed.len()).unwrap() >= most {
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let (totals, seconds) = (totals.into_inner().unwrap(), began.elapsed().as_secs_f64());
+    let run = next.load(Ordering::Relaxed).min(from + seeds) - from;
+    println!(
+        "seeds {from} to {}: {run} in {seconds:.1} s, {:.0} a second; {} decisions in {} distinct states, {} transactions; {} runs tainted, {} ended open; steps {:?}",
+        from + run,
+        f64::from(u32::try_from(run).unwrap()) / seconds,
+        totals.passes,
+        totals.coverage.len(),
+        totals.transactions,
+        totals.tainted,
+        totals.open,
+        totals.steps,
+    );
+    println!("decide {}", NANOS.load(Ordering::Relaxed) / 1000000);
+    for (seed, text) in &totals.failed {
+        println!("seed {seed}: {text}");
+    }
+    if let Some((seed, _)) = totals.failed.first() {
+        panic!("{}", explain(*seed));
+    }
+}
+
+/// `SEED=n cargo test --test simulation -- replay --nocapture`: one seed and all that happens in it.
+#[test]
+fn replay() {
+    let Some(seed) = variable("SEED") else { return };
+    let scenario = Scenario::from_seed(seed);
+    let outcome = run::run(&scenario, decide, Flaws::default(), true);
+    println!("{:?}", scenario.setup);
+    outcome.trace.iter().for_each(|line| println!("{line}"));
+    if outcome.failure.is_some() {
+        panic!("{}", explain(seed));
+    }
+}
+
+/// What fails, and the trace of the smallest history in which it does.
+fn explain(seed: u64) -> String {
+    let scenario = Scenario::from_seed(seed);
+    let Some(failure) = run::run(&scenario, decide, Flaws::default(), false).failure else {
+        return format!("seed {seed} does not fail again");
+    };
+    let smallest = run::shrink(&scenario, &failure, decide, Flaws::default());
+    let outcome = run::run(&smallest, decide, Flaws::default(), true);
+    format!(
+        "seed {seed} breaks {:?}: {}\n{:?}\nsmallest history, {} of {} events:\n{}\nSEED={seed} make simulate",
+        failure.invariant,
+        failure.text,
+        scenario.setup,
+        smallest.events.len(),
+        scenario.events.len(),
+        outcome.trace.join("\n"),
+    )
+}

@@ -1,0 +1,248 @@
+//! What a volume holds: the agent's life record and mysqld's data directory. It survives every crash, and may be lost or set back.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use multimaster::agent::report::Origin;
+
+use super::transactions::{Bits, Id, Ledger, Life, Set, Transaction};
+
+/// Rows from here on are named by clients; below, by auto-increment.
+pub const NAMED_ROWS: u32 = 1_000_000;
+/// `auto_increment_increment`.
+pub const INCREMENT: u32 = 9;
+
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    pub record: Option<Record>,
+    pub data: Option<Data>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent {
+    Cloning,
+    NewLife,
+}
+
+/// `life.json`.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub server_id: u32,
+    pub uuid: Option<Life>,
+    pub origin: Origin,
+    pub former: Vec<Life>,
+    pub intent: Option<Intent>,
+    pub clone_error: Option<String>,
+}
+
+/// The data directory.
+#[derive(Clone, Debug, Default)]
+pub struct Data {
+    /// `auto.cnf`; without it mysqld makes a new UUID.
+    pub uuid: Option<Life>,
+    pub executed: Set,
+    pub purged: Set,
+    /// All that was ever written to the binary log; what is before `first` is purged.
+    pub binary_log: Vec<Id>,
+    pub first: usize,
+    /// Which transactions made the rows what they are, whatever their GTIDs.
+    pub contents: Bits,
+    /// The transaction that last wrote each row.
+    pub rows: BTreeMap<u32, Id>,
+    /// InnoDB's auto-increment counter.
+    pub counter: u32,
+    pub channels: Vec<Channel>,
+    /// The last clone into this directory was complete.
+    pub cloned: bool,
+}
+
+/// One replication channel: its relay logs are as durable as tables, its threads are not.
+#[derive(Clone, Debug, Default)]
+pub struct Channel {
+    pub upstream: u8,
+    pub retrieved: Set,
+    pub relay_log: VecDeque<Id>,
+    /// Of the server that the receiver was last connected to.
+    pub source: Option<Life>,
+    pub receiver: bool,
+    pub connection: Option<Connection>,
+    pub receiver_error: Option<(u32, String)>,
+    pub applier: bool,
+    pub applier_error: Option<(u32, String)>,
+    /// When the source last sent anything.
+    pub heard: u64,
+}
+
+/// A dump thread at the source, and how far it is.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// The run of the source's mysqld.
+    pub boot: u64,
+    pub cursor: usize,
+    /// What the replica had when it connected.
+    pub had: Set,
+}
+
+impl Channel {
+    pub fn stop(&mut self) {
+        self.stop_receiver();
+        self.applier = false;
+    }
+
+    pub fn stop_receiver(&mut self) {
+        self.receiver = false;
+        self.connection = None;
+        self.receiver_error = None;
+    }
+
+    pub fn start(&mut self) {
+        if !self.receiver {
+            self.receiver_error = None;
+        }
+        if !self.applier {
+            self.applier_error = None;
+        }
+        (self.receiver, self.applier) = (true, true);
+    }
+
+    /// mysqld ended: threads and errors are gone. With `relay_log_recovery=OFF` the relay logs stay; of what was applied they remember
+    /// nothing, since applied relay logs are purged.
+    pub fn crash(&mut self, ledger: &Ledger) {
+        self.stop();
+        self.applier_error = None;
+        self.retrieved = Set::default();
+        for id in &self.relay_log {
+            let transaction = ledger.transactions[*id];
+            self.retrieved.put(transaction.life, transaction.number);
+        }
+    }
+}
+
+impl Record {
+    /// A new server_id, the old UUID remembered.
+    pub fn begin_anew(&mut self, ordinal: u8, on_disk: Option<Life>, ledger: &mut Ledger) {
+        for uuid in self.uuid.take().into_iter().chain(on_disk) {
+            if !self.former.contains(&uuid) {
+                self.former.push(uuid);
+            }
+        }
+        self.server_id = ledger.new_server_id(ordinal);
+    }
+
+    fn empty(ordinal: u8, earlier: Option<Self>, ledger: &mut Ledger) -> Self {
+        let mut record = earlier.unwrap_or(Self {
+            server_id: 0,
+            uuid: None,
+            origin: Origin::Empty,
+            former: Vec::new(),
+            intent: None,
+            clone_error: None,
+        });
+        record.begin_anew(ordinal, None, ledger);
+        record.origin = Origin::Empty;
+        record.intent = None;
+        record
+    }
+}
+
+impl Disk {
+    /// What the agent does before it starts mysqld. `keep_server_id` is a flaw that tests put in.
+    pub fn prepare(&mut self, ordinal: u8, keep_server_id: bool, ledger: &mut Ledger) {
+        let (Some(record), Some(data)) = (&mut self.record, &mut self.data) else {
+            self.record = Some(Record::empty(ordinal, self.record.take(), ledger));
+            self.data = Some(Data::default());
+            return;
+        };
+        let behind_its_back = record.uuid.is_some() && record.uuid != data.uuid;
+        if record.intent.is_some() || behind_its_back {
+            let server_id = record.server_id;
+            record.begin_anew(ordinal, data.uuid, ledger);
+            if keep_server_id {
+                record.server_id = server_id;
+            }
+            data.uuid = None;
+            if record.intent == Some(Intent::NewLife) {
+                record.intent = None;
+            }
+        }
+    }
+
+    /// What the agent does once mysqld answers.
+    pub fn arrive(&mut self, ordinal: u8, ledger: &mut Ledger) {
+        let (Some(record), Some(data)) = (&mut self.record, &mut self.data) else {
+            return;
+        };
+        let uuid = *data.uuid.get_or_insert_with(|| ledger.new_life(ordinal));
+        if record.intent == Some(Intent::Cloning) {
+            if !data.cloned {
+                // The clone did not complete: what it left is thrown away, and an empty directory is made.
+                record.clone_error = Some("the clone did not complete".into());
+                self.data = None;
+                return;
+            }
+            record.origin = Origin::Cloned;
+            record.intent = None;
+            data.channels.clear();
+        } else if record.origin != Origin::Empty {
+            data.channels.iter_mut().for_each(Channel::start);
+        }
+        record.uuid = Some(uuid);
+    }
+
+    /// The transactions that are on this disk: in tables, or in relay logs.
+    pub fn copies(&self) -> Bits {
+        let Some(data) = &self.data else { return Bits::default() };
+        let mut copies = data.contents.clone();
+        data.channels
+            .iter()
+            .flat_map(|channel| &channel.relay_log)
+            .for_each(|id| copies.put(*id));
+        copies
+    }
+}
+
+impl Data {
+    /// The next value of the auto-increment column at this member.
+    pub fn next_row(&self, ordinal: u8) -> u32 {
+        let offset = u32::from(ordinal) + 1;
+        (self.counter + 1..)
+            .find(|row| row % INCREMENT == offset % INCREMENT)
+            .unwrap_or_default()
+    }
+
+    /// Executes a transaction and logs it, or says why it cannot be applied.
+    pub fn execute(&mut self, id: Id, transaction: &Transaction) -> Result<(), (u32, String)> {
+        match (transaction.inserts, self.rows.contains_key(&transaction.row)) {
+            (true, true) => return Err((1062, format!("Duplicate entry '{}'", transaction.row))),
+            (false, false) => return Err((1032, format!("Can't find record '{}'", transaction.row))),
+            _ => {}
+        }
+        self.rows.insert(transaction.row, id);
+        if transaction.row < NAMED_ROWS {
+            self.counter = self.counter.max(transaction.row);
+        }
+        self.executed.put(transaction.life, transaction.number);
+        self.contents.put(id);
+        self.binary_log.push(id);
+        Ok(())
+    }
+
+    pub fn channel(&mut self, upstream: u8) -> Option<&mut Channel> {
+        self.channels.iter_mut().find(|channel| channel.upstream == upstream)
+    }
+
+    /// A copy of the donor as CLONE leaves it: no binary logs, all it has counts as purged.
+    pub fn clone_of(donor: &Self) -> Self {
+        Self {
+            uuid: None,
+            executed: donor.executed.clone(),
+            purged: donor.executed.clone(),
+            binary_log: Vec::new(),
+            first: 0,
+            contents: donor.contents.clone(),
+            rows: donor.rows.clone(),
+            counter: donor.counter,
+            channels: donor.channels.clone(),
+            cloned: true,
+        }
+    }
+}

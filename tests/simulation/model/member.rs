@@ -1,0 +1,249 @@
+//! One member: its pod, its mysqld, and the agent that runs it.
+
+use multimaster::agent::report::{Origin, Phase, Report};
+
+use super::disk::{Data, Disk, Intent};
+use super::transactions::{Ledger, uuid};
+
+/// Tenths of a second: the clock of the simulation.
+pub const SECOND: u64 = 10;
+
+#[derive(Clone, Debug)]
+pub struct Pod {
+    pub uid: u64,
+    pub revision: u8,
+    pub serving: bool,
+    pub ready: bool,
+    /// What the kubelet last said.
+    pub running: bool,
+    /// When its container runs.
+    pub runs_at: u64,
+    /// When it is gone, once it was told to end.
+    pub ends_at: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mysqld {
+    /// The container does not run.
+    Down,
+    /// Started, or started again by the agent; it answers at this time.
+    Starting {
+        at: u64,
+        again: bool,
+    },
+    Running,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frozen {
+    No,
+    /// mysqld is stopped; agent and kubelet live.
+    Mysqld,
+    /// The node stands still, its kubelet too.
+    Node,
+}
+
+/// A statement that was sent to a server that stood still; it is executed when the server goes on.
+#[derive(Clone, Debug)]
+pub struct Late {
+    pub operator: usize,
+    pub statement: Statement,
+}
+
+/// What a step sends over SQL, one at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Statement {
+    SameLife(String),
+    NoChannel(u8),
+    ChangeSource(u8),
+    Start(u8),
+    Stop(u8),
+    StopReceiver(u8),
+    AllApplied(u8),
+    Reset(u8),
+    KillClients,
+    Fence,
+    Open,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Cloning {
+    pub donor: u8,
+    pub until: u64,
+}
+
+pub struct Member {
+    pub ordinal: u8,
+    pub disk: Disk,
+    /// An older copy of the volume.
+    pub snapshot: Option<Disk>,
+    pub pod: Option<Pod>,
+    /// When the StatefulSet's controller makes the next pod.
+    pub next_pod_at: u64,
+    pub mysqld: Mysqld,
+    /// Runs of mysqld, counted.
+    pub boot: u64,
+    pub super_read_only: bool,
+    pub frozen: Frozen,
+    /// Since when kubelet or readiness probe have heard nothing.
+    pub silent_since: Option<u64>,
+    pub node_down: bool,
+    pub slow: bool,
+    /// It refuses the operator: too many connections.
+    pub refuses: bool,
+    pub cloning: Option<Cloning>,
+    pub late: Vec<Late>,
+    /// By operator: the run of mysqld that its session belongs to.
+    pub sessions: [Option<u64>; 2],
+}
+
+impl Member {
+    pub fn new(ordinal: u8) -> Self {
+        Self {
+            ordinal,
+            disk: Disk::default(),
+            snapshot: None,
+            pod: None,
+            next_pod_at: 0,
+            mysqld: Mysqld::Down,
+            boot: 0,
+            super_read_only: true,
+            frozen: Frozen::No,
+            silent_since: None,
+            node_down: false,
+            slow: false,
+            refuses: false,
+            cloning: None,
+            late: Vec::new(),
+            sessions: [None; 2],
+        }
+    }
+
+    /// Its container runs and is not standing still.
+    pub fn agent_answers(&self) -> bool {
+        self.mysqld != Mysqld::Down && !self.node_down && self.frozen != Frozen::Node
+    }
+
+    pub fn answers(&self) -> bool {
+        self.agent_answers() && self.mysqld == Mysqld::Running && self.frozen == Frozen::No
+    }
+
+    /// Clients can write to it.
+    pub fn takes_writes(&self) -> bool {
+        self.answers() && !self.super_read_only
+    }
+
+    pub fn data(&self) -> Option<&Data> {
+        self.disk.data.as_ref()
+    }
+
+    /// mysqld ends, however.
+    pub fn stop_mysqld(&mut self, ledger: &Ledger) {
+        if let Some(data) = &mut self.disk.data {
+            data.channels.iter_mut().for_each(|channel| channel.crash(ledger));
+        }
+        self.mysqld = Mysqld::Down;
+        self.boot += 1;
+        self.super_read_only = true;
+        self.cloning = None;
+        self.late.clear();
+        self.sessions = [None; 2];
+    }
+
+    /// The agent prepares the directory and starts mysqld.
+    pub fn start_mysqld(&mut self, at: u64, again: bool, keep_server_id: bool, ledger: &mut Ledger) {
+        self.disk.prepare(self.ordinal, keep_server_id, ledger);
+        self.mysqld = Mysqld::Starting { at, again };
+    }
+
+    /// mysqld answers for the first time in this run. False: it has to be started again.
+    pub fn arrive(&mut self, ledger: &mut Ledger) -> bool {
+        self.disk.arrive(self.ordinal, ledger);
+        self.super_read_only = true;
+        self.mysqld = Mysqld::Running;
+        self.disk.data.is_some()
+    }
+
+    /// The container ends.
+    pub fn stop_container(&mut self, ledger: &Ledger) {
+        self.stop_mysqld(ledger);
+        if let Some(pod) = &mut self.pod {
+            pod.ready = false;
+        }
+    }
+
+    pub fn report(&self) -> Option<Report> {
+        let record = self.disk.record.as_ref()?;
+        let phase = match self.mysqld {
+            Mysqld::Starting { again: false, .. } | Mysqld::Down => Phase::Starting,
+            Mysqld::Starting { again: true, .. } => Phase::Restarting {
+                reason: "it ended".into(),
+            },
+            Mysqld::Running if self.pod.as_ref().is_some_and(|pod| pod.ends_at.is_some()) => Phase::Stopping,
+            Mysqld::Running => match self.cloning {
+                Some(cloning) => Phase::Cloning {
+                    donor: format!("10.0.0.{}", cloning.donor),
+                },
+                None => Phase::Running,
+            },
+        };
+        Some(Report {
+            ordinal: self.ordinal,
+            origin: record.origin,
+            server_id: record.server_id,
+            server_uuid: record.uuid.map(uuid),
+            former_server_uuids: record.former.iter().copied().map(uuid).collect(),
+            phase,
+            last_clone_error: record.clone_error.clone(),
+        })
+    }
+
+    /// The agent's answer to an order, with what every order is checked for.
+    pub fn order(&mut self, server_uuid: &str, order: Order, now: u64) -> Result<Accepted, String> {
+        let Some(record) = &mut self.disk.record else {
+            return Err("there is no life yet".into());
+        };
+        if self.mysqld != Mysqld::Running || self.cloning.is_some() {
+            return Err("mysqld is not running".into());
+        }
+        if record.uuid.map(uuid).as_deref() != Some(server_uuid) {
+            return Err("the order is for another server".into());
+        }
+        match (order, record.origin) {
+            (Order::Found, Origin::Founded) => Ok(Accepted::Done),
+            (Order::Found, Origin::Empty) => {
+                record.origin = Origin::Founded;
+                Ok(Accepted::Done)
+            }
+            (Order::Clone { donor, takes }, Origin::Empty) => {
+                if self.disk.data.as_ref().is_some_and(|data| !data.executed.is_empty()) {
+                    return Err("this member holds transactions".into());
+                }
+                record.intent = Some(Intent::Cloning);
+                record.clone_error = None;
+                let until = now + takes;
+                self.cloning = Some(Cloning { donor, until });
+                Ok(Accepted::Done)
+            }
+            (Order::Found | Order::Clone { .. }, _) => Err("this member holds data".into()),
+            (Order::NewLife, _) => {
+                record.intent = Some(Intent::NewLife);
+                Ok(Accepted::Restarts)
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Found,
+    Clone { donor: u8, takes: u64 },
+    NewLife,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    Done,
+    /// mysqld is ended and started again.
+    Restarts,
+}

@@ -1,0 +1,179 @@
+//! What an operator sees: its caches of Kubernetes' objects, which may be behind, and its probes, which are not.
+
+use multimaster::agent::report::Report;
+use multimaster::api::MultiMasterCluster;
+use multimaster::decide::observed::{Channel, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError};
+use multimaster::names;
+
+use crate::model::disk;
+use crate::model::member::{self, Mysqld};
+use crate::model::replication::silence;
+use crate::model::transactions::uuid;
+use crate::world::World;
+
+type Pods = Vec<Option<member::Pod>>;
+
+impl World {
+    pub fn pods(&self) -> Pods {
+        self.members.iter().map(|member| member.pod.clone()).collect()
+    }
+
+    /// One look at everything. A first session with a server kills those of the other operator.
+    pub fn observe(&mut self, operator: usize) -> Observed {
+        let (cluster, pods) = self.cached(operator);
+        let silent = std::mem::take(&mut self.operators[operator].silent);
+        let members: Vec<Member> = (0..self.setup.members)
+            .map(|ordinal| self.look(operator, ordinal, &pods, silent.contains(&ordinal)))
+            .collect();
+        self.operators[operator].silent = members
+            .iter()
+            .filter(|member| matches!(member.server, Probe::Unreachable(_)))
+            .map(|member| member.ordinal)
+            .collect();
+        Observed {
+            cluster,
+            update_revision: Some(revision(self.template)),
+            problems: Vec::new(),
+            members,
+        }
+    }
+
+    /// The resource and the pods as this operator's caches have them.
+    pub fn cached(&self, operator: usize) -> (MultiMasterCluster, Pods) {
+        let stale = self.operators[operator].stale.as_ref();
+        match stale.filter(|stale| self.now < stale.until) {
+            Some(stale) => (stale.cluster.clone(), stale.pods.clone()),
+            None => (self.cluster.clone(), self.pods()),
+        }
+    }
+
+    fn look(&mut self, operator: usize, ordinal: u8, pods: &Pods, was_silent: bool) -> Member {
+        let at = usize::from(ordinal);
+        let cached = pods[at].as_ref();
+        let (mut agent, mut server) = (Probe::NoAddress, Probe::NoAddress);
+        if let Some(pod) = cached {
+            (agent, server) = match self.is_connected(operator, ordinal, pod.uid) {
+                true => (self.report(at), self.probe(operator, ordinal, pod.uid)),
+                false => (
+                    Probe::Unreachable("no answer".into()),
+                    Probe::Unreachable("no answer".into()),
+                ),
+            };
+        }
+        if !matches!(server, Probe::Reached(_)) {
+            self.members[at].sessions[operator] = None;
+        }
+        Member {
+            ordinal,
+            pod: cached.map(pod),
+            agent,
+            server,
+            sightings: match was_silent && cached.is_some() {
+                true => self.sightings(operator, ordinal, pods),
+                false => Vec::new(),
+            },
+        }
+    }
+
+    /// Packets get from this operator to the container of this pod, and something there answers them.
+    pub fn is_connected(&self, operator: usize, ordinal: u8, pod: u64) -> bool {
+        let member = &self.members[usize::from(ordinal)];
+        let present = member.pod.as_ref().is_some_and(|present| present.uid == pod);
+        present && member.agent_answers() && self.operator_cut[operator][usize::from(ordinal)] == 0
+    }
+
+    fn report(&self, at: usize) -> Probe<Report> {
+        match self.members[at].report() {
+            Some(report) => Probe::Reached(report),
+            None => Probe::Unreachable("it has not looked at its volume yet".into()),
+        }
+    }
+
+    fn probe(&mut self, operator: usize, ordinal: u8, pod: u64) -> Probe<Server> {
+        let at = usize::from(ordinal);
+        if !self.members[at].answers() || self.too_slow(ordinal) {
+            return Probe::Unreachable("no answer within the deadline".into());
+        }
+        if self.members[at].refuses {
+            return Probe::Alive("Too many connections".into());
+        }
+        let boot = self.members[at].boot;
+        if self.operators[operator].introduced.insert(pod) {
+            self.members[at].sessions = [None; 2];
+        }
+        self.members[at].sessions[operator] = Some(boot);
+        match server(&self.members[at], self.now) {
+            Some(server) => Probe::Reached(server),
+            None => Probe::Unreachable("no data directory".into()),
+        }
+    }
+
+    /// What the agents that this operator reaches see of a member, through the member's agent.
+    fn sightings(&self, operator: usize, ordinal: u8, pods: &Pods) -> Vec<Sighting> {
+        let look = |by: u8| {
+            let pod = pods[usize::from(by)].as_ref()?;
+            let asked = self.is_connected(operator, by, pod.uid);
+            let reaches = self.cut[usize::from(by)][usize::from(ordinal)] == 0;
+            let answered = reaches && self.members[usize::from(ordinal)].answers();
+            asked.then_some(Sighting { by, answered })
+        };
+        (0..self.setup.members).filter_map(look).collect()
+    }
+}
+
+pub fn revision(template: u8) -> String {
+    format!("template-{template}")
+}
+
+fn pod(pod: &member::Pod) -> Pod {
+    Pod {
+        uid: format!("pod-{}", pod.uid),
+        ip: Some(format!("10.0.0.{}", pod.uid)),
+        ready: pod.ready,
+        running: pod.running,
+        terminating: pod.ends_at.is_some(),
+        serving: pod.serving,
+        revision: Some(revision(pod.revision)),
+        problem: None,
+    }
+}
+
+fn server(member: &member::Member, now: u64) -> Option<Server> {
+    let (data, record) = (member.data()?, member.disk.record.as_ref()?);
+    debug_assert_eq!(member.mysqld, Mysqld::Running);
+    Some(Server {
+        uuid: uuid(data.uuid?),
+        server_id: record.server_id,
+        super_read_only: member.super_read_only,
+        executed: data.executed.gtid_set(),
+        purged: data.purged.gtid_set(),
+        channels: data.channels.iter().map(|it| channel(it, now)).collect(),
+        binary_logs: vec!["binlog.000001".into()],
+    })
+}
+
+fn channel(channel: &disk::Channel, now: u64) -> Channel {
+    let error = |(number, text): &(u32, String)| SqlError {
+        number: *number,
+        text: text.clone(),
+    };
+    Channel {
+        name: names::channel(channel.upstream),
+        source_host: names::member_host("demo", "default", channel.upstream),
+        source_uuid: channel.source.map(uuid),
+        receiver: match (channel.receiver, &channel.connection) {
+            (false, _) => Receiver::Off,
+            (true, None) => Receiver::Connecting,
+            (true, Some(_)) => Receiver::On,
+        },
+        applier_running: channel.applier,
+        retrieved: channel.retrieved.gtid_set(),
+        receiver_error: channel.receiver_error.as_ref().map(error),
+        applier_error: channel.applier_error.as_ref().map(error),
+        lag_seconds: i64::try_from(channel.relay_log.len()).ok(),
+        receiver_file: "binlog.000001".into(),
+        applied_file: "binlog.000001".into(),
+        applied_offset: 4,
+        silent_seconds: silence(channel, now),
+    }
+}

@@ -1,0 +1,407 @@
+//! The operators: two of them, of which one leads. The order of a pass is that of `src/reconcile.rs`; every external effect can be the last.
+
+use std::collections::{HashSet, VecDeque};
+
+use jiff::Timestamp;
+use multimaster::api::MultiMasterCluster;
+use multimaster::decide::Decision;
+use multimaster::decide::observed::Observed;
+use multimaster::decide::step::Step;
+
+use crate::model::member::{Order, Pod, SECOND, Statement};
+use crate::random::chance;
+use crate::world::World;
+
+/// `multimaster::decide::decide`, or what a test makes of it.
+pub type Decider = fn(&Observed, Timestamp) -> Decision;
+
+/// The lease.
+const LEASE: u64 = 5 * SECOND;
+/// `STALE` of `src/reconcile.rs`: an older observation justifies no risky step.
+const STALE: u64 = 25;
+/// An operator that ended is started again.
+const STARTS_AGAIN: u64 = 2 * SECOND;
+
+#[derive(Default)]
+pub struct Operator {
+    /// It does not run before.
+    pub runs_at: u64,
+    /// It stands still until then.
+    pub stalled_until: u64,
+    pub dies_after: Option<u32>,
+    pub stalls_after: Option<(u32, u64)>,
+    pub stale: Option<StaleCaches>,
+    /// `Memory::replaced`.
+    pub replaced: Option<String>,
+    /// `Memory::silent`.
+    pub silent: Vec<u8>,
+    /// Pods at which it has killed the sessions of its predecessor.
+    pub introduced: HashSet<u64>,
+    wakes: u64,
+    pass: Option<Pass>,
+}
+
+/// What caches had when they stopped to be told of changes.
+pub struct StaleCaches {
+    pub until: u64,
+    pub cluster: MultiMasterCluster,
+    pub pods: Vec<Option<Pod>>,
+}
+
+struct Pass {
+    looked: u64,
+    cluster: MultiMasterCluster,
+    decision: Decision,
+    effects: VecDeque<Effect>,
+}
+
+#[derive(Clone, Debug)]
+enum Effect {
+    WriteStatus,
+    /// Not external: the observation must be fresh.
+    Fresh,
+    Label {
+        ordinal: u8,
+        pod: String,
+        serving: bool,
+    },
+    Sql {
+        ordinal: u8,
+        pod: String,
+        statement: Statement,
+    },
+    Order {
+        ordinal: u8,
+        pod: String,
+        uuid: String,
+        order: Order,
+    },
+    DeletePod {
+        ordinal: u8,
+        pod: String,
+    },
+}
+
+impl Operator {
+    /// It runs and its caches are told of changes.
+    pub fn is_well(&self, now: u64) -> bool {
+        now >= self.runs_at && now >= self.stalled_until && self.stale.as_ref().is_none_or(|stale| now >= stale.until)
+    }
+}
+
+impl World {
+    pub fn leading(&mut self, act: impl FnOnce(&mut Operator, u64)) {
+        if let Some(leader) = self.leader {
+            act(&mut self.operators[leader], self.now);
+        }
+    }
+
+    pub fn leave_behind(&mut self, lasts: u64) {
+        let stale = StaleCaches {
+            until: self.now + lasts,
+            cluster: self.cluster.clone(),
+            pods: self.pods(),
+        };
+        self.leading(|operator, _| operator.stale = Some(stale));
+    }
+
+    /// One tick of both operators.
+    pub fn lead(&mut self) {
+        for at in 0..self.operators.len() {
+            if self.now < self.operators[at].runs_at || self.now < self.operators[at].stalled_until {
+                continue;
+            }
+            if self.leader == Some(at) {
+                self.lease_until = self.now + LEASE;
+                self.go_on(at);
+            } else if self.operators[at].pass.is_some() {
+                // It stood still with a statement on its lips, and somebody else leads now: that one may land, then it ends.
+                self.say(|| format!("operator {at} wakes up and does not lead any more"));
+                let _ = self.next_effect(at);
+                self.operator_ends(at);
+            } else if self.leader.is_none() || self.now > self.lease_until {
+                self.say(|| format!("operator {at} leads"));
+                self.leader = Some(at);
+                self.lease_until = self.now + LEASE;
+                self.go_on(at);
+            }
+        }
+    }
+
+    fn operator_ends(&mut self, at: usize) {
+        self.operators[at] = Operator {
+            runs_at: self.now + STARTS_AGAIN,
+            ..Operator::default()
+        };
+        for member in &mut self.members {
+            member.sessions[at] = None;
+        }
+    }
+
+    fn go_on(&mut self, at: usize) {
+        if self.operators[at].pass.is_none() {
+            if self.now < self.operators[at].wakes || !self.begin_pass(at) {
+                return;
+            }
+        }
+        loop {
+            let Some(pass) = &self.operators[at].pass else { return };
+            let Some(effect) = pass.effects.front() else { break };
+            if !matches!(effect, Effect::Fresh) && self.is_disturbed(at) {
+                return;
+            }
+            if let Err((why, retry)) = self.next_effect(at) {
+                self.say(|| format!("operator {at}: {why}"));
+                self.operators[at].wakes = self.now + retry;
+                self.operators[at].pass = None;
+                return;
+            }
+        }
+        if let Some(pass) = self.operators[at].pass.take() {
+            let wait = u64::try_from(pass.decision.requeue.as_millis() / 100).unwrap_or(SECOND);
+            self.operators[at].wakes = self.now + wait.max(1);
+        }
+    }
+
+    /// It dies, or stands still, in front of an external effect.
+    fn is_disturbed(&mut self, at: usize) -> bool {
+        let operator = &mut self.operators[at];
+        match &mut operator.dies_after {
+            Some(0) => {
+                self.say(|| format!("operator {at} dies"));
+                self.operator_ends(at);
+                return true;
+            }
+            Some(more) => *more -= 1,
+            None => {}
+        }
+        match &mut operator.stalls_after {
+            Some((0, lasts)) => {
+                operator.stalled_until = self.now + *lasts;
+                operator.stalls_after = None;
+                self.say(|| format!("operator {at} stands still"));
+                return true;
+            }
+            Some((more, _)) => *more -= 1,
+            None => {}
+        }
+        false
+    }
+
+    /// Observes and decides. False: its cache has not seen its own last write yet.
+    fn begin_pass(&mut self, at: usize) -> bool {
+        let (cached, _) = self.cached(at);
+        let replaced = &self.operators[at].replaced;
+        if replaced.is_some() && *replaced == cached.metadata.resource_version {
+            self.operators[at].wakes = self.now + 1;
+            return false;
+        }
+        let observed = self.observe(at);
+        let decision = (self.decider)(&observed, self.time());
+        let before = observed.cluster.status.clone().unwrap_or_default();
+        self.judge_decision(at, &observed, &decision);
+        self.say_decision(at, &before, &decision);
+        let mut effects = VecDeque::new();
+        if decision.status != before {
+            effects.push_back(Effect::WriteStatus);
+        }
+        for step in &decision.steps {
+            effects.extend(self.effects(step, &observed));
+        }
+        self.operators[at].pass = Some(Pass {
+            looked: self.now,
+            cluster: observed.cluster,
+            decision,
+            effects,
+        });
+        true
+    }
+
+    fn say_decision(
+        &mut self,
+        at: usize,
+        before: &multimaster::api::status::MultiMasterClusterStatus,
+        decision: &Decision,
+    ) {
+        let steps: Vec<&Step> = decision.steps.iter().filter(|step| **step != Step::Apply).collect();
+        let states = |status: &multimaster::api::status::MultiMasterClusterStatus| -> Vec<String> {
+            let text = |member: &multimaster::api::status::MemberStatus| {
+                let message = member.message.as_ref().map(|message| format!(" ({message})"));
+                format!("{:?}{}", member.state, message.unwrap_or_default())
+            };
+            status.member_statuses.iter().map(text).collect()
+        };
+        if self.trace.is_some() && (!steps.is_empty() || states(before) != states(&decision.status)) {
+            let (ring, epoch, states) = (&decision.status.ring, decision.status.epoch, states(&decision.status));
+            self.say(|| format!("operator {at} decides: epoch {epoch}, ring {ring}, {states:?}, steps {steps:?}"));
+        }
+    }
+
+    fn effects(&self, step: &Step, observed: &Observed) -> Vec<Effect> {
+        let pod_of = |ordinal: u8| {
+            let pod = observed.member(ordinal).and_then(|member| member.pod.as_ref());
+            pod.map(|pod| pod.uid.clone()).unwrap_or_default()
+        };
+        let statements = |ordinal: u8, uuid: &str, statements: &[Statement]| -> Vec<Effect> {
+            let all = std::iter::once(Statement::SameLife(uuid.into())).chain(statements.iter().cloned());
+            let sql = all.map(|statement| Effect::Sql {
+                ordinal,
+                pod: pod_of(ordinal),
+                statement,
+            });
+            std::iter::once(Effect::Fresh).chain(sql).collect()
+        };
+        let order = |ordinal: u8, uuid: &str, order: Order| {
+            let order = Effect::Order {
+                ordinal,
+                pod: pod_of(ordinal),
+                uuid: uuid.into(),
+                order,
+            };
+            vec![Effect::Fresh, order]
+        };
+        let label = |ordinal: u8, pod: &str, serving: bool| Effect::Label {
+            ordinal,
+            pod: pod.into(),
+            serving,
+        };
+        let fence = [Statement::KillClients, Statement::Fence];
+        match step {
+            Step::Apply | Step::CreateDatabase { .. } => Vec::new(),
+            Step::Serve { ordinal, pod_uid } => vec![label(*ordinal, pod_uid, true)],
+            Step::Withdraw { ordinal, pod_uid, .. } => vec![label(*ordinal, pod_uid, false)],
+            Step::Found { ordinal, server_uuid } => order(*ordinal, server_uuid, Order::Found),
+            Step::Clone {
+                ordinal,
+                server_uuid,
+                donor,
+            } => {
+                let takes = 5 + chance(self.setup.seed, 9, *ordinal, self.now) % 40;
+                order(*ordinal, server_uuid, Order::Clone { donor: *donor, takes })
+            }
+            Step::NewLife {
+                ordinal, server_uuid, ..
+            } => order(*ordinal, server_uuid, Order::NewLife),
+            Step::Attach {
+                ordinal,
+                server_uuid,
+                upstream,
+                ..
+            } => statements(
+                *ordinal,
+                server_uuid,
+                &[
+                    Statement::NoChannel(*upstream),
+                    Statement::ChangeSource(*upstream),
+                    Statement::Start(*upstream),
+                ],
+            ),
+            Step::Start {
+                ordinal,
+                server_uuid,
+                upstream,
+            } => statements(*ordinal, server_uuid, &[Statement::Start(*upstream)]),
+            Step::Detach {
+                ordinal,
+                server_uuid,
+                upstream,
+                ..
+            } => statements(
+                *ordinal,
+                server_uuid,
+                &[
+                    Statement::Stop(*upstream),
+                    Statement::AllApplied(*upstream),
+                    Statement::Reset(*upstream),
+                ],
+            ),
+            Step::StopReceiver {
+                ordinal,
+                server_uuid,
+                upstream,
+            } => statements(*ordinal, server_uuid, &[Statement::StopReceiver(*upstream)]),
+            Step::Fence { ordinal, server_uuid } => statements(*ordinal, server_uuid, &fence),
+            Step::Open { ordinal, server_uuid } => statements(*ordinal, server_uuid, &[Statement::Open]),
+            Step::Restart { ordinal, pod_uid, .. } => {
+                let mut effects = vec![Effect::Fresh, label(*ordinal, pod_uid, false)];
+                if let Some(server) = observed.member(*ordinal).and_then(|member| member.server()) {
+                    // One step: its age is looked at once.
+                    effects.extend(statements(*ordinal, &server.uuid, &fence).into_iter().skip(1));
+                }
+                effects.push(Effect::DeletePod {
+                    ordinal: *ordinal,
+                    pod: pod_uid.clone(),
+                });
+                effects
+            }
+        }
+    }
+
+    /// Carries out the next effect of a pass; or why the pass is over, and how long to wait.
+    fn next_effect(&mut self, at: usize) -> Result<(), (String, u64)> {
+        let Some(pass) = &mut self.operators[at].pass else {
+            return Ok(());
+        };
+        let Some(effect) = pass.effects.pop_front() else {
+            return Ok(());
+        };
+        let later = |why: String| (why, SECOND);
+        match effect {
+            Effect::Fresh if self.now > pass.looked + STALE => Err(("the observation is too old".into(), 1)),
+            Effect::Fresh => Ok(()),
+            Effect::WriteStatus => {
+                if self.cluster.metadata.resource_version != pass.cluster.metadata.resource_version {
+                    return Err(("the resource changed meanwhile".into(), 1));
+                }
+                let status = pass.decision.status.clone();
+                self.operators[at].replaced = self.cluster.metadata.resource_version.clone();
+                let version: u64 = self
+                    .cluster
+                    .metadata
+                    .resource_version
+                    .as_ref()
+                    .unwrap()
+                    .parse()
+                    .unwrap();
+                self.cluster.metadata.resource_version = Some((version + 1).to_string());
+                self.cluster.status = Some(status);
+                Ok(())
+            }
+            Effect::Label { ordinal, pod, serving } => self.label(ordinal, &pod, serving).map_err(later),
+            Effect::Sql {
+                ordinal,
+                pod,
+                statement,
+            } => self.send(at, ordinal, &pod, &statement).map_err(later),
+            Effect::Order {
+                ordinal,
+                pod,
+                uuid,
+                order,
+            } => self.order(at, ordinal, &pod, &uuid, order).map_err(later),
+            Effect::DeletePod { ordinal, pod } => {
+                if is_pod(self.members[usize::from(ordinal)].pod.as_ref(), &pod) {
+                    self.delete_pod(ordinal);
+                    return Ok(());
+                }
+                Err(later("the pod is another one".into()))
+            }
+        }
+    }
+
+    fn label(&mut self, ordinal: u8, pod: &str, serving: bool) -> Result<(), String> {
+        let present = &mut self.members[usize::from(ordinal)].pod;
+        match present {
+            Some(present) if is_pod(Some(present), pod) => {
+                present.serving = serving;
+                Ok(())
+            }
+            _ if serving => Err("the pod is another one".into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub fn is_pod(present: Option<&Pod>, uid: &str) -> bool {
+    present.is_some_and(|present| format!("pod-{}", present.uid) == uid)
+}

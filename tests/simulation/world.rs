@@ -1,0 +1,532 @@
+//! Everything that exists in a run, and one tick of it.
+
+use jiff::Timestamp;
+use multimaster::api::MultiMasterCluster;
+
+use crate::event::{Event, Fault, Scenario, Setup};
+use crate::invariants::{Invariant, Judge};
+use crate::model::disk::NAMED_ROWS;
+use crate::model::member::{Frozen, Member, Mysqld, Pod, SECOND};
+use crate::model::replication::{Pace, replicate};
+use crate::model::transactions::{Bits, Ledger, Transaction};
+use crate::operator::{Decider, Operator};
+use crate::random::chance;
+
+/// What chance is asked for.
+mod chances {
+    pub const WRITE: u64 = 1;
+    pub const KIND: u64 = 2;
+    pub const START: u64 = 3;
+    pub const POD: u64 = 4;
+    pub const SLOW: u64 = 5;
+}
+
+/// Rules that tests break on purpose outside `decide`, to see that the invariants notice.
+#[derive(Clone, Copy, Default)]
+pub struct Flaws {
+    /// A new life keeps the old server_id.
+    pub keeps_server_id: bool,
+    /// A channel is removed without looking at its relay logs.
+    pub detaches_unchecked: bool,
+    /// A new channel begins behind all that its source has.
+    pub attaches_from_now: bool,
+    /// What is executed already is executed again.
+    pub applies_twice: bool,
+    /// An order to clone is carried out whatever the directory holds.
+    pub clones_over_data: bool,
+    /// Not judged, so that what follows from it is seen.
+    pub blind_to: &'static [Invariant],
+}
+
+pub struct World {
+    pub setup: Setup,
+    pub flaws: Flaws,
+    pub decider: Decider,
+    pub now: u64,
+    pub members: Vec<Member>,
+    pub ledger: Ledger,
+    /// The resource in the API server.
+    pub cluster: MultiMasterCluster,
+    pub operators: [Operator; 2],
+    pub leader: Option<usize>,
+    pub lease_until: u64,
+    /// `[from][to]`: so many faults keep the first from connecting to the second.
+    pub cut: [[u8; 9]; 9],
+    /// The same for operators.
+    pub operator_cut: [[u8; 9]; 2],
+    pub template: u8,
+    pub judge: Judge,
+    pub trace: Option<Vec<String>>,
+    uids: u64,
+    ending: Vec<Event>,
+    conflicts: u32,
+}
+
+impl World {
+    pub fn new(setup: Setup, decider: Decider, flaws: Flaws, traced: bool) -> Self {
+        Self {
+            setup,
+            flaws,
+            decider,
+            now: 0,
+            members: (0..setup.members).map(Member::new).collect(),
+            ledger: Ledger::default(),
+            cluster: cluster(&setup),
+            operators: [Operator::default(), Operator::default()],
+            leader: None,
+            lease_until: 0,
+            cut: [[0; 9]; 9],
+            operator_cut: [[0; 9]; 2],
+            template: 0,
+            judge: Judge::new(flaws.blind_to),
+            trace: traced.then(Vec::new),
+            uids: 0,
+            ending: Vec::new(),
+            conflicts: 0,
+        }
+    }
+
+    pub fn time(&self) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + i64::try_from(self.now).unwrap() * 100).unwrap()
+    }
+
+    pub fn say(&mut self, text: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>5}.{} {}", self.now / SECOND, self.now % SECOND, text()));
+        }
+    }
+
+    /// Faults are over: none is still to come, and none lasts.
+    pub fn is_calm(&self, scenario: &Scenario) -> bool {
+        self.now > self.setup.faults_until
+            && self.ending.is_empty()
+            && scenario.events.iter().all(|event| event.at < self.now)
+            && self.operators.iter().all(|operator| operator.is_well(self.now))
+    }
+
+    pub fn tick(&mut self, scenario: &Scenario) {
+        let now = self.now;
+        for event in scenario.events.iter().filter(|event| event.at == now) {
+            self.begin(event.fault);
+        }
+        let (over, ending) = std::mem::take(&mut self.ending)
+            .into_iter()
+            .partition(|event: &Event| event.at <= self.now);
+        self.ending = ending;
+        for event in over {
+            self.end(event.fault);
+        }
+        for at in 0..self.members.len() {
+            self.kubelet(at);
+        }
+        if !self.is_calm(scenario) {
+            self.clients();
+        }
+        self.replicate();
+        self.lead();
+        self.watch();
+        self.now += 1;
+    }
+
+    fn random(&self, what: u64, member: u8) -> u64 {
+        chance(self.setup.seed, what, member, self.now)
+    }
+
+    /// Some probes of a slow server come too late.
+    pub fn too_slow(&self, member: u8) -> bool {
+        self.members[usize::from(member)].slow && self.random(chances::SLOW, member).is_multiple_of(2)
+    }
+
+    fn later(&mut self, lasts: u64, fault: Fault) {
+        self.ending.push(Event {
+            at: self.now + lasts,
+            fault,
+        });
+    }
+
+    fn begin(&mut self, fault: Fault) {
+        self.say(|| format!("fault: {fault:?}"));
+        match fault {
+            Fault::CrashMysqld { member } => self.crash_mysqld(member),
+            Fault::CrashContainer { member, lasts } => self.crash_container(member, lasts),
+            Fault::DeletePod { member } => self.delete_pod(member),
+            Fault::LoseNode { member, lasts } => {
+                let it = &mut self.members[usize::from(member)];
+                if it.mysqld != Mysqld::Down {
+                    it.stop_mysqld(&self.ledger);
+                }
+                it.node_down = true;
+                it.frozen = Frozen::No;
+                self.later(lasts, fault);
+            }
+            Fault::Freeze { member, node, lasts } => {
+                self.members[usize::from(member)].frozen = if node { Frozen::Node } else { Frozen::Mysqld };
+                self.later(lasts, fault);
+            }
+            Fault::Slow { member, lasts } => {
+                self.members[usize::from(member)].slow = true;
+                self.later(lasts, fault);
+            }
+            Fault::Refuse { member, lasts } => {
+                self.members[usize::from(member)].refuses = true;
+                self.later(lasts, fault);
+            }
+            Fault::LoseVolume { member, record_too } => self.replace_volume(member, |member| {
+                member.disk.data = None;
+                if record_too {
+                    member.disk.record = None;
+                }
+            }),
+            Fault::Snapshot { member } => {
+                let it = &mut self.members[usize::from(member)];
+                it.snapshot = Some(it.disk.clone());
+            }
+            Fault::SetBack { member } => {
+                if self.members[usize::from(member)].snapshot.is_some() {
+                    self.replace_volume(member, |member| {
+                        member.disk = member.snapshot.clone().unwrap_or_default()
+                    });
+                }
+            }
+            Fault::Cut { from, to, lasts } => {
+                self.cut[usize::from(from)][usize::from(to)] += 1;
+                self.later(lasts, fault);
+            }
+            Fault::Isolate { lasts, .. } | Fault::CutOperator { lasts, .. } => {
+                self.isolate(fault, 1);
+                self.later(lasts, fault);
+            }
+            Fault::OperatorDies { effects } => self.leading(|operator, _| operator.dies_after = Some(effects)),
+            Fault::OperatorStalls { effects, lasts } => {
+                self.leading(|operator, _| operator.stalls_after = Some((effects, lasts)));
+            }
+            Fault::StaleCaches { lasts } => self.leave_behind(lasts),
+            Fault::StopThreads {
+                member,
+                receivers,
+                appliers,
+            } => self.stop_threads(member, receivers, appliers),
+            Fault::NewTemplate => self.template += 1,
+            Fault::Conflict { first, second } => {
+                self.conflicts += 1;
+                let row = NAMED_ROWS + self.conflicts;
+                self.judge.conflicts = true;
+                for member in [first, second] {
+                    if self.members[usize::from(member)].takes_writes() {
+                        self.write(member, Some(row));
+                    }
+                }
+            }
+            Fault::Purge { member } => {
+                let it = &mut self.members[usize::from(member)];
+                if let (true, Some(data)) = (it.answers(), &mut it.disk.data) {
+                    data.purged = data.executed.clone();
+                    data.first = data.binary_log.len();
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, fault: Fault) {
+        self.say(|| format!("over: {fault:?}"));
+        match fault {
+            Fault::LoseNode { member, .. } => {
+                let now = self.now;
+                let it = &mut self.members[usize::from(member)];
+                it.node_down = false;
+                if let Some(pod) = &mut it.pod {
+                    pod.runs_at = now + 20;
+                }
+            }
+            Fault::Freeze { member, .. } => self.thaw(member),
+            Fault::Slow { member, .. } => self.members[usize::from(member)].slow = false,
+            Fault::Refuse { member, .. } => self.members[usize::from(member)].refuses = false,
+            Fault::Cut { from, to, .. } => self.cut[usize::from(from)][usize::from(to)] -= 1,
+            Fault::Isolate { .. } | Fault::CutOperator { .. } => self.isolate(fault, -1),
+            _ => {}
+        }
+    }
+
+    fn isolate(&mut self, fault: Fault, change: i8) {
+        let all = 0..self.members.len();
+        match fault {
+            Fault::Isolate { member, operators, .. } => {
+                let member = usize::from(member);
+                for other in all.filter(|other| *other != member) {
+                    for (from, to) in [(member, other), (other, member)] {
+                        self.cut[from][to] = self.cut[from][to].wrapping_add_signed(change);
+                    }
+                }
+                for cut in self.operator_cut.iter_mut().filter(|_| operators) {
+                    cut[member] = cut[member].wrapping_add_signed(change);
+                }
+            }
+            Fault::CutOperator { operator, member, .. } => {
+                for to in all.filter(|to| member.is_none_or(|member| usize::from(member) == *to)) {
+                    let cut = &mut self.operator_cut[operator][to];
+                    *cut = cut.wrapping_add_signed(change);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn crash_mysqld(&mut self, member: u8) {
+        let soon = 5 + self.random(chances::START, member) % 15;
+        let (at, flawed) = (self.now + soon, self.flaws.keeps_server_id);
+        let it = &mut self.members[usize::from(member)];
+        if it.mysqld != Mysqld::Down && it.frozen == Frozen::No {
+            it.stop_mysqld(&self.ledger);
+            it.start_mysqld(at, true, flawed, &mut self.ledger);
+        }
+    }
+
+    fn crash_container(&mut self, member: u8, lasts: u64) {
+        let now = self.now;
+        let it = &mut self.members[usize::from(member)];
+        if it.mysqld != Mysqld::Down && it.frozen != Frozen::Node {
+            it.stop_container(&self.ledger);
+            it.frozen = Frozen::No;
+            if let Some(pod) = &mut it.pod {
+                pod.runs_at = now + lasts;
+            }
+        }
+    }
+
+    pub fn delete_pod(&mut self, member: u8) {
+        let ends_at = self.now + 3 + self.random(chances::POD, member) % 20;
+        if let Some(pod) = &mut self.members[usize::from(member)].pod {
+            pod.ends_at.get_or_insert(ends_at);
+        }
+    }
+
+    /// The pod is gone for good, and so is what was on its volume.
+    fn replace_volume(&mut self, member: u8, replace: impl FnOnce(&mut Member)) {
+        let before = self.copies();
+        let now = self.now;
+        let it = &mut self.members[usize::from(member)];
+        it.stop_mysqld(&self.ledger);
+        it.pod = None;
+        it.next_pod_at = now + 10;
+        (it.frozen, it.node_down) = (Frozen::No, false);
+        replace(it);
+        let after = self.copies();
+        for id in before.iter().filter(|id| !after.has(*id)) {
+            self.judge.lost_with_disks.put(id);
+        }
+    }
+
+    fn stop_threads(&mut self, member: u8, receivers: bool, appliers: bool) {
+        let it = &mut self.members[usize::from(member)];
+        if !it.answers() {
+            return;
+        }
+        for channel in it.disk.data.iter_mut().flat_map(|data| &mut data.channels) {
+            if receivers && channel.receiver {
+                channel.stop_receiver();
+            }
+            if appliers {
+                channel.applier = false;
+            }
+        }
+    }
+
+    /// What was sent to a server that stood still is executed now.
+    fn thaw(&mut self, member: u8) {
+        let at = usize::from(member);
+        self.members[at].frozen = Frozen::No;
+        for late in std::mem::take(&mut self.members[at].late) {
+            if self.members[at].sessions[late.operator] == Some(self.members[at].boot) {
+                let result = self.execute(member, &late.statement);
+                self.say(|| format!("late at {member}: {:?}: {result:?}", late.statement));
+            }
+        }
+    }
+
+    /// Every transaction that exists on some disk.
+    pub fn copies(&self) -> Bits {
+        self.members.iter().fold(Bits::default(), |mut all, member| {
+            all.add(&member.disk.copies());
+            all
+        })
+    }
+
+    /// Pods, containers and agents of one member.
+    fn kubelet(&mut self, at: usize) {
+        let (now, template) = (self.now, self.template);
+        let starts = 5 + self.random(chances::START, u8::try_from(at).unwrap()) % 15;
+        let flawed = self.flaws.keeps_server_id;
+        let it = &mut self.members[at];
+        let Some(pod) = &mut it.pod else {
+            if now >= it.next_pod_at {
+                self.uids += 1;
+                it.pod = Some(Pod {
+                    uid: self.uids,
+                    revision: template,
+                    serving: false,
+                    ready: false,
+                    running: false,
+                    runs_at: now + starts,
+                    ends_at: None,
+                });
+            }
+            return;
+        };
+        if it.node_down || it.frozen == Frozen::Node {
+            // Nobody tells Kubernetes anything; after 40 seconds it takes the node for lost.
+            let since = *it.silent_since.get_or_insert(now);
+            if now - since > 40 * SECOND {
+                pod.ready = false;
+            }
+            return;
+        }
+        if pod.ends_at.is_some_and(|ends| now >= ends) {
+            it.stop_mysqld(&self.ledger);
+            it.pod = None;
+            it.frozen = Frozen::No;
+            it.next_pod_at = now + 5;
+            return;
+        }
+        match it.mysqld {
+            Mysqld::Down if now >= pod.runs_at => {
+                it.start_mysqld(now + starts, false, flawed, &mut self.ledger);
+            }
+            Mysqld::Starting { at: ready, again } if now >= ready => {
+                let before = it.disk.copies();
+                if !it.arrive(&mut self.ledger) {
+                    it.start_mysqld(now + starts, again, flawed, &mut self.ledger);
+                }
+                self.judge_copies(at, &before, "a failed clone was thrown away");
+            }
+            _ => {}
+        }
+        self.clone_goes_on(at, starts);
+        self.readiness(at);
+    }
+
+    /// Readiness asks mysqld; one that stands still is found out after two seconds.
+    fn readiness(&mut self, at: usize) {
+        let now = self.now;
+        let it = &mut self.members[at];
+        let (running, open) = (it.mysqld != Mysqld::Down, it.takes_writes());
+        let silent = it.frozen == Frozen::Mysqld;
+        let since = if silent {
+            *it.silent_since.get_or_insert(now)
+        } else {
+            now
+        };
+        if !silent {
+            it.silent_since = None;
+        }
+        if let Some(pod) = &mut it.pod {
+            pod.running = running;
+            pod.ready = if silent {
+                pod.ready && now - since < 2 * SECOND
+            } else {
+                open
+            };
+        }
+    }
+
+    /// A clone comes to its end, or to grief.
+    fn clone_goes_on(&mut self, at: usize, starts: u64) {
+        let Some(cloning) = self.members[at].cloning else {
+            return;
+        };
+        if self.members[at].frozen != Frozen::No {
+            return;
+        }
+        let donor = usize::from(cloning.donor);
+        let flawed = self.flaws.keeps_server_id;
+        let alive = self.members[donor].answers() && self.cut[at][donor] == 0;
+        if alive && self.now < cloning.until {
+            return;
+        }
+        let copy = self.members[donor]
+            .data()
+            .filter(|_| alive)
+            .map(crate::model::disk::Data::clone_of);
+        let before = self.members[at].disk.copies();
+        let it = &mut self.members[at];
+        it.stop_mysqld(&self.ledger);
+        // Without a complete copy the agent throws away what there is, once it has judged it.
+        it.disk.data = Some(copy.unwrap_or_default());
+        it.start_mysqld(self.now + starts, true, flawed, &mut self.ledger);
+        self.judge_copies(at, &before, "cloned over it");
+    }
+
+    fn clients(&mut self) {
+        for ordinal in 0..self.setup.members {
+            let member = &self.members[usize::from(ordinal)];
+            if member.takes_writes() && self.random(chances::WRITE, ordinal) % 100 < self.setup.writes {
+                self.write(ordinal, None);
+            }
+        }
+    }
+
+    /// A client writes, and is told that it is safe. It only changes rows that the same life made, so that nothing conflicts.
+    fn write(&mut self, ordinal: u8, named: Option<u32>) {
+        let kind = self.random(chances::KIND, ordinal) % 100;
+        let member = &self.members[usize::from(ordinal)];
+        let (Some(record), Some(data)) = (&member.disk.record, member.data()) else {
+            return;
+        };
+        let Some(life) = data.uuid else { return };
+        let mut recent = self.ledger.transactions.iter().rev().take(30);
+        let own = recent
+            .find(|earlier| earlier.life == life && earlier.row < NAMED_ROWS && data.rows.contains_key(&earlier.row));
+        let (row, inserts) = match (named, own) {
+            (Some(row), _) => (row, !data.rows.contains_key(&row)),
+            (None, Some(own)) if kind < 30 => (own.row, false),
+            (None, _) => (data.next_row(ordinal), true),
+        };
+        let transaction = Transaction {
+            life,
+            number: data.executed.next(life),
+            server_id: record.server_id,
+            row,
+            inserts,
+            taken_by: ordinal,
+        };
+        let id = self.ledger.transactions.len();
+        self.ledger.transactions.push(transaction);
+        self.judge_write(id);
+        if let Some(data) = &mut self.members[usize::from(ordinal)].disk.data {
+            data.execute(id, &transaction).unwrap();
+        }
+    }
+
+    fn replicate(&mut self) {
+        for at in 0..self.members.len() {
+            let slow = self.members[at].slow;
+            let pace = Pace {
+                received: 6,
+                applied: if slow {
+                    usize::from(self.now.is_multiple_of(8))
+                } else {
+                    3
+                },
+                applies_twice: self.flaws.applies_twice,
+            };
+            let cut = self.cut[at];
+            let reaches = move |upstream: u8| cut[usize::from(upstream)] == 0;
+            replicate(&mut self.members, at, &reaches, pace, self.now, &self.ledger);
+        }
+    }
+}
+
+fn cluster(setup: &Setup) -> MultiMasterCluster {
+    let healing = if setup.waits { "Wait" } else { "Bypass" };
+    serde_json::from_value(serde_json::json!({
+        "apiVersion": "multimaster.dev/v1alpha1",
+        "kind": "MultiMasterCluster",
+        "metadata": {"name": "demo", "namespace": "default", "uid": "cluster", "generation": 1, "resourceVersion": "1"},
+        "spec": {
+            "members": setup.members,
+            "storage": {"size": "1Gi"},
+            "replication": {"healing": healing},
+            "failureDetection": {"bypassAfterSeconds": setup.bypass_after, "holdOutSeconds": setup.hold_out},
+        },
+    }))
+    .unwrap()
+}
