@@ -141,6 +141,7 @@ impl Metrics {
             Step::Found { .. } => "Found",
             Step::Clone { .. } => "Clone",
             Step::NewLife { .. } => "NewLife",
+            Step::GiveUp { .. } => "GiveUp",
             Step::Attach { .. } => "Attach",
             Step::Start { .. } => "Start",
             Step::Detach { .. } => "Detach",

@@ -6,7 +6,9 @@
 mod harness;
 
 use harness::{Agent, Cell, eventually};
-use multimaster::agent::report::{CloneOrder, Order, Origin, PATH_CLONE, PATH_FOUND, PATH_NEW_LIFE, Phase};
+use multimaster::agent::report::{
+    CloneOrder, EmptyOrder, Order, Origin, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase,
+};
 use mysql_async::prelude::Queryable;
 
 fn order(uuid: &str) -> Order {
@@ -312,6 +314,57 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
     let lost = recipient.running().await;
     assert_eq!(lost.origin, Origin::Empty);
     assert!(lost.former_server_uuids.contains(&copy_uuid));
+}
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn data_that_is_given_up_is_kept_if_nobody_else_has_all_of_it() {
+    let Some(cell) = Cell::new(5) else { return };
+    let mut agent = cell.start(1, &[]);
+    let mut kept = Vec::new();
+    for (written, known, keeps) in [(3, 3, false), (3, 2, true)] {
+        let uuid = agent.running().await.server_uuid.unwrap();
+        assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
+        let mut root = agent.root().await;
+        for statement in [
+            "SET GLOBAL super_read_only=OFF",
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.t (id INT PRIMARY KEY)",
+            "INSERT INTO shop.t VALUES (1)",
+        ] {
+            root.query_drop(statement).await.unwrap();
+        }
+        assert_eq!(
+            agent.value("SELECT @@GLOBAL.gtid_executed").await,
+            format!("{uuid}:1-{written}")
+        );
+        let give_up = |known: u64| EmptyOrder {
+            server_uuid: uuid.clone(),
+            held_elsewhere: format!("{uuid}:1-{known}").parse().unwrap(),
+        };
+        let (status, why) = agent.post(PATH_EMPTY, &give_up(known)).await;
+        assert!(status == 409 && why.contains("fence it first"), "{status} {why}");
+        root.query_drop("SET GLOBAL super_read_only=ON").await.unwrap();
+        assert_eq!(agent.post(PATH_EMPTY, &give_up(known)).await.0, 202);
+        eventually("an empty member", async || {
+            agent
+                .report()
+                .await
+                .is_some_and(|r| r.phase == Phase::Running && r.origin == Origin::Empty)
+        })
+        .await;
+        if keeps {
+            kept.push(format!("data.kept-{uuid}"));
+        }
+        let report = agent.running().await;
+        assert_eq!(report.kept, kept);
+        assert!(report.former_server_uuids.contains(&uuid));
+        assert_eq!(agent.value("SELECT @@GLOBAL.gtid_executed").await, "");
+    }
+    assert!(agent.volume().join(&kept[0]).join("auto.cnf").exists());
+    assert_eq!(agent.stop(), Some(0));
+    agent.start_again();
+    assert_eq!(agent.running().await.kept, kept);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ pub mod sql;
 
 use kube::runtime::events::EventType;
 
-use crate::agent::report::{CloneOrder, Order, PATH_CLONE, PATH_FOUND, PATH_NEW_LIFE};
+use crate::agent::report::{CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE};
 use crate::api::MultiMasterCluster;
 use crate::context::Context;
 use crate::decide::observed::{Member, Observed};
@@ -125,6 +125,21 @@ impl Actor<'_> {
                     PATH_NEW_LIFE,
                     &Order {
                         server_uuid: server_uuid.clone(),
+                    },
+                )
+                .await?
+            }
+            Step::GiveUp {
+                ordinal,
+                server_uuid,
+                held_elsewhere,
+            } => {
+                self.order(
+                    *ordinal,
+                    PATH_EMPTY,
+                    &EmptyOrder {
+                        server_uuid: server_uuid.clone(),
+                        held_elsewhere: held_elsewhere.clone(),
                     },
                 )
                 .await?
@@ -297,6 +312,13 @@ impl Actor<'_> {
                 "NewLife",
                 format!(
                     "{} came back without its own {lost}; it gets a new server UUID, and they flow back",
+                    name(ordinal)
+                ),
+            ),
+            Step::GiveUp { ordinal, .. } => (
+                "GivenUp",
+                format!(
+                    "{} needs what every other member has purged; it gives up its data and is rebuilt as a copy",
                     name(ordinal)
                 ),
             ),

@@ -18,7 +18,8 @@ use tracing::{error, warn};
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::report::{
-    CloneOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_FOUND, PATH_LOOK, PATH_NEW_LIFE, PATH_REPORT, Phase,
+    CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_LOOK, PATH_NEW_LIFE,
+    PATH_REPORT, Phase,
 };
 use crate::names::keys;
 
@@ -83,6 +84,7 @@ pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Re
         .route(PATH_FOUND, post(found))
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
+        .route(PATH_EMPTY, post(empty))
         .layer(middleware::from_fn_with_state(context.clone(), only_with_token))
         .with_state(context);
 
@@ -229,6 +231,11 @@ async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) ->
 
 async fn new_life(State(context): State<Handles>, Json(order): Json<Order>) -> Response {
     pass(&context, order.server_uuid, Work::NewLife).await
+}
+
+async fn empty(State(context): State<Handles>, Json(order): Json<EmptyOrder>) -> Response {
+    let held_elsewhere = order.held_elsewhere;
+    pass(&context, order.server_uuid, Work::Empty { held_elsewhere }).await
 }
 
 /// Hands an order to the loop that owns mysqld, and its answer to whoever ordered.

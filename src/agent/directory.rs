@@ -16,6 +16,9 @@ use super::mysqld::{self, Process};
 use super::report::{Origin, Phase};
 use crate::names::keys;
 
+/// Begins the names of data directories that were given up and are kept.
+const KEPT: &str = "data.kept-";
+
 /// Makes sure of a directory that mysqld can be started on, and answers whose life it holds.
 pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
     fs::create_dir_all(&member.args.run).with_context(|| format!("cannot make {}", member.args.run.display()))?;
@@ -24,7 +27,16 @@ pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
     remove(&discarded(member))?;
 
     let known = Life::load(&member.life)?;
+    if let Some(Life {
+        intent: Some(Intent::Emptying { keep }),
+        server_uuid,
+        ..
+    }) = &known
+    {
+        give_up(member, *keep, server_uuid.as_deref().unwrap_or("unknown"))?;
+    }
     let has_data = holds_anything(&member.data)?;
+    shared.set_kept(kept(member)?);
     let life = match known {
         None if has_data => bail!(
             "{} holds data, but there is no {}: this volume was not made by this operator, and its server_id and history are \
@@ -129,6 +141,36 @@ pub fn discard_failed_clone(member: &Member, mut life: Life, why: String) -> any
         .and_then(|()| sync_folder_of(&member.data))
         .with_context(|| format!("cannot rename {}", member.data.display()))?;
     remove(&discarded(member))
+}
+
+/// Takes the data directory out of the way; what nobody else has stays on the volume. Doing it again after a crash does no more.
+fn give_up(member: &Member, keep: bool, server_uuid: &str) -> anyhow::Result<()> {
+    let target = match keep {
+        true => member.args.volume.join(format!("{KEPT}{server_uuid}")),
+        false => discarded(member),
+    };
+    if !holds_anything(&member.data)? {
+        return Ok(());
+    }
+    warn!(to = %target.display(), keep, "the data directory is given up");
+    fs::rename(&member.data, &target)
+        .and_then(|()| sync_folder_of(&member.data))
+        .with_context(|| format!("cannot rename {} to {}", member.data.display(), target.display()))?;
+    remove(&discarded(member))
+}
+
+/// What [`give_up`] has kept.
+fn kept(member: &Member) -> anyhow::Result<Vec<String>> {
+    let look = || -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(&member.args.volume)?.collect::<io::Result<Vec<_>>>()?;
+        let names = entries
+            .iter()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut kept: Vec<String> = names.filter(|name| name.starts_with(KEPT)).collect();
+        kept.sort();
+        Ok(kept)
+    };
+    look().with_context(|| format!("cannot look into {}", member.args.volume.display()))
 }
 
 /// The init file for the next start. Answers the agent's own password.

@@ -49,6 +49,11 @@ pub enum Intent {
     },
     /// The directory gets a new server UUID and server_id before mysqld starts again.
     NewLife,
+    /// The directory is given up, and an empty one takes its place.
+    Emptying {
+        /// It holds transactions that nobody else has: its files stay on the volume.
+        keep: bool,
+    },
 }
 
 /// The life record.

@@ -11,6 +11,7 @@ use super::report::{Origin, Phase, Report};
 use super::sql::Sql;
 use crate::api::MAX_MEMBERS;
 use crate::args::AgentArgs;
+use crate::mysql::gtid::GtidSet;
 use crate::names;
 
 /// What never changes while the agent runs.
@@ -104,6 +105,11 @@ pub enum Work {
     },
     /// New server UUID and server_id on the present data.
     NewLife,
+    /// Give up the data and become empty.
+    Empty {
+        /// What other members have executed.
+        held_elsewhere: GtidSet,
+    },
 }
 
 /// An order that is, or will be, carried out.
@@ -143,6 +149,7 @@ impl Shared {
             former_server_uuids: Vec::new(),
             phase: Phase::Starting,
             last_clone_error: None,
+            kept: Vec::new(),
         };
         Self {
             sql: Sql::new(member),
@@ -174,6 +181,11 @@ impl Shared {
         report.server_uuid.clone_from(&life.server_uuid);
         report.former_server_uuids.clone_from(&life.former_server_uuids);
         report.last_clone_error.clone_from(&life.last_clone_error);
+    }
+
+    /// Shows what is kept on the volume.
+    pub fn set_kept(&self, kept: Vec<String>) {
+        self.lock().kept = kept;
     }
 
     fn lock(&self) -> MutexGuard<'_, Report> {

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::mysql::gtid::GtidSet;
+
 /// `GET`: answers a [`Report`].
 pub const PATH_REPORT: &str = "/v1/report";
 /// `POST` an [`Order`]: an initialised but empty member becomes a founder of the ring.
@@ -14,6 +16,8 @@ pub const PATH_FOUND: &str = "/v1/found";
 pub const PATH_CLONE: &str = "/v1/clone";
 /// `POST` an [`Order`]: the member starts a new life (new server UUID and server_id) on its present data.
 pub const PATH_NEW_LIFE: &str = "/v1/new-life";
+/// `POST` an [`EmptyOrder`]: the member gives up its data and becomes empty, to be cloned. Answers 202 at once.
+pub const PATH_EMPTY: &str = "/v1/empty";
 /// `GET` with `?address=<IP address of a pod>`: asks the agent there at [`PATH_ANSWERS`]; answers a [`Look`].
 pub const PATH_LOOK: &str = "/v1/look";
 /// `GET` on the open port: 200 when mysqld answered a query just now, fenced or not.
@@ -79,6 +83,9 @@ pub struct Report {
     pub phase: Phase,
     /// Why the last clone did not succeed; cleared when the next one starts.
     pub last_clone_error: Option<String>,
+    /// Folders of the volume with data directories that were given up while they held transactions that nobody else had.
+    #[serde(default)]
+    pub kept: Vec<String>,
 }
 
 /// An order for the server with this UUID and for no other.
@@ -87,6 +94,16 @@ pub struct Report {
 pub struct Order {
     /// The server UUID that the operator saw when it decided.
     pub server_uuid: String,
+}
+
+/// Give up the data: it cannot follow the ring any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EmptyOrder {
+    /// The server UUID that the operator saw when it decided.
+    pub server_uuid: String,
+    /// What other members have executed. Does the member hold, or has it retrieved, anything beyond this, its files are kept on the volume.
+    pub held_elsewhere: GtidSet,
 }
 
 /// Rebuild the empty member from this donor.

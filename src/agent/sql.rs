@@ -9,6 +9,7 @@ use mysql_async::{Conn, OptsBuilder};
 use tokio::time::timeout;
 
 use super::member::Member;
+use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::names::accounts::AGENT;
 
 /// Why mysqld did not answer.
@@ -17,6 +18,9 @@ pub enum Error {
     /// It said no, or the connection failed.
     #[error("{0}")]
     Mysql(#[from] mysql_async::Error),
+    /// It said what is not a GTID set.
+    #[error(transparent)]
+    GtidSet(#[from] ParseGtidSetError),
     /// It said nothing.
     #[error("no answer within {} ms", .0.as_millis())]
     Deadline(Duration),
@@ -116,6 +120,23 @@ impl Sql {
     pub async fn forget(&self) {
         *self.kept.lock().await = None;
     }
+}
+
+/// Whether the member is fenced, and all that it has executed, or has retrieved and not executed yet.
+pub async fn held(sql: &Sql) -> Result<(bool, GtidSet), Error> {
+    const DEADLINE: Duration = Duration::from_secs(5);
+    let mut conn = sql.connect(DEADLINE).await?;
+    // Retrieved first: what is applied in between is then in both.
+    let received = "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
+    let mut sets: Vec<String> = all(&mut conn, DEADLINE, received).await?;
+    let state = "SELECT @@GLOBAL.super_read_only, @@GLOBAL.gtid_executed";
+    let (fenced, executed) = first::<(bool, String)>(&mut conn, DEADLINE, state)
+        .await?
+        .unwrap_or_default();
+    sets.push(executed);
+    let sets = sets.iter().map(|set| set.parse::<GtidSet>());
+    let held = sets.collect::<Result<Vec<_>, _>>()?;
+    Ok((fenced, held.iter().fold(GtidSet::default(), |all, set| all.union(set))))
 }
 
 /// The first row of a query.

@@ -20,6 +20,7 @@ use super::life::{Intent, Life};
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::mysqld::{self, Ended, Process};
 use super::report::{Origin, Phase};
+use super::sql;
 
 /// mysqld that ends this often within [`CRASH_WINDOW`] is the kubelet's and a person's business.
 const CRASHES: usize = 5;
@@ -55,8 +56,8 @@ enum Outcome {
         /// It had answered before.
         answered: bool,
     },
-    /// The agent ended it to begin a new life.
-    NewLife,
+    /// The agent ended it to begin a new life, or to give up the data: the record says which.
+    Intended,
     /// What it ran on is a failed clone.
     Discard { why: String },
 }
@@ -91,7 +92,7 @@ impl Loop {
         let cloning = matches!(life.intent, Some(Intent::Cloning { .. }));
         match outcome {
             Outcome::Stopped => return Ok(true),
-            Outcome::NewLife => {}
+            Outcome::Intended => {}
             Outcome::Discard { why } => directory::discard_failed_clone(&self.member, life, why)?,
             Outcome::Ended { ended, answered: false } if cloning => {
                 let why = format!("mysqld did not start on the cloned data: {ended}");
@@ -173,7 +174,10 @@ impl Loop {
                 }
                 Some(request) = self.inbox.recv() => {
                     let verdict = match self.shared.phase() {
-                        Phase::Running if ending.is_none() => self.order(life, &request),
+                        Phase::Running if ending.is_none() => match self.stranded(&request.order).await {
+                            Ok(stranded) => self.order(life, &request, stranded),
+                            Err(refused) => Err(refused),
+                        },
                         phase => Err(Refused::Conflict(format!("mysqld is not running yet, or not any more: {phase:?}"))),
                     };
                     if verdict == Ok(Accepted::UnderWay) {
@@ -181,7 +185,7 @@ impl Loop {
                             Work::Clone { donor } => cloning = Some(self.start_clone(donor)),
                             _ => {
                                 self.end(process).await;
-                                ending = Some(Outcome::NewLife);
+                                ending = Some(Outcome::Intended);
                             }
                         }
                     }
@@ -221,8 +225,22 @@ impl Loop {
         Ok(None)
     }
 
+    /// Whether data that is to be given up holds anything that nobody else has.
+    async fn stranded(&self, order: &Work) -> Result<bool, Refused> {
+        let Work::Empty { held_elsewhere } = order else {
+            return Ok(false);
+        };
+        let (fenced, held) = sql::held(&self.shared.sql)
+            .await
+            .map_err(|error| Refused::Conflict(format!("cannot see what this member holds: {error}")))?;
+        if !fenced {
+            return Err(Refused::Conflict("this member takes writes; fence it first".into()));
+        }
+        Ok(!held_elsewhere.contains(&held))
+    }
+
     /// Checks an order and records it.
-    fn order(&self, life: &mut Life, request: &Request) -> Result<Accepted, Refused> {
+    fn order(&self, life: &mut Life, request: &Request, stranded: bool) -> Result<Accepted, Refused> {
         let conflict = |why: String| Err(Refused::Conflict(why));
         match &life.server_uuid {
             Some(uuid) if *uuid == request.server_uuid => {}
@@ -256,6 +274,11 @@ impl Loop {
                 life.intent = Some(Intent::NewLife);
                 Accepted::UnderWay
             }
+            (Work::Empty { .. }, Origin::Empty) => return Ok(Accepted::Done),
+            (Work::Empty { .. }, _) => {
+                life.intent = Some(Intent::Emptying { keep: stranded });
+                Accepted::UnderWay
+            }
         };
         if let Err(error) = life.save(&self.member.life) {
             *life = before;
@@ -270,6 +293,9 @@ impl Loop {
             Work::Clone { donor } => self.shared.set_phase(Phase::Cloning { donor: donor.clone() }),
             Work::NewLife => self.shared.set_phase(Phase::Restarting {
                 reason: "a new life was ordered".into(),
+            }),
+            Work::Empty { .. } => self.shared.set_phase(Phase::Restarting {
+                reason: "it cannot follow the ring any more and becomes empty".into(),
             }),
         }
         Ok(accepted)

@@ -121,6 +121,9 @@ pub struct MemberStatus {
     /// What a returned member must hold before it is opened: its upstream's `gtid_executed` at contact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up_to: Option<String>,
+    /// Folders of its volume with data that it gave up while nobody else had all of it. They are for people; nothing ever removes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
     /// The link whose downstream this member is, then channels that are left over from another ring.
     #[serde(default)]
     pub links: Vec<LinkStatus>,

@@ -158,8 +158,11 @@ impl Facts<'_> {
 
     fn ring_closed(&self) -> Judgement {
         let lost = self.observed.members.iter().find_map(|member| {
-            match links::need(self.observed, member.ordinal, member.with_data()?.0) {
-                LinkNeed::Purged(missing) => Some(purged(self.observed, member, &missing.to_string())),
+            let (server, _) = member
+                .with_data()
+                .filter(|_| !self.observed.is_bypassed(member.ordinal))?;
+            match links::need(self.observed, member.ordinal, server) {
+                LinkNeed::Purged(missing) => Some(purged(self.observed, member, server, &missing)),
                 _ => None,
             }
         });

@@ -5,6 +5,7 @@ use crate::api::status::Position;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
+use super::behind::is_being_drained;
 use super::observed::{Channel, Member, Observed, Receiver, Server};
 use super::states::link_replicates;
 use super::step::{FIRST_EVENT, StartAt, Step};
@@ -75,7 +76,7 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
             return LinkNeed::Purged(missing);
         }
     }
-    if channel.stopped_by_hand() || source.is_some_and(|source| gave_up_on_an_earlier_life(channel, source)) {
+    if channel.stopped_by_hand() || source.is_some_and(|source| gave_up_for_what_is_over(channel, source)) {
         return LinkNeed::Step(Step::Start {
             ordinal,
             server_uuid,
@@ -85,11 +86,16 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
     LinkNeed::Nothing
 }
 
-/// A receiver stops for good when its source has fewer transactions of its own than the replica (error 13114): its disk went back in time. The
-/// source has a new life by now, and to that the error does not apply.
-fn gave_up_on_an_earlier_life(channel: &Channel, source: &Server) -> bool {
-    let gave_up = channel.receiver == Receiver::Off && channel.receiver_error.is_some();
-    gave_up && channel.source_uuid.as_ref().is_some_and(|uuid| *uuid != source.uuid)
+/// A receiver stops for good (error 13114) when its source has fewer transactions of its own than the replica: its disk went back in time. The
+/// source has a new life by now, and to that the error does not apply. Or when its source has purged what the replica lacks: it has got that
+/// from another member by now, or the caller would not ask.
+fn gave_up_for_what_is_over(channel: &Channel, source: &Server) -> bool {
+    let another_life = channel.source_uuid.as_ref().is_some_and(|uuid| *uuid != source.uuid);
+    let gave_up = channel
+        .receiver_error
+        .as_ref()
+        .filter(|_| channel.receiver == Receiver::Off);
+    gave_up.is_some_and(|error| another_life || error.text.contains("purged"))
 }
 
 /// What appliers that run are about to execute.
@@ -116,6 +122,8 @@ pub fn left_over(observed: &Observed, member: &Member, server: &Server) -> Optio
                 server_uuid,
                 upstream,
             })
+        } else if is_being_drained(observed, upstream) {
+            None
         } else if channel.receiver != Receiver::Off {
             Some(Step::StopReceiver {
                 ordinal,
@@ -156,7 +164,7 @@ pub fn recorded_position<'a>(
 }
 
 /// Where a channel that does not exist yet starts. Never "now".
-fn start_at(observed: &Observed, ordinal: u8, downstream: &Server, source: &Server) -> Option<StartAt> {
+pub fn start_at(observed: &Observed, ordinal: u8, downstream: &Server, source: &Server) -> Option<StartAt> {
     if observed.cluster.spec.replication.positioning == Positioning::Gtid {
         return Some(StartAt::AutoPosition);
     }

@@ -8,6 +8,7 @@ use crate::api::status::{MemberState, reasons};
 use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
 
+use super::behind;
 use super::fencing;
 use super::health::{Health, is_blind};
 use super::history::{has_caught_up, is_foreign, lost};
@@ -55,6 +56,7 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
         fence(observed, now)
             .or_else(|| new_life(observed))
             .or_else(|| link(observed))
+            .or_else(|| behind(observed))
             .or_else(|| left_over(observed))
             .or_else(|| open(observed))
             .or_else(|| rebuild(observed))
@@ -208,6 +210,15 @@ fn link(observed: &Observed) -> Option<Step> {
 fn joined(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
     let joined = observed.members.iter().filter(|member| !is_foreign(observed, member));
     joined.filter_map(|member| Some((member, member.with_data()?.0)))
+}
+
+fn behind(observed: &Observed) -> Option<Step> {
+    let staying = joined(observed).filter(|(member, _)| !observed.is_leaving(member));
+    let mut steps = staying.filter_map(|(member, server)| match links::need(observed, member.ordinal, server) {
+        LinkNeed::Purged(missing) => behind::way_out(observed, member, server, &missing).ok(),
+        _ => None,
+    });
+    steps.next()
 }
 
 fn left_over(observed: &Observed) -> Option<Step> {

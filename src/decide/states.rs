@@ -2,13 +2,16 @@
 
 use crate::agent::report::Phase;
 use crate::api::status::MemberState;
+use crate::mysql::gtid::GtidSet;
 
+use super::behind;
 use super::fencing;
 use super::health::Health;
 use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed};
-use super::observed::{Channel, Member, Observed, SqlError};
+use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::rebuild::donor;
+use super::step::Step;
 
 /// A link that was silent this long is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
 /// is about what status claims, and a busy machine delays heartbeats.
@@ -117,10 +120,7 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
     }
     match links::need(observed, member.ordinal, server) {
         LinkNeed::Step(_) => (MemberState::Returning, None),
-        LinkNeed::Purged(missing) => (
-            MemberState::Quarantined,
-            Some(purged(observed, member, &missing.to_string())),
-        ),
+        LinkNeed::Purged(missing) => (MemberState::Returning, Some(purged(observed, member, server, &missing))),
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict if has_caught_up(observed, member, server) => {
             let held_out = observed
                 .recorded(member.ordinal)
@@ -138,14 +138,20 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
 }
 
 /// What is said of a link whose upstream no longer has what its downstream needs.
-pub fn purged(observed: &Observed, member: &Member, missing: &str) -> String {
+pub fn purged(observed: &Observed, member: &Member, server: &Server, missing: &GtidSet) -> String {
     let upstream = observed
         .ring()
         .upstream(member.ordinal)
         .and_then(|upstream| observed.member(upstream));
     let upstream = upstream.map_or_else(String::new, |upstream| upstream.name(observed.name()));
+    let way_out = match behind::way_out(observed, member, server, missing) {
+        Ok(Step::GiveUp { .. }) => "it is rebuilt as a copy".into(),
+        Ok(_) => "another member helps".into(),
+        Err(waits) => waits,
+    };
     format!(
-        "{upstream} has purged the binary logs with {missing}, which it needs; rebuild it: delete its volume's contents and its pod"
+        "{upstream} has purged the binary logs with {missing}, which {} needs; {way_out}",
+        member.name(observed.name())
     )
 }
 

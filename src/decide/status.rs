@@ -147,6 +147,10 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
             Some(_) => None,
             None => before.and_then(|before| before.catch_up_to.clone()),
         },
+        kept: match member.report() {
+            Some(report) => report.kept.clone(),
+            None => before.map(|before| before.kept.clone()).unwrap_or_default(),
+        },
         links: link_statuses(observed, member, before),
     }
 }

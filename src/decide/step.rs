@@ -41,6 +41,15 @@ pub enum Step {
         /// The member to copy.
         donor: u8,
     },
+    /// Let a member that cannot follow the ring any more give up its data, to be made a copy anew.
+    GiveUp {
+        /// Which member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// What other members have executed; does it hold more, its files are kept on its volume.
+        held_elsewhere: GtidSet,
+    },
     /// Give a member whose disk went back in time a new server UUID and server_id.
     NewLife {
         /// Which member.
@@ -164,6 +173,7 @@ impl Step {
             | Self::Found { ordinal, .. }
             | Self::Clone { ordinal, .. }
             | Self::NewLife { ordinal, .. }
+            | Self::GiveUp { ordinal, .. }
             | Self::Attach { ordinal, .. }
             | Self::Start { ordinal, .. }
             | Self::Detach { ordinal, .. }

@@ -118,6 +118,20 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         (conditions::AVAILABLE, "False", true, "Unavailable"),
         (conditions::CONFLICT_FREE, "False", true, "ConflictFound"),
     ];
+    let kept = after.member_statuses.iter().filter_map(|member| {
+        let before = before.member_statuses.iter().find(|before| before.name == member.name);
+        let new = |folder: &&String| before.is_none_or(|before| !before.kept.contains(folder));
+        let folder = member.kept.iter().find(new)?;
+        Some(Note {
+            warning: true,
+            reason: "FilesKept",
+            text: format!(
+                "{} gave up data that holds transactions which nobody else has; it is in the folder {folder} of its volume",
+                member.name
+            ),
+            member: Some(member.name.clone()),
+        })
+    });
     let invalid = |status: &MultiMasterClusterStatus| {
         let mut conditions = status.conditions.iter();
         conditions
@@ -160,5 +174,6 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         .chain(ring)
         .chain(conditions)
         .chain(annotation)
+        .chain(kept)
         .collect()
 }

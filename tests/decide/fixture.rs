@@ -61,6 +61,7 @@ fn member(ordinal: u8) -> Member {
         former_server_uuids: Vec::new(),
         phase: Phase::Running,
         last_clone_error: None,
+        kept: Vec::new(),
     };
     let server = Server {
         uuid: uuid(ordinal),

@@ -4,6 +4,7 @@
 
 mod fixture;
 
+mod behind;
 mod conditions;
 mod fencing;
 mod founding;

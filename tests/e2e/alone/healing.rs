@@ -17,13 +17,7 @@ async fn the_ring_closes_around_the_lost_and_merges_what_was_stranded() -> Resul
         writers.go_on_everywhere().await?;
 
         // Member 1 takes writes that nobody reads, and is lost.
-        ring.patch(json!({"spec": {"paused": true}})).await?;
-        ring.wait_paused().await?;
-        sql::run(&mut ring.root(2).await?, "STOP REPLICA IO_THREAD FOR CHANNEL 'from-1'").await?;
-        let mut stranded = ring.root(1).await?;
-        sql::run(&mut stranded, "CREATE TABLE app.stranded (id INT PRIMARY KEY)").await?;
-        sql::run(&mut stranded, "INSERT INTO app.stranded VALUES (1), (2), (3)").await?;
-        drop(stranded);
+        strand(&ring).await?;
         kubectl(&["cordon", &ring.node(1).await?]).await?;
         ring.delete_pod(1).await?;
         eventually("member 1 is gone", || async {
@@ -53,10 +47,7 @@ async fn the_ring_closes_around_the_lost_and_merges_what_was_stranded() -> Resul
         kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"]).await?;
         ring.wait_ready().await?;
         writers.go_on_everywhere().await?;
-        for ordinal in ring.ordinals() {
-            let rows: u8 = sql::value(&mut ring.root(ordinal).await?, "SELECT COUNT(*) FROM app.stranded").await?;
-            ensure!(rows == 3, "{} has {rows} of 3 stranded rows", ring.member(ordinal));
-        }
+        all_have_what_was_stranded(&ring).await?;
         writers.settle().await
     })
     .await
@@ -131,6 +122,63 @@ async fn a_volume_that_went_back_in_time_begins_a_new_life() -> Result<()> {
         writers.settle().await
     })
     .await
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn who_missed_what_was_purged_is_drained_and_made_a_copy() -> Result<()> {
+    alone("behind", |world| async move {
+        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
+        let writers = Writers::at_members(&ring).await?;
+        writers.go_on_everywhere().await?;
+        let (node, life) = (ring.node(1).await?, server_uuid(&ring, 1).await?);
+        strand(&ring).await?;
+        kubectl(&["cordon", &node]).await?;
+        ring.delete_pod(1).await?;
+        ring.patch(json!({"spec": {"paused": false}})).await?;
+        ring.wait_closed("0→2→0").await?;
+        writers.go_on(&[At::Member(0), At::Member(2)]).await?;
+        for ordinal in [0, 2] {
+            let mut root = ring.root(ordinal).await?;
+            sql::run(&mut root, "FLUSH BINARY LOGS").await?;
+            eventually("the binary logs are purged", || async {
+                let mut root = ring.root(ordinal).await?;
+                let last = sql::column(&mut root, "SHOW BINARY LOG STATUS", "File").await?;
+                sql::run(&mut root, &format!("PURGE BINARY LOGS TO '{last}'")).await?;
+                let logs: Vec<(String, u64, String)> = sql::rows(&mut root, "SHOW BINARY LOGS").await?;
+                ensure!(logs.len() == 1, "{logs:?}");
+                Ok(())
+            })
+            .await?;
+        }
+        kubectl(&["uncordon", &node]).await?;
+        ring.wait_ready().await?;
+        ensure!(server_uuid(&ring, 1).await? != life, "it is no copy");
+        all_have_what_was_stranded(&ring).await?;
+        writers.go_on_everywhere().await?;
+        writers.settle().await
+    })
+    .await
+}
+
+/// Pauses the operator, and lets member 1 take writes that nobody reads.
+async fn strand(ring: &Ring) -> Result<()> {
+    ring.patch(json!({"spec": {"paused": true}})).await?;
+    ring.wait_paused().await?;
+    let stop = "STOP REPLICA IO_THREAD FOR CHANNEL 'from-1'";
+    sql::run(&mut ring.root(2).await?, stop).await?;
+    let mut root = ring.root(1).await?;
+    sql::run(&mut root, "CREATE TABLE app.stranded (id INT PRIMARY KEY)").await?;
+    sql::run(&mut root, "INSERT INTO app.stranded VALUES (1), (2), (3)").await?;
+    Ok(())
+}
+
+async fn all_have_what_was_stranded(ring: &Ring) -> Result<()> {
+    for ordinal in ring.ordinals() {
+        let rows: u8 = sql::value(&mut ring.root(ordinal).await?, "SELECT COUNT(*) FROM app.stranded").await?;
+        ensure!(rows == 3, "{} has {rows} of 3 stranded rows", ring.member(ordinal));
+    }
+    Ok(())
 }
 
 /// The member's pod is gone, and its successor finds no node.
