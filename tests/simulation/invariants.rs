@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use multimaster::api::status::{MemberState, conditions, reasons};
+use multimaster::api::status::{MultiMasterClusterStatus, conditions, reasons};
 use multimaster::decide::Decision;
 use multimaster::decide::observed::{Member, Observed, Probe, Receiver};
 use multimaster::decide::step::Step;
@@ -67,7 +67,7 @@ pub struct Judge {
     pub conflicts: bool,
     pub tainted: bool,
     /// It ended with a ring that is not whole, for a good reason.
-    pub open: bool,
+    pub open: Option<&'static str>,
     /// Distinct states that decisions were made in.
     pub coverage: HashSet<u64>,
     pub passes: u64,
@@ -90,7 +90,7 @@ impl Judge {
             lost_with_disks: Bits::default(),
             conflicts: false,
             tainted: false,
-            open: false,
+            open: None,
             coverage: HashSet::new(),
             passes: 0,
             steps: BTreeMap::new(),
@@ -234,7 +234,7 @@ impl World {
             });
         }
         let before = observed.cluster.status.clone().unwrap_or_default();
-        let ring = |status: &multimaster::api::status::MultiMasterClusterStatus| -> Vec<bool> {
+        let ring = |status: &MultiMasterClusterStatus| -> Vec<bool> {
             status.member_statuses.iter().map(|member| member.bypassed).collect()
         };
         let changed = before.epoch > 0 && ring(&before) != ring(&decision.status);
@@ -422,8 +422,8 @@ impl World {
             return;
         }
         if !whole {
-            self.judge.open = true;
-            if !self.is_excused(&status) {
+            self.judge.open = self.excuse(&status);
+            if self.judge.open.is_none() {
                 let states: Vec<_> = status
                     .member_statuses
                     .iter()
@@ -459,18 +459,23 @@ impl World {
         }
     }
 
-    /// Why a ring may stay open for ever: a conflict, purged binary logs, or nothing left.
-    fn is_excused(&self, status: &multimaster::api::status::MultiMasterClusterStatus) -> bool {
+    /// Why a ring may stay open for ever: a conflict, purged binary logs, or nothing left. The conditions must say which.
+    fn excuse(&self, status: &MultiMasterClusterStatus) -> Option<&'static str> {
         let is = |type_: &str, reason: &str| {
             status
                 .conditions
                 .iter()
                 .any(|it| it.type_ == type_ && it.reason == reason)
         };
-        let halted = status.member_statuses.iter().any(|it| it.state == MemberState::Halted);
-        (self.judge.conflicts && (halted || is(conditions::CONFLICT_FREE, reasons::APPLIER_STOPPED)))
-            || is(conditions::RING_CLOSED, reasons::POSITION_LOST)
-            || is(conditions::READY, reasons::DATA_LOST)
+        if self.judge.conflicts && is(conditions::CONFLICT_FREE, reasons::APPLIER_STOPPED) {
+            Some("a conflict")
+        } else if is(conditions::READY, reasons::DATA_LOST) {
+            Some("all data lost")
+        } else if is(conditions::RING_CLOSED, reasons::POSITION_LOST) {
+            Some("purged binary logs")
+        } else {
+            None
+        }
     }
 }
 

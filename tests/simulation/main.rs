@@ -42,7 +42,7 @@ struct Totals {
     passes: u64,
     transactions: usize,
     tainted: u64,
-    open: u64,
+    open: BTreeMap<&'static str, Vec<u64>>,
     steps: BTreeMap<String, u64>,
     failed: Vec<(u64, String)>,
 }
@@ -68,7 +68,9 @@ fn every_seed_keeps_the_invariants() {
                     totals.passes += outcome.passes;
                     totals.transactions += outcome.transactions;
                     totals.tainted += u64::from(outcome.tainted);
-                    totals.open += u64::from(outcome.open);
+                    if let Some(why) = outcome.open {
+                        totals.open.entry(why).or_default().push(seed);
+                    }
                     for (step, times) in outcome.steps {
                         *totals.steps.entry(step).or_default() += times;
                     }
@@ -87,7 +89,7 @@ fn every_seed_keeps_the_invariants() {
     let (totals, seconds) = (totals.into_inner().unwrap(), began.elapsed().as_secs_f64());
     let run = next.load(Ordering::Relaxed).min(from + seeds) - from;
     println!(
-        "seeds {from} to {}: {run} in {seconds:.1} s, {:.0} a second; {} decisions in {} distinct states, {} transactions; {} runs tainted, {} ended open; steps {:?}",
+        "seeds {from} to {}: {run} in {seconds:.1} s, {:.0} a second; {} decisions in {} distinct states, {} transactions; {} runs tainted, ended open {:?}; steps {:?}",
         from + run,
         f64::from(u32::try_from(run).unwrap()) / seconds,
         totals.passes,
