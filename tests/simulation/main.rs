@@ -6,6 +6,7 @@ mod act;
 mod event;
 mod invariants;
 mod model;
+mod mutations;
 mod observe;
 mod operator;
 mod random;
@@ -18,14 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use event::Scenario;
-use multimaster::decide::decide as real;
-pub static NANOS: AtomicU64 = AtomicU64::new(0);
-fn decide(o: &multimaster::decide::observed::Observed, n: jiff::Timestamp) -> multimaster::decide::Decision {
-    let b = Instant::now();
-    let d = real(o, n);
-    NANOS.fetch_add(b.elapsed().as_nanos() as u64, Ordering::Relaxed);
-    d
-}
+use multimaster::decide::decide;
 use world::Flaws;
 
 /// Seeds of an ordinary test run.
@@ -99,7 +93,6 @@ fn every_seed_keeps_the_invariants() {
         totals.open,
         totals.steps,
     );
-    println!("decide {}", NANOS.load(Ordering::Relaxed) / 1000000);
     for (seed, text) in &totals.failed {
         println!("seed {seed}: {text}");
     }
