@@ -13,28 +13,21 @@ pub fn donor(observed: &Observed, ordinal: u8) -> Result<u8, String> {
             .member(ordinal)
             .map_or_else(String::new, |member| member.name(observed.name()))
     };
-    let (Some(upstream), Some(downstream)) = (ring.upstream(ordinal), ring.downstream(ordinal)) else {
+    let Some(downstream) = ring.downstream(ordinal) else {
         return Err("no other member of the ring is left to copy from".into());
     };
-    let settled = |ordinal| observed.member(ordinal).and_then(Member::with_data).is_some();
-    // The future downstream as donor already has everything that the clone's binary logs will not.
-    if settled(downstream) {
-        return Ok(downstream);
-    }
-    if observed
-        .member(downstream)
-        .is_none_or(|member| member.empty().is_none())
-    {
-        return Err(format!("waits for {}, its downstream, to copy from", name(downstream)));
-    }
-    // The downstream is empty as well and will be cloned later, so it will have what this clone has.
-    if settled(upstream) {
-        Ok(upstream)
-    } else {
+    // The future downstream already has everything that the clone's binary logs will not. A copy of anybody else may have what the downstream
+    // could then get from nobody.
+    let member = observed.member(downstream);
+    if member.and_then(Member::with_data).is_some() {
+        Ok(downstream)
+    } else if member.and_then(Member::empty).is_some() {
         Err(format!(
-            "waits for {}, its upstream, to hold data again",
-            name(upstream)
+            "waits for {}, its downstream, to be rebuilt first",
+            name(downstream)
         ))
+    } else {
+        Err(format!("waits for {}, its downstream, to copy from", name(downstream)))
     }
 }
 

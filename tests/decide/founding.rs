@@ -142,34 +142,35 @@ fn all_volumes_lost_is_said_and_nothing_is_founded() {
 }
 
 #[test]
-fn two_empty_neighbours_are_cloned_in_ring_order() {
+fn of_two_empty_neighbours_the_downstream_is_rebuilt_first() {
     let mut observed = whole();
     for ordinal in [1, 2] {
         fence(&mut observed, ordinal);
         report(&mut observed, ordinal).origin = Origin::Empty;
         server(&mut observed, ordinal).channels.clear();
     }
+    // A copy of 0, its upstream, would leave 1 with transactions that 2, in a larger ring a copy of yet another member, can get from nobody.
     let decision = decide(&observed, at(60));
-    // Its upstream 1 is empty, but 0, its downstream, is not: that one has all that the clone's binary logs will lack.
-    assert_eq!(
-        steps(&decision),
-        [&Step::Clone {
-            ordinal: 1,
-            server_uuid: uuid(1),
-            donor: 0
-        }]
-    );
-    report(&mut observed, 1).origin = Origin::Cloned;
-    server(&mut observed, 1).channels.push(channel(0));
-    server(&mut observed, 1).super_read_only = false;
-    pod(&mut observed, 1).serving = true;
-    let decision = decide(&observed, at(70));
     assert_eq!(
         steps(&decision),
         [&Step::Clone {
             ordinal: 2,
             server_uuid: uuid(2),
             donor: 0
+        }]
+    );
+    assert!(member_status(&decision, 1).message.as_ref().unwrap().contains("demo-2"));
+    report(&mut observed, 2).origin = Origin::Cloned;
+    server(&mut observed, 2).channels.push(channel(1));
+    server(&mut observed, 2).super_read_only = false;
+    pod(&mut observed, 2).serving = true;
+    let decision = decide(&observed, at(70));
+    assert_eq!(
+        steps(&decision),
+        [&Step::Clone {
+            ordinal: 1,
+            server_uuid: uuid(1),
+            donor: 2
         }]
     );
 }

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use multimaster::api::status::{MemberState, conditions, reasons};
+use multimaster::api::status::{MultiMasterClusterStatus, conditions, reasons};
 use multimaster::decide::Decision;
 use multimaster::decide::observed::{Member, Observed, Probe, Receiver};
 use multimaster::decide::step::Step;
@@ -57,7 +57,6 @@ pub enum Invariant {
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub invariant: Invariant,
-    pub at: u64,
     pub text: String,
 }
 
@@ -67,7 +66,7 @@ pub struct Judge {
     pub conflicts: bool,
     pub tainted: bool,
     /// It ended with a ring that is not whole, for a good reason.
-    pub open: bool,
+    pub open: Option<&'static str>,
     /// Distinct states that decisions were made in.
     pub coverage: HashSet<u64>,
     pub passes: u64,
@@ -90,7 +89,7 @@ impl Judge {
             lost_with_disks: Bits::default(),
             conflicts: false,
             tainted: false,
-            open: false,
+            open: None,
             coverage: HashSet::new(),
             passes: 0,
             steps: BTreeMap::new(),
@@ -116,9 +115,9 @@ fn known(member: &Member) -> GtidSet {
 impl World {
     pub fn fail(&mut self, invariant: Invariant, text: impl FnOnce() -> String) {
         if self.judge.failure.is_none() && !self.judge.blind_to.contains(&invariant) {
-            let (at, text) = (self.now, text());
+            let text = text();
             self.say(|| format!("{invariant:?} is broken: {text}"));
-            self.judge.failure = Some(Failure { invariant, at, text });
+            self.judge.failure = Some(Failure { invariant, text });
         }
     }
 
@@ -155,7 +154,7 @@ impl World {
             .iter()
             .filter(|id| self.ledger.transactions[*id].taken_by == ordinal && !data.contents.has(*id))
             .collect();
-        for id in missing {
+        for id in missing.into_iter().filter(|_| !self.flaws.trusting) {
             self.judge.hidden.put(id);
         }
     }
@@ -234,7 +233,7 @@ impl World {
             });
         }
         let before = observed.cluster.status.clone().unwrap_or_default();
-        let ring = |status: &multimaster::api::status::MultiMasterClusterStatus| -> Vec<bool> {
+        let ring = |status: &MultiMasterClusterStatus| -> Vec<bool> {
             status.member_statuses.iter().map(|member| member.bypassed).collect()
         };
         let changed = before.epoch > 0 && ring(&before) != ring(&decision.status);
@@ -422,8 +421,8 @@ impl World {
             return;
         }
         if !whole {
-            self.judge.open = true;
-            if !self.is_excused(&status) {
+            self.judge.open = self.excuse(&status);
+            if self.judge.open.is_none() {
                 let states: Vec<_> = status
                     .member_statuses
                     .iter()
@@ -459,18 +458,23 @@ impl World {
         }
     }
 
-    /// Why a ring may stay open for ever: a conflict, purged binary logs, or nothing left.
-    fn is_excused(&self, status: &multimaster::api::status::MultiMasterClusterStatus) -> bool {
+    /// Why a ring may stay open for ever: a conflict, purged binary logs, or nothing left. The conditions must say which.
+    fn excuse(&self, status: &MultiMasterClusterStatus) -> Option<&'static str> {
         let is = |type_: &str, reason: &str| {
             status
                 .conditions
                 .iter()
                 .any(|it| it.type_ == type_ && it.reason == reason)
         };
-        let halted = status.member_statuses.iter().any(|it| it.state == MemberState::Halted);
-        (self.judge.conflicts && (halted || is(conditions::CONFLICT_FREE, reasons::APPLIER_STOPPED)))
-            || is(conditions::RING_CLOSED, reasons::POSITION_LOST)
-            || is(conditions::READY, reasons::DATA_LOST)
+        if self.judge.conflicts && is(conditions::CONFLICT_FREE, reasons::APPLIER_STOPPED) {
+            Some("a conflict")
+        } else if is(conditions::READY, reasons::DATA_LOST) {
+            Some("all data lost")
+        } else if is(conditions::RING_CLOSED, reasons::POSITION_LOST) {
+            Some("purged binary logs")
+        } else {
+            None
+        }
     }
 }
 

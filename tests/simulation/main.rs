@@ -6,6 +6,7 @@ mod act;
 mod event;
 mod invariants;
 mod model;
+mod mutations;
 mod observe;
 mod operator;
 mod random;
@@ -18,14 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use event::Scenario;
-use multimaster::decide::decide as real;
-pub static NANOS: AtomicU64 = AtomicU64::new(0);
-fn decide(o: &multimaster::decide::observed::Observed, n: jiff::Timestamp) -> multimaster::decide::Decision {
-    let b = Instant::now();
-    let d = real(o, n);
-    NANOS.fetch_add(b.elapsed().as_nanos() as u64, Ordering::Relaxed);
-    d
-}
+use multimaster::decide::decide;
 use world::Flaws;
 
 /// Seeds of an ordinary test run.
@@ -42,7 +36,7 @@ struct Totals {
     passes: u64,
     transactions: usize,
     tainted: u64,
-    open: u64,
+    open: BTreeMap<&'static str, Vec<u64>>,
     steps: BTreeMap<String, u64>,
     failed: Vec<(u64, String)>,
 }
@@ -68,7 +62,9 @@ fn every_seed_keeps_the_invariants() {
                     totals.passes += outcome.passes;
                     totals.transactions += outcome.transactions;
                     totals.tainted += u64::from(outcome.tainted);
-                    totals.open += u64::from(outcome.open);
+                    if let Some(why) = outcome.open {
+                        totals.open.entry(why).or_default().push(seed);
+                    }
                     for (step, times) in outcome.steps {
                         *totals.steps.entry(step).or_default() += times;
                     }
@@ -87,7 +83,7 @@ fn every_seed_keeps_the_invariants() {
     let (totals, seconds) = (totals.into_inner().unwrap(), began.elapsed().as_secs_f64());
     let run = next.load(Ordering::Relaxed).min(from + seeds) - from;
     println!(
-        "seeds {from} to {}: {run} in {seconds:.1} s, {:.0} a second; {} decisions in {} distinct states, {} transactions; {} runs tainted, {} ended open; steps {:?}",
+        "seeds {from} to {}: {run} in {seconds:.1} s, {:.0} a second; {} decisions in {} distinct states, {} transactions; {} runs tainted, ended open {:?}; steps {:?}",
         from + run,
         f64::from(u32::try_from(run).unwrap()) / seconds,
         totals.passes,
@@ -97,7 +93,6 @@ fn every_seed_keeps_the_invariants() {
         totals.open,
         totals.steps,
     );
-    println!("decide {}", NANOS.load(Ordering::Relaxed) / 1000000);
     for (seed, text) in &totals.failed {
         println!("seed {seed}: {text}");
     }

@@ -17,7 +17,7 @@ pub struct Outcome {
     pub passes: u64,
     pub steps: BTreeMap<String, u64>,
     /// It ended with a ring that is not whole, and a good reason.
-    pub open: bool,
+    pub open: Option<&'static str>,
     pub transactions: usize,
     pub tainted: bool,
     pub trace: Vec<String>,

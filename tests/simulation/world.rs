@@ -34,6 +34,10 @@ pub struct Flaws {
     pub applies_twice: bool,
     /// An order to clone is carried out whatever the directory holds.
     pub clones_over_data: bool,
+    /// An applier takes a changed row for changed, and changes nothing.
+    pub loses_effects: bool,
+    /// Nothing that a member lacks is taken for undetectable.
+    pub trusting: bool,
     /// Not judged, so that what follows from it is seen.
     pub blind_to: &'static [Invariant],
 }
@@ -507,6 +511,7 @@ impl World {
                     3
                 },
                 applies_twice: self.flaws.applies_twice,
+                loses_effects: self.flaws.loses_effects,
             };
             let cut = self.cut[at];
             let reaches = move |upstream: u8| cut[usize::from(upstream)] == 0;

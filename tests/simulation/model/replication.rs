@@ -16,6 +16,8 @@ pub struct Pace {
     pub applied: usize,
     /// A flaw that tests put in: what is executed already is executed again.
     pub applies_twice: bool,
+    /// Another: a row that should be changed stays as it was.
+    pub loses_effects: bool,
 }
 
 /// One tick of every channel of one member. `reaches` says whether it can talk to this upstream.
@@ -146,6 +148,9 @@ fn apply(channel: &mut Channel, data: &mut Data, pace: Pace, ledger: &Ledger) {
             channel.applier = false;
             channel.applier_error = Some(error);
             return;
+        }
+        if pace.loses_effects && !transaction.inserts && id % 7 == 0 {
+            data.rows.insert(transaction.row, 0);
         }
         channel.relay_log.pop_front();
     }
