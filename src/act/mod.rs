@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod certificates;
+pub mod events;
 pub mod pods;
 pub mod sql;
 
@@ -79,7 +80,7 @@ impl Actor<'_> {
     /// [`ActError`]; what was done before it stays done.
     pub async fn act(&self, step: &Step) -> Result<Outcome, ActError> {
         let outcome = self.carry_out(step).await?;
-        if let (Outcome::Done, Some((reason, text))) = (outcome, self.sentence(step)) {
+        if let (Outcome::Done, Some((reason, text))) = (outcome, events::sentence(self.observed, step)) {
             tracing::info!(cluster = %self.cluster().name_any(), namespace = self.cluster().namespace(), reason, "{text}");
             self.context
                 .tell(
@@ -99,69 +100,42 @@ impl Actor<'_> {
     }
 
     async fn carry_out(&self, step: &Step) -> Result<Outcome, ActError> {
+        let channel = |upstream: &u8| names::channel(*upstream);
         match step {
             Step::Apply => return apply::apply(self.cluster(), self.context).await,
             Step::Serve { ordinal, pod_uid } => {
-                pods::label(self.cluster(), *ordinal, pod_uid, true, self.context).await?
+                pods::label(self.cluster(), *ordinal, pod_uid, true, self.context).await?;
             }
             Step::Withdraw { ordinal, pod_uid, .. } => {
-                pods::label(self.cluster(), *ordinal, pod_uid, false, self.context).await?
+                pods::label(self.cluster(), *ordinal, pod_uid, false, self.context).await?;
             }
             Step::Found { ordinal, server_uuid } => {
-                self.order(
-                    *ordinal,
-                    PATH_FOUND,
-                    &Order {
-                        server_uuid: server_uuid.clone(),
-                    },
-                )
-                .await?
+                self.order(*ordinal, PATH_FOUND, &order_for(server_uuid)).await?;
             }
             Step::NewLife {
                 ordinal, server_uuid, ..
-            } => {
-                self.order(
-                    *ordinal,
-                    PATH_NEW_LIFE,
-                    &Order {
-                        server_uuid: server_uuid.clone(),
-                    },
-                )
-                .await?
-            }
+            } => self.order(*ordinal, PATH_NEW_LIFE, &order_for(server_uuid)).await?,
             Step::GiveUp {
                 ordinal,
                 server_uuid,
                 held_elsewhere,
             } => {
-                self.order(
-                    *ordinal,
-                    PATH_EMPTY,
-                    &EmptyOrder {
-                        server_uuid: server_uuid.clone(),
-                        held_elsewhere: held_elsewhere.clone(),
-                    },
-                )
-                .await?
+                let order = EmptyOrder {
+                    server_uuid: server_uuid.clone(),
+                    held_elsewhere: held_elsewhere.clone(),
+                };
+                self.order(*ordinal, PATH_EMPTY, &order).await?;
             }
             Step::Clone {
                 ordinal,
                 server_uuid,
                 donor,
             } => {
-                let pod = self.observed.member(*donor).and_then(|member| member.pod.as_ref());
-                let donor_address = pod
-                    .and_then(|pod| pod.ip.clone())
-                    .ok_or_else(|| ActError::Gone(self.name(*donor)))?;
-                self.order(
-                    *ordinal,
-                    PATH_CLONE,
-                    &CloneOrder {
-                        server_uuid: server_uuid.clone(),
-                        donor_address,
-                    },
-                )
-                .await?;
+                let order = CloneOrder {
+                    server_uuid: server_uuid.clone(),
+                    donor_address: self.address(*donor)?,
+                };
+                self.order(*ordinal, PATH_CLONE, &order).await?;
             }
             Step::Attach {
                 ordinal,
@@ -169,27 +143,17 @@ impl Actor<'_> {
                 upstream,
                 start,
             } => {
-                let source = sql::Source {
-                    channel: names::channel(*upstream),
-                    host: self.host(*upstream),
-                    password: self
-                        .credentials
-                        .map(|credentials| credentials.get(names::keys::REPLICATION).to_owned())
-                        .unwrap_or_default(),
-                };
-                let mut client = self.client(*ordinal).await?;
-                self.sql(*ordinal, sql::attach(&mut client, server_uuid, &source, start).await)?;
+                let source = self.source(*upstream);
+                let attach = async |client: &mut MemberClient| sql::attach(client, server_uuid, &source, start).await;
+                self.sql(*ordinal, attach).await?;
             }
             Step::Start {
                 ordinal,
                 server_uuid,
                 upstream,
             } => {
-                let mut client = self.client(*ordinal).await?;
-                self.sql(
-                    *ordinal,
-                    sql::start(&mut client, server_uuid, &names::channel(*upstream)).await,
-                )?;
+                let start = async |client: &mut _| sql::start(client, server_uuid, &channel(upstream)).await;
+                self.sql(*ordinal, start).await?;
             }
             Step::Detach {
                 ordinal,
@@ -197,52 +161,63 @@ impl Actor<'_> {
                 upstream,
                 ..
             } => {
-                let mut client = self.client(*ordinal).await?;
-                self.sql(
-                    *ordinal,
-                    sql::detach(&mut client, server_uuid, &names::channel(*upstream)).await,
-                )?;
+                let detach = async |client: &mut _| sql::detach(client, server_uuid, &channel(upstream)).await;
+                self.sql(*ordinal, detach).await?;
             }
             Step::StopReceiver {
                 ordinal,
                 server_uuid,
                 upstream,
             } => {
-                let mut client = self.client(*ordinal).await?;
-                self.sql(
-                    *ordinal,
-                    sql::stop_receiver(&mut client, server_uuid, &names::channel(*upstream)).await,
-                )?;
+                let stop = async |client: &mut _| sql::stop_receiver(client, server_uuid, &channel(upstream)).await;
+                self.sql(*ordinal, stop).await?;
             }
-            Step::Fence { ordinal, server_uuid } => {
-                let mut client = self.client(*ordinal).await?;
-                self.sql(*ordinal, sql::fence(&mut client, server_uuid).await)?;
-            }
+            Step::Fence { ordinal, server_uuid } => self.fence(*ordinal, server_uuid).await?,
             Step::Open { ordinal, server_uuid } => {
-                let mut client = self.client(*ordinal).await?;
-                self.sql(*ordinal, sql::open(&mut client, server_uuid).await)?;
+                let open = async |client: &mut _| sql::open(client, server_uuid).await;
+                self.sql(*ordinal, open).await?;
             }
             Step::CreateDatabase { ordinal, server_uuid } => {
                 let (Some(database), Some(credentials)) = (&self.cluster().spec.database, self.credentials) else {
                     return Ok(Outcome::Nothing);
                 };
-                let mut client = self.client(*ordinal).await?;
-                self.sql(
-                    *ordinal,
-                    sql::create_database(&mut client, server_uuid, database, credentials).await,
-                )?;
+                let create =
+                    async |client: &mut _| sql::create_database(client, server_uuid, database, credentials).await;
+                self.sql(*ordinal, create).await?;
             }
             Step::Restart { ordinal, pod_uid, .. } => {
                 pods::label(self.cluster(), *ordinal, pod_uid, false, self.context).await?;
                 if let Some(server) = self.observed.member(*ordinal).and_then(Member::server) {
-                    let mut client = self.client(*ordinal).await?;
-                    self.sql(*ordinal, sql::fence(&mut client, &server.uuid).await)?;
+                    self.fence(*ordinal, &server.uuid).await?;
                 }
                 pods::delete(self.cluster(), *ordinal, pod_uid, self.context).await?;
             }
         }
         self.context.metrics.step(step);
         Ok(Outcome::Done)
+    }
+
+    async fn fence(&self, ordinal: u8, server_uuid: &str) -> Result<(), ActError> {
+        let fence = async |client: &mut _| sql::fence(client, server_uuid).await;
+        self.sql(ordinal, fence).await
+    }
+
+    /// The upstream end of a link.
+    fn source(&self, upstream: u8) -> sql::Source {
+        let password = self
+            .credentials
+            .map(|credentials| credentials.get(names::keys::REPLICATION));
+        sql::Source {
+            channel: names::channel(upstream),
+            host: self.host(upstream),
+            password: password.unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn address(&self, ordinal: u8) -> Result<String, ActError> {
+        let pod = self.observed.member(ordinal).and_then(|member| member.pod.as_ref());
+        pod.and_then(|pod| pod.ip.clone())
+            .ok_or_else(|| ActError::Gone(self.name(ordinal)))
     }
 
     fn name(&self, ordinal: u8) -> String {
@@ -254,8 +229,14 @@ impl Actor<'_> {
         names::member_host(&self.cluster().name_any(), &namespace, ordinal)
     }
 
-    fn sql<T>(&self, ordinal: u8, result: Result<T, SqlError>) -> Result<T, ActError> {
-        result.map_err(|source| ActError::Sql {
+    /// Statements on a member's server, on the connection that this pass observed it with.
+    async fn sql(
+        &self,
+        ordinal: u8,
+        statements: impl AsyncFnOnce(&mut MemberClient) -> Result<(), SqlError>,
+    ) -> Result<(), ActError> {
+        let mut client = self.client(ordinal).await?;
+        statements(&mut client).await.map_err(|source| ActError::Sql {
             member: self.name(ordinal),
             source,
         })
@@ -289,92 +270,11 @@ impl Actor<'_> {
             source,
         })
     }
+}
 
-    /// Reason and text of the event that a person would want to read.
-    fn sentence(&self, step: &Step) -> Option<(&'static str, String)> {
-        let name = |ordinal: &u8| self.name(*ordinal);
-        Some(match step {
-            Step::Apply => return None,
-            Step::Serve { ordinal, .. } => ("Serving", format!("{} is in the Service", name(ordinal))),
-            Step::Withdraw { ordinal, why, .. } => {
-                ("Withdrawn", format!("{} is out of the Service: {why}", name(ordinal)))
-            }
-            Step::Found { ordinal, .. } => ("Founded", format!("{} is a founder of the ring", name(ordinal))),
-            Step::Clone { ordinal, donor, .. } => (
-                "Cloning",
-                format!(
-                    "{} has an empty volume and is rebuilt as a copy of {}",
-                    name(ordinal),
-                    name(donor)
-                ),
-            ),
-            Step::NewLife { ordinal, lost, .. } => (
-                "NewLife",
-                format!(
-                    "{} came back without its own {lost}; it gets a new server UUID, and they flow back",
-                    name(ordinal)
-                ),
-            ),
-            Step::GiveUp { ordinal, .. } => (
-                "GivenUp",
-                format!(
-                    "{} needs what every other member has purged; it gives up its data and is rebuilt as a copy",
-                    name(ordinal)
-                ),
-            ),
-            Step::Attach {
-                ordinal,
-                upstream,
-                start,
-                ..
-            } => (
-                "LinkAttached",
-                format!("{} replicates from {} {start}", name(ordinal), name(upstream)),
-            ),
-            Step::Start { ordinal, upstream, .. } => (
-                "LinkStarted",
-                format!(
-                    "{} replicates from {} again, from where it stopped",
-                    name(ordinal),
-                    name(upstream)
-                ),
-            ),
-            Step::Detach {
-                ordinal, upstream, why, ..
-            } => (
-                "LinkDetached",
-                format!("{} stopped replicating from {}: {why}", name(ordinal), name(upstream)),
-            ),
-            Step::StopReceiver { ordinal, upstream, .. } => (
-                "ReceiverStopped",
-                format!(
-                    "{} has another upstream than {} now and applies what it still has from it",
-                    name(ordinal),
-                    name(upstream)
-                ),
-            ),
-            Step::Fence { ordinal, .. } if self.observed.is_bypassed(*ordinal) => (
-                "Fenced",
-                format!(
-                    "{} answers again and is fenced, because the ring is closed around it; what it took meanwhile is merged",
-                    name(ordinal)
-                ),
-            ),
-            Step::Fence { ordinal, .. } => {
-                let leaves = self.observed.leaving().is_some_and(|member| member.ordinal == *ordinal);
-                let why = if leaves {
-                    "it leaves the ring"
-                } else {
-                    "an annotation says so"
-                };
-                ("Fenced", format!("{} is fenced, because {why}", name(ordinal)))
-            }
-            Step::Open { ordinal, .. } => ("Opened", format!("{} takes writes", name(ordinal))),
-            Step::CreateDatabase { ordinal, .. } => (
-                "DatabaseCreated",
-                format!("the first database and its user were created at {}", name(ordinal)),
-            ),
-            Step::Restart { ordinal, why, .. } => ("Restarting", format!("{} is restarted: {why}", name(ordinal))),
-        })
+/// What every order names.
+fn order_for(server_uuid: &str) -> Order {
+    Order {
+        server_uuid: server_uuid.into(),
     }
 }
