@@ -34,7 +34,7 @@ run: routes ## the operator on this host, against the cluster
 	kubectl config use-context kind-$(CLUSTER)
 	cargo run -- operator
 
-.PHONY: generate fmt clippy test demo
+.PHONY: generate fmt clippy chaos test demo
 generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
 	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
@@ -43,6 +43,8 @@ fmt: ## formats the code
 	cargo fmt --all
 clippy: ## the linter, warnings are errors
 	cargo clippy --all-targets --locked -- -D warnings
+chaos: deploy routes ## faults in turn on a ring in the cluster, and a table of what they cost; FAULT=NAME for some of them
+	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) cargo test --locked --test e2e -- --ignored --nocapture chaos::
 test: ## all tests
 	@hack/test.sh
 demo: ## a ring that heals, step by step

@@ -90,6 +90,6 @@ deployed=yes
 check "the operator, by helm" hack/test-chart.sh up
 check "routes to pods and Services" hack/routes.sh
 export MULTIMASTER_TEST_CONTEXT=kind-$CLUSTER
-tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: ${TESTS:+"$TESTS"}
+tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: --skip chaos:: ${TESTS:+"$TESTS"}
 tests "e2e, alone" --test e2e -- --ignored --test-threads=1 "alone::${TESTS:-}"
 [ -n "${KEEP:-}" ] || check "the operator goes, the CRDs stay" hack/test-chart.sh down

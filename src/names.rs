@@ -21,7 +21,7 @@ pub const ANNOTATION_FENCE: &str = "multimaster.dev/fence";
 pub const MYSQL_PORT: u16 = 3306;
 /// `admin_port`: has its own listener thread and connection limit, so that "too many connections" does not lock the operator out.
 pub const MYSQL_ADMIN_PORT: u16 = 33062;
-/// The agent's open port: `/livez` and `/readyz` over HTTP.
+/// The agent's open port: `/livez`, `/readyz` and `/answers` over HTTP.
 pub const AGENT_PROBE_PORT: u16 = 9180;
 /// The agent's closed port: TLS and a bearer token.
 pub const AGENT_PORT: u16 = 9181;

@@ -45,7 +45,7 @@ async fn an_annotation_fences_members_by_name() -> Result<()> {
         annotate(&ring, json!(null)).await?;
         ring.wait_ready().await?;
         writers.go_on_everywhere().await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }

@@ -78,7 +78,7 @@ async fn lose_and_return(ring: &Ring, auto_position: &str) -> Result<()> {
         links_use(ring, auto_position)
     })
     .await?;
-    writers.settle().await
+    writers.settle().await.map(drop)
 }
 
 async fn uuid(ring: &Ring, ordinal: u8) -> Result<String> {

@@ -8,6 +8,7 @@
 mod support;
 
 mod bad_input;
+mod chaos;
 mod drift;
 mod fencing;
 mod loss;

@@ -53,7 +53,7 @@ async fn a_configuration_reaches_one_member_at_a_time() -> Result<()> {
             Ok(())
         })
         .await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }

@@ -69,7 +69,7 @@ async fn three_to_five_to_three_without_a_failed_write() -> Result<()> {
         };
         let direct = Writers::at_members(&larger).await?;
         direct.go_on_everywhere().await?;
-        direct.settle().await
+        direct.settle().await.map(drop)
     })
     .await
 }

@@ -24,7 +24,7 @@ async fn one_name_in_two_namespaces() -> Result<()> {
             left.go_on_everywhere().await?;
             right.go_on_everywhere().await?;
             left.settle().await?;
-            right.settle().await
+            right.settle().await.map(drop)
         })
         .await
     })

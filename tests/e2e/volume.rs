@@ -55,7 +55,7 @@ async fn a_lost_volume_is_rebuilt() -> Result<()> {
             Ok(())
         })
         .await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }

@@ -48,7 +48,7 @@ async fn the_ring_closes_around_the_lost_and_merges_what_was_stranded() -> Resul
         ring.wait_ready().await?;
         writers.go_on_everywhere().await?;
         all_have_what_was_stranded(&ring).await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }
@@ -80,7 +80,7 @@ async fn a_frozen_member_is_gone_around_and_fenced_when_it_thaws() -> Result<()>
         .await?;
         ensure!(fenced.contains("demo-1 answers again and is fenced"), "{fenced}");
         writers.go_on_everywhere().await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }
@@ -119,7 +119,7 @@ async fn a_volume_that_went_back_in_time_begins_a_new_life() -> Result<()> {
             "it goes on under the UUID whose writes it lacks"
         );
         writers.go_on_everywhere().await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }
@@ -156,7 +156,7 @@ async fn who_missed_what_was_purged_is_drained_and_made_a_copy() -> Result<()> {
         ensure!(server_uuid(&ring, 1).await? != life, "it is no copy");
         all_have_what_was_stranded(&ring).await?;
         writers.go_on_everywhere().await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }

@@ -35,7 +35,7 @@ async fn a_ring_does_not_notice_the_death_of_the_leader() -> Result<()> {
         ring.delete_pod(1).await?;
         history.went_and_came_back("demo-1", 0).await?;
         ring.wait_ready().await?;
-        writers.settle().await
+        writers.settle().await.map(drop)
     })
     .await
 }

@@ -61,7 +61,7 @@ async fn an_empty_member_alone_never_serves() -> Result<()> {
         }
         let writers = Writers::at_members(&ring).await?;
         writers.go_on_everywhere().await?;
-        writers.settle().await.context("after the return")
+        writers.settle().await.context("after the return").map(drop)
     })
     .await
 }

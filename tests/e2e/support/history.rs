@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use futures::StreamExt;
@@ -16,7 +17,7 @@ use super::ring::Ring;
 
 /// Pod and whether it has the label, in the order of the changes.
 pub struct History {
-    changes: Arc<Mutex<Vec<(String, bool)>>>,
+    changes: Arc<Mutex<Vec<(Instant, String, bool)>>>,
     watch: JoinHandle<()>,
 }
 
@@ -46,7 +47,21 @@ impl History {
     }
 
     pub fn changes(&self) -> Vec<(String, bool)> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        changes
+            .iter()
+            .map(|(_, name, serves)| (name.clone(), *serves))
+            .collect()
+    }
+
+    /// When this member first lost the label, or last got it, after this moment.
+    pub fn when(&self, member: &str, serves: bool, since: Instant) -> Option<Instant> {
+        let changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut times = changes
+            .iter()
+            .filter(|(at, name, now)| *at >= since && name == member && *now == serves)
+            .map(|(at, ..)| *at);
+        if serves { times.next_back() } else { times.next() }
     }
 
     /// How often this member has lost the label.
@@ -97,15 +112,15 @@ impl Drop for History {
 }
 
 /// Adds a change; what says the same again is none.
-fn record(changes: &Mutex<Vec<(String, bool)>>, pod: &Pod, exists: bool) {
+fn record(changes: &Mutex<Vec<(Instant, String, bool)>>, pod: &Pod, exists: bool) {
     let serves = exists
         && pod
             .labels()
             .get(names::LABEL_SERVING)
             .is_some_and(|value| value == "true");
     let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
-    let last = changes.iter().rev().find(|(name, _)| *name == pod.name_any());
-    if last.is_none_or(|(_, before)| *before != serves) {
-        changes.push((pod.name_any(), serves));
+    let last = changes.iter().rev().find(|(_, name, _)| *name == pod.name_any());
+    if last.is_none_or(|(.., before)| *before != serves) {
+        changes.push((Instant::now(), pod.name_any(), serves));
     }
 }

@@ -140,7 +140,8 @@ impl Writers {
     }
 
     /// Stops writing, then all members must come to hold the same: every acknowledged row once, and none that was refused.
-    pub async fn settle(mut self) -> Result<()> {
+    /// Answers how many were acknowledged.
+    pub async fn settle(mut self) -> Result<usize> {
         self.stop.send_replace(true);
         for task in self.tasks.drain(..) {
             task.await?;
@@ -175,7 +176,7 @@ impl Writers {
             let unknown: Vec<_> = there.difference(&known).take(10).collect();
             ensure!(unknown.is_empty(), "refused and yet there (writer, write): {unknown:?}");
         }
-        Ok(())
+        Ok(told.safe.len())
     }
 }
 
