@@ -74,6 +74,7 @@ pub struct Judge {
     pub steps: BTreeMap<String, u64>,
     /// Passes without anything to do, up to now.
     pub quiet: u32,
+    pub quiet_since: u64,
     blind_to: &'static [Invariant],
     names: HashMap<(Life, usize), Id>,
     rows: HashMap<u32, Id>,
@@ -94,6 +95,7 @@ impl Judge {
             passes: 0,
             steps: BTreeMap::new(),
             quiet: 0,
+            quiet_since: 0,
             blind_to,
             names: HashMap::new(),
             rows: HashMap::new(),
@@ -177,11 +179,11 @@ impl World {
         self.judge_coverage(decision);
         let before = observed.cluster.status.clone().unwrap_or_default();
         let still = decision.steps.iter().all(|step| *step == Step::Apply) && before == decision.status;
-        self.judge.quiet = if still && self.operators[operator].is_well(self.now) {
-            self.judge.quiet + 1
+        if still && self.operators[operator].is_well(self.now) {
+            self.judge.quiet += 1;
         } else {
-            0
-        };
+            (self.judge.quiet, self.judge.quiet_since) = (0, self.now);
+        }
         self.judge_caution(observed, decision);
         self.judge_bypasses(observed, decision);
         self.judge_ready(observed, decision);

@@ -530,7 +530,7 @@ fn cluster(setup: &Setup) -> MultiMasterCluster {
             "members": setup.members,
             "storage": {"size": "1Gi"},
             "replication": {"healing": healing},
-            "failureDetection": {"bypassAfterSeconds": setup.bypass_after, "holdOutSeconds": setup.hold_out},
+            "failureDetection": {"periodSeconds": setup.period, "bypassAfterSeconds": setup.bypass_after, "holdOutSeconds": setup.hold_out},
         },
     }))
     .unwrap()
