@@ -3,8 +3,10 @@
 //! What they do not promise, and why:
 //! - A disk that was set back, or lost, took copies with it. A transaction of which no copy is left is forgotten (I1, I8).
 //! - A member whose disk went back in time opens if neither status nor a reachable member knows what it lost (I11 promises no more). When a
-//!   member that was away then brings the lost transactions, GTIDs and auto-increment values may name two of them. From such an opening on
-//!   the run is `tainted`, and only what does not depend on it is judged (I2, I4, I5).
+//!   member that was away then brings the lost transactions, GTIDs may name two of them, and receivers give up. From such an opening on the run
+//!   is `tainted`: its end is not judged. The same holds for auto-increment values of earlier lives (I4), once one is handed out twice.
+//! - What is in nobody's binary log any more (a clone has none of what it copied, and the donor's volume was lost) cannot flow: "Not yet" in the
+//!   specification.
 //! - Runs in which the same row is inserted on two members, or binary logs are purged, may end halted or quarantined, and must say so (I5).
 //! - I10 holds by construction: a member's readiness is made of its own server only, in the agent and in this model.
 
@@ -156,8 +158,10 @@ impl World {
             .iter()
             .filter(|id| self.ledger.transactions[*id].taken_by == ordinal && !data.contents.has(*id))
             .collect();
+        let life = data.uuid;
         for id in missing.into_iter().filter(|_| !self.flaws.trusting) {
             self.judge.hidden.put(id);
+            self.judge.tainted |= Some(self.ledger.transactions[id].life) == life;
         }
     }
 
@@ -472,11 +476,23 @@ impl World {
             Some("a conflict")
         } else if is(conditions::READY, reasons::DATA_LOST) {
             Some("all data lost")
-        } else if is(conditions::RING_CLOSED, reasons::POSITION_LOST) {
+        } else if is(conditions::RING_CLOSED, reasons::POSITION_LOST) || self.is_purged_everywhere() {
             Some("purged binary logs")
         } else {
             None
         }
+    }
+}
+
+impl World {
+    /// Some member lacks a transaction that nobody has in a binary log any more: only "drain, then clone" could help, which is not built yet.
+    fn is_purged_everywhere(&self) -> bool {
+        let data = || self.members.iter().filter_map(|member| member.data());
+        (0..self.ledger.transactions.len()).any(|id| {
+            let has = data().filter(|data| data.contents.has(id)).count();
+            let logged = data().any(|data| data.binary_log[data.first..].contains(&id));
+            has > 0 && has < self.members.len() && !logged
+        })
     }
 }
 

@@ -182,8 +182,12 @@ impl World {
                 }
             }),
             Fault::Snapshot { member } => {
+                // Only of a member that runs: between the record of a new life and the first start with it the volume has a server_id
+                // without a UUID, and a copy of that would give two lives one server_id.
                 let it = &mut self.members[usize::from(member)];
-                it.snapshot = Some(it.disk.clone());
+                if it.mysqld == Mysqld::Running {
+                    it.snapshot = Some(it.disk.clone());
+                }
             }
             Fault::SetBack { member } => {
                 if self.members[usize::from(member)].snapshot.is_some() {
