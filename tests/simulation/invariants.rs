@@ -20,7 +20,7 @@ use multimaster::decide::step::Step;
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::names;
 
-use crate::model::disk::NAMED_ROWS;
+use crate::model::disk::{Data, NAMED_ROWS};
 use crate::model::member::SECOND;
 use crate::model::transactions::{Bits, Id, Life, uuid};
 use crate::world::World;
@@ -454,8 +454,10 @@ impl World {
             let unequal = !(first.executed.contains(&data.executed) && data.executed.contains(&first.executed));
             let rows = first.rows != data.rows;
             if let Some(id) = missing {
-                let name = self.ledger.name(id);
-                self.fail(Invariant::I1, || format!("{at} lacks {name}, and the ring is whole"));
+                let (name, places) = (self.ledger.name(id), self.places(id));
+                self.fail(Invariant::I1, || {
+                    format!("{at} lacks {name}, and the ring is whole; {places}")
+                });
             } else if unequal {
                 self.fail(Invariant::I5, || format!("0 and {at} have unequal GTID sets"));
             } else if rows && !self.judge.conflicts {
@@ -485,6 +487,27 @@ impl World {
 }
 
 impl World {
+    /// Where a transaction is.
+    fn places(&self, id: Id) -> String {
+        let data = || {
+            self.members
+                .iter()
+                .filter_map(|member| Some((member.ordinal, member.data()?)))
+        };
+        let tables: Vec<u8> = data()
+            .filter(|(_, data)| data.contents.has(id))
+            .map(|(at, _)| at)
+            .collect();
+        let in_relay_logs = |(at, data): (u8, &Data)| {
+            let channels = data.channels.iter().filter(|channel| channel.relay_log.contains(&id));
+            channels
+                .map(|channel| format!("{at} from {}, applier {}", channel.upstream, channel.applier))
+                .collect::<Vec<_>>()
+        };
+        let relay_logs: Vec<String> = data().flat_map(in_relay_logs).collect();
+        format!("in the tables of {tables:?}, in relay logs of {relay_logs:?}")
+    }
+
     /// Some member lacks a transaction that nobody has in a binary log any more: only "drain, then clone" could help, which is not built yet.
     fn is_purged_everywhere(&self) -> bool {
         let data = || self.members.iter().filter_map(|member| member.data());
