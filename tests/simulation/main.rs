@@ -3,7 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod act;
+mod decisions;
+mod effects;
+mod ending;
 mod event;
+mod faults;
 mod invariants;
 mod model;
 mod mutations;
