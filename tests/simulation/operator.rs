@@ -138,10 +138,9 @@ impl World {
     }
 
     fn go_on(&mut self, at: usize) {
-        if self.operators[at].pass.is_none() {
-            if self.now < self.operators[at].wakes || !self.begin_pass(at) {
-                return;
-            }
+        let idle = self.operators[at].pass.is_none();
+        if idle && (self.now < self.operators[at].wakes || !self.begin_pass(at)) {
+            return;
         }
         loop {
             let Some(pass) = &self.operators[at].pass else { return };
