@@ -1,12 +1,12 @@
 # The local cluster, the images, the operator. `make` alone lists the targets.
 # Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, KUBECONFIG;
-# of the simulation: SEED, SEEDS, FROM, SECONDS, FAILURES.
+# of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES.
 CLUSTER ?= multimaster
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
 
 # What make sets is what the scripts see; the cache's own tools come first.
 export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE
-export SEED SEEDS FROM SECONDS FAILURES
+export SEED SEEDS FROM WITHIN FAILURES
 export PATH := $(CACHE)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -48,7 +48,7 @@ clippy: ## the linter, warnings are errors
 test: ## all tests
 	@hack/test.sh
 # Line numbers of failures in the model matter more than its speed, so only this package is optimised.
-simulate: ## many seeds of the simulation: SEEDS=n FROM=n SECONDS=n FAILURES=n; SEED=n replays one
+simulate: ## many seeds of the simulation: SEEDS=n FROM=n WITHIN=seconds FAILURES=n; SEED=n replays one
 	cargo test --locked --config profile.dev.package.multimaster.opt-level=1 --test simulation -- $(if $(SEED),replay,every_seed) --nocapture
 demo: ## a ring that heals, step by step
 	@hack/demo.sh
