@@ -1,10 +1,12 @@
 # The local cluster, the images, the operator. `make` alone lists the targets.
-# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, KUBECONFIG.
+# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, KUBECONFIG;
+# of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES.
 CLUSTER ?= multimaster
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
 
 # What make sets is what the scripts see; the cache's own tools come first.
 export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE
+export SEED SEEDS FROM WITHIN FAILURES
 export PATH := $(CACHE)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ run: routes ## the operator on this host, against the cluster
 	kubectl config use-context kind-$(CLUSTER)
 	cargo run -- operator
 
-.PHONY: generate fmt clippy chaos test demo
+.PHONY: generate fmt clippy chaos test simulate demo
 generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
 	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
@@ -47,5 +49,8 @@ chaos: deploy routes ## faults in turn on a ring in the cluster, and a table of 
 	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) cargo test --locked --test e2e -- --ignored --nocapture chaos::
 test: ## all tests
 	@hack/test.sh
+# Line numbers of failures in the model matter more than its speed, so only this package is optimised.
+simulate: ## many seeds of the simulation: SEEDS=n FROM=n WITHIN=seconds FAILURES=n; SEED=n replays one
+	cargo test --locked --config profile.dev.package.multimaster.opt-level=1 --test simulation -- $(if $(SEED),replay,every_seed) --nocapture
 demo: ## a ring that heals, step by step
 	@hack/demo.sh

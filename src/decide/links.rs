@@ -10,6 +10,9 @@ use super::observed::{Channel, Member, Observed, Receiver, Server};
 use super::states::link_replicates;
 use super::step::{FIRST_EVENT, StartAt, Step};
 
+/// What MySQL says when the source has purged what the replica lacks.
+const PURGED: &str = "purged required binary logs";
+
 /// What a link needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkNeed {
@@ -76,7 +79,7 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
             return LinkNeed::Purged(missing);
         }
     }
-    if channel.stopped_by_hand() || source.is_some_and(|source| gave_up_for_what_is_over(channel, source)) {
+    if channel.stopped_by_hand() || source.is_some_and(|source| gave_up_on_what_is_past(channel, source)) {
         return LinkNeed::Step(Step::Start {
             ordinal,
             server_uuid,
@@ -86,16 +89,19 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
     LinkNeed::Nothing
 }
 
-/// A receiver stops for good (error 13114) when its source has fewer transactions of its own than the replica: its disk went back in time. The
-/// source has a new life by now, and to that the error does not apply. Or when its source has purged what the replica lacks: it has got that
-/// from another member by now, or the caller would not ask.
-fn gave_up_for_what_is_over(channel: &Channel, source: &Server) -> bool {
-    let another_life = channel.source_uuid.as_ref().is_some_and(|uuid| *uuid != source.uuid);
-    let gave_up = channel
+/// A receiver stops for good, error 13114, when its source has fewer transactions of its own than the replica (its disk went back in time), and
+/// when the source has purged what the replica lacks. The one is past when the source has a new life, the other when nothing is missing any more,
+/// which the caller has seen to.
+fn gave_up_on_what_is_past(channel: &Channel, source: &Server) -> bool {
+    let Some(error) = channel
         .receiver_error
         .as_ref()
-        .filter(|_| channel.receiver == Receiver::Off);
-    gave_up.is_some_and(|error| another_life || error.text.contains("purged"))
+        .filter(|_| channel.receiver == Receiver::Off)
+    else {
+        return false;
+    };
+    let earlier_life = channel.source_uuid.as_ref().is_some_and(|uuid| *uuid != source.uuid);
+    earlier_life || error.text.contains(PURGED)
 }
 
 /// What appliers that run are about to execute.

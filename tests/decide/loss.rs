@@ -264,6 +264,36 @@ fn a_receiver_that_gave_up_on_the_earlier_life_of_its_upstream_is_started_again(
 }
 
 #[test]
+fn a_receiver_that_gave_up_on_purged_logs_is_started_again_when_nothing_is_missing() {
+    let mut observed = whole();
+    let gave_up = link(&mut observed, 2);
+    gave_up.receiver = Receiver::Off;
+    gave_up.receiver_error = Some(SqlError {
+        number: 13114,
+        text: "Cannot replicate because the source purged required binary logs.".into(),
+    });
+    let more = executed().union(&gtid(&format!("{}:11", uuid(0))));
+    server(&mut observed, 1).executed = more.clone();
+    server(&mut observed, 1).purged = more.clone();
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty());
+    assert_eq!(
+        condition(&decision, conditions::RING_CLOSED).reason,
+        reasons::POSITION_LOST
+    );
+    // What it lacked came by a left-over channel.
+    server(&mut observed, 2).executed = more;
+    assert!(matches!(
+        steps(&decide(&observed, at(60)))[..],
+        [Step::Start {
+            ordinal: 2,
+            upstream: 1,
+            ..
+        }]
+    ));
+}
+
+#[test]
 fn a_new_life_opens_only_with_all_that_earlier_lives_wrote() {
     let mut observed = whole();
     let new = "f0000000-0000-0000-0000-000000000000".to_owned();

@@ -68,6 +68,8 @@ pub struct Setup {
     pub members: u8,
     /// `healing: Wait`.
     pub waits: bool,
+    /// Seconds between two looks.
+    pub period: u16,
     pub bypass_after: u16,
     pub hold_out: u16,
     /// Writes in a hundred ticks of an open member.
@@ -96,11 +98,13 @@ impl Scenario {
             18 => 5,
             _ => u8::try_from(random.between(6, 9)).unwrap(),
         };
+        let period = random.between(1, 3);
         let setup = Setup {
             seed,
             members,
             waits: random.percent(20),
-            bypass_after: u16::try_from(random.between(2, 6)).unwrap(),
+            period: u16::try_from(period).unwrap(),
+            bypass_after: u16::try_from(random.between(2 * period, 7)).unwrap(),
             hold_out: u16::try_from(random.between(0, 15)).unwrap(),
             writes: random.between(3, 15),
             faults_until: random.between(10 * SECOND, 40 * SECOND),

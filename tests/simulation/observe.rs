@@ -47,6 +47,16 @@ impl World {
         }
     }
 
+    pub fn cached_version(&self, operator: usize) -> Option<String> {
+        let stale = self.operators[operator].stale.as_ref();
+        let stale = stale.filter(|stale| self.now < stale.until);
+        stale
+            .map_or(&self.cluster, |stale| &stale.cluster)
+            .metadata
+            .resource_version
+            .clone()
+    }
+
     fn look(&mut self, operator: usize, ordinal: u8, pods: &Pods, was_silent: bool) -> Member {
         let at = usize::from(ordinal);
         let cached = pods[at].as_ref();

@@ -9,7 +9,6 @@ use multimaster::decide::observed::Observed;
 use multimaster::decide::step::Step;
 
 use crate::model::member::{Order, Pod, SECOND, Statement};
-use crate::random::chance;
 use crate::world::World;
 
 /// `multimaster::decide::decide`, or what a test makes of it.
@@ -56,7 +55,7 @@ struct Pass {
 }
 
 #[derive(Clone, Debug)]
-enum Effect {
+pub enum Effect {
     WriteStatus,
     /// Not external: the observation must be fresh.
     Fresh,
@@ -139,10 +138,9 @@ impl World {
     }
 
     fn go_on(&mut self, at: usize) {
-        if self.operators[at].pass.is_none() {
-            if self.now < self.operators[at].wakes || !self.begin_pass(at) {
-                return;
-            }
+        let idle = self.operators[at].pass.is_none();
+        if idle && (self.now < self.operators[at].wakes || !self.begin_pass(at)) {
+            return;
         }
         loop {
             let Some(pass) = &self.operators[at].pass else { return };
@@ -190,9 +188,8 @@ impl World {
 
     /// Observes and decides. False: its cache has not seen its own last write yet.
     fn begin_pass(&mut self, at: usize) -> bool {
-        let (cached, _) = self.cached(at);
         let replaced = &self.operators[at].replaced;
-        if replaced.is_some() && *replaced == cached.metadata.resource_version {
+        if replaced.is_some() && *replaced == self.cached_version(at) {
             self.operators[at].wakes = self.now + 1;
             return false;
         }
@@ -234,106 +231,6 @@ impl World {
         if self.trace.is_some() && (!steps.is_empty() || states(before) != states(&decision.status)) {
             let (ring, epoch, states) = (&decision.status.ring, decision.status.epoch, states(&decision.status));
             self.say(|| format!("operator {at} decides: epoch {epoch}, ring {ring}, {states:?}, steps {steps:?}"));
-        }
-    }
-
-    fn effects(&self, step: &Step, observed: &Observed) -> Vec<Effect> {
-        let pod_of = |ordinal: u8| {
-            let pod = observed.member(ordinal).and_then(|member| member.pod.as_ref());
-            pod.map(|pod| pod.uid.clone()).unwrap_or_default()
-        };
-        let statements = |ordinal: u8, uuid: &str, statements: &[Statement]| -> Vec<Effect> {
-            let all = std::iter::once(Statement::SameLife(uuid.into())).chain(statements.iter().cloned());
-            let sql = all.map(|statement| Effect::Sql {
-                ordinal,
-                pod: pod_of(ordinal),
-                statement,
-            });
-            std::iter::once(Effect::Fresh).chain(sql).collect()
-        };
-        let order = |ordinal: u8, uuid: &str, order: Order| {
-            let order = Effect::Order {
-                ordinal,
-                pod: pod_of(ordinal),
-                uuid: uuid.into(),
-                order,
-            };
-            vec![Effect::Fresh, order]
-        };
-        let label = |ordinal: u8, pod: &str, serving: bool| Effect::Label {
-            ordinal,
-            pod: pod.into(),
-            serving,
-        };
-        let fence = [Statement::KillClients, Statement::Fence];
-        match step {
-            Step::Apply | Step::CreateDatabase { .. } => Vec::new(),
-            Step::Serve { ordinal, pod_uid } => vec![label(*ordinal, pod_uid, true)],
-            Step::Withdraw { ordinal, pod_uid, .. } => vec![label(*ordinal, pod_uid, false)],
-            Step::Found { ordinal, server_uuid } => order(*ordinal, server_uuid, Order::Found),
-            Step::Clone {
-                ordinal,
-                server_uuid,
-                donor,
-            } => {
-                let takes = 5 + chance(self.setup.seed, 9, *ordinal, self.now) % 40;
-                order(*ordinal, server_uuid, Order::Clone { donor: *donor, takes })
-            }
-            Step::NewLife {
-                ordinal, server_uuid, ..
-            } => order(*ordinal, server_uuid, Order::NewLife),
-            Step::Attach {
-                ordinal,
-                server_uuid,
-                upstream,
-                ..
-            } => statements(
-                *ordinal,
-                server_uuid,
-                &[
-                    Statement::NoChannel(*upstream),
-                    Statement::ChangeSource(*upstream),
-                    Statement::Start(*upstream),
-                ],
-            ),
-            Step::Start {
-                ordinal,
-                server_uuid,
-                upstream,
-            } => statements(*ordinal, server_uuid, &[Statement::Start(*upstream)]),
-            Step::Detach {
-                ordinal,
-                server_uuid,
-                upstream,
-                ..
-            } => statements(
-                *ordinal,
-                server_uuid,
-                &[
-                    Statement::Stop(*upstream),
-                    Statement::AllApplied(*upstream),
-                    Statement::Reset(*upstream),
-                ],
-            ),
-            Step::StopReceiver {
-                ordinal,
-                server_uuid,
-                upstream,
-            } => statements(*ordinal, server_uuid, &[Statement::StopReceiver(*upstream)]),
-            Step::Fence { ordinal, server_uuid } => statements(*ordinal, server_uuid, &fence),
-            Step::Open { ordinal, server_uuid } => statements(*ordinal, server_uuid, &[Statement::Open]),
-            Step::Restart { ordinal, pod_uid, .. } => {
-                let mut effects = vec![Effect::Fresh, label(*ordinal, pod_uid, false)];
-                if let Some(server) = observed.member(*ordinal).and_then(|member| member.server()) {
-                    // One step: its age is looked at once.
-                    effects.extend(statements(*ordinal, &server.uuid, &fence).into_iter().skip(1));
-                }
-                effects.push(Effect::DeletePod {
-                    ordinal: *ordinal,
-                    pod: pod_uid.clone(),
-                });
-                effects
-            }
         }
     }
 

@@ -34,12 +34,10 @@ pub fn run(scenario: &Scenario, decider: Decider, flaws: Flaws, traced: bool) ->
             continue;
         }
         let since = *calm_since.get_or_insert(world.now);
-        // Figures are recorded every five seconds; who is whole and silent for longer stays so.
-        quiet = world.judge.quiet >= 7;
-        let ready = world.cluster.status.as_ref().is_some_and(|status| {
-            status.serving.starts_with(&status.ready_members.to_string())
-                && status.ready_members == scenario.setup.members
-        });
+        // Figures are recorded every five seconds; who has nothing to do for longer stays so.
+        quiet = world.judge.quiet > 0 && world.now - world.judge.quiet_since.max(since) > 6 * SECOND;
+        let status = world.cluster.status.as_ref();
+        let ready = status.is_some_and(|status| status.ready_members == scenario.setup.members);
         if (quiet && ready) || world.now - since > SETTLES_WITHIN {
             break;
         }

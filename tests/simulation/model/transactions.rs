@@ -1,5 +1,8 @@
 //! Transactions, the GTIDs that name them, and sets of either.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use multimaster::mysql::gtid::GtidSet;
 
 /// A server UUID, by the order in which they were made.
@@ -117,9 +120,18 @@ impl Set {
         text
     }
 
-    /// As the operator reads it.
+    /// As the operator reads it. Members have the same few sets again and again.
     pub fn gtid_set(&self) -> GtidSet {
-        self.text().parse().unwrap()
+        thread_local! { static READ: RefCell<HashMap<String, GtidSet>> = RefCell::default(); }
+        let text = self.text();
+        READ.with_borrow_mut(|read| {
+            if read.len() > 1000 {
+                read.clear();
+            }
+            read.entry(text)
+                .or_insert_with_key(|text| text.parse().unwrap())
+                .clone()
+        })
     }
 }
 

@@ -1,0 +1,126 @@
+//! What must be true once the faults are over.
+
+use std::collections::HashSet;
+
+use multimaster::api::status::{MultiMasterClusterStatus, conditions, reasons};
+
+use crate::invariants::Invariant;
+use crate::model::disk::Data;
+use crate::model::transactions::{Bits, Id};
+use crate::world::World;
+
+impl World {
+    /// After the faults: equal members that serve, or a condition with a good reason.
+    pub fn judge_end(&mut self, calm: bool) {
+        let status = self.cluster.status.clone().unwrap_or_default();
+        let ready = status.conditions.iter().find(|it| it.type_ == conditions::READY);
+        let whole = ready.is_some_and(|ready| ready.status == "True");
+        for at in 0..self.members.len() {
+            let Some(data) = self.members[at].data() else { continue };
+            let mut seen = HashSet::new();
+            let twice = data.binary_log.iter().copied().find(|id| !seen.insert(*id));
+            if let Some(id) = twice {
+                let name = self.ledger.name(id);
+                self.fail(Invariant::I3, || format!("{name} was applied twice at {at}"));
+            }
+        }
+        let everywhere = self.copies();
+        let gone =
+            (0..self.ledger.transactions.len()).find(|id| !everywhere.has(*id) && !self.judge.lost_with_disks.has(*id));
+        if let Some(id) = gone.filter(|_| !self.judge.tainted) {
+            let name = self.ledger.name(id);
+            self.fail(Invariant::I1, || format!("{name} is nowhere any more"));
+        }
+        if self.judge.tainted {
+            return;
+        }
+        if !whole {
+            self.judge.open = self.excuse(&status);
+            if self.judge.open.is_none() {
+                let states: Vec<_> = status
+                    .member_statuses
+                    .iter()
+                    .map(|it| (it.state, it.bypassed, it.message.clone()))
+                    .collect();
+                let ready = ready.map(|ready| ready.message.clone()).unwrap_or_default();
+                self.fail(Invariant::I9, || format!("not Ready ({ready}); {states:?}"));
+            }
+            return;
+        }
+        self.judge_equality(&everywhere);
+        if !calm {
+            self.fail(Invariant::I9, || "the plan goes on although the ring is whole".into());
+        }
+    }
+
+    fn judge_equality(&mut self, everywhere: &Bits) {
+        for at in 0..self.members.len() {
+            let (Some(first), Some(data)) = (self.members[0].data(), self.members[at].data()) else {
+                continue;
+            };
+            let missing = (0..self.ledger.transactions.len()).find(|id| everywhere.has(*id) && !data.contents.has(*id));
+            let unequal = !(first.executed.contains(&data.executed) && data.executed.contains(&first.executed));
+            let rows = first.rows != data.rows;
+            if let Some(id) = missing {
+                let (name, places) = (self.ledger.name(id), self.places(id));
+                self.fail(Invariant::I1, || {
+                    format!("{at} lacks {name}, and the ring is whole; {places}")
+                });
+            } else if unequal {
+                self.fail(Invariant::I5, || format!("0 and {at} have unequal GTID sets"));
+            } else if rows && !self.judge.conflicts {
+                self.fail(Invariant::I5, || format!("0 and {at} have unequal rows"));
+            }
+        }
+    }
+
+    /// Why a ring may stay open for ever: a conflict, purged binary logs, or nothing left. The conditions must say which.
+    fn excuse(&self, status: &MultiMasterClusterStatus) -> Option<&'static str> {
+        let is = |type_: &str, reason: &str| {
+            status
+                .conditions
+                .iter()
+                .any(|it| it.type_ == type_ && it.reason == reason)
+        };
+        if self.judge.conflicts && is(conditions::CONFLICT_FREE, reasons::APPLIER_STOPPED) {
+            Some("a conflict")
+        } else if is(conditions::READY, reasons::DATA_LOST) {
+            Some("all data lost")
+        } else if is(conditions::RING_CLOSED, reasons::POSITION_LOST) || self.is_purged_everywhere() {
+            Some("purged binary logs")
+        } else {
+            None
+        }
+    }
+
+    /// Where a transaction is.
+    fn places(&self, id: Id) -> String {
+        let data = || {
+            self.members
+                .iter()
+                .filter_map(|member| Some((member.ordinal, member.data()?)))
+        };
+        let tables: Vec<u8> = data()
+            .filter(|(_, data)| data.contents.has(id))
+            .map(|(at, _)| at)
+            .collect();
+        let in_relay_logs = |(at, data): (u8, &Data)| {
+            let channels = data.channels.iter().filter(|channel| channel.relay_log.contains(&id));
+            channels
+                .map(|channel| format!("{at} from {}, applier {}", channel.upstream, channel.applier))
+                .collect::<Vec<_>>()
+        };
+        let relay_logs: Vec<String> = data().flat_map(in_relay_logs).collect();
+        format!("in the tables of {tables:?}, in relay logs of {relay_logs:?}")
+    }
+
+    /// Some member lacks a transaction that nobody has in a binary log any more: only "drain, then clone" could help, which is not built yet.
+    fn is_purged_everywhere(&self) -> bool {
+        let data = || self.members.iter().filter_map(|member| member.data());
+        (0..self.ledger.transactions.len()).any(|id| {
+            let has = data().filter(|data| data.contents.has(id)).count();
+            let logged = data().any(|data| data.binary_log[data.first..].contains(&id));
+            has > 0 && has < self.members.len() && !logged
+        })
+    }
+}
