@@ -86,8 +86,10 @@ impl World {
             Some("a conflict")
         } else if is(conditions::READY, reasons::DATA_LOST) {
             Some("all data lost")
-        } else if is(conditions::RING_CLOSED, reasons::POSITION_LOST) || self.is_purged_everywhere() {
-            Some("purged binary logs")
+        } else if self.is_purged_everywhere() {
+            Some("purged by everybody")
+        } else if is(conditions::RING_CLOSED, reasons::POSITION_LOST) {
+            Some("purged by an upstream")
         } else {
             None
         }
