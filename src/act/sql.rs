@@ -147,7 +147,7 @@ pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str)
 pub async fn open(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
-    run(conn, "SET GLOBAL super_read_only = OFF").await?;
+    // One statement, which clears super_read_only too (manual, "super_read_only"): two could be cut apart.
     run(conn, "SET GLOBAL read_only = OFF").await
 }
 

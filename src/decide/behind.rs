@@ -6,6 +6,7 @@ use crate::names::{self, ANNOTATION_FENCE};
 use super::links::{LinkNeed, need, start_at};
 use super::membership::is_drained;
 use super::observed::{Channel, Member, Observed, Receiver, Server};
+use super::rebuild::donor;
 use super::step::Step;
 
 /// The step that brings the member nearer to the ring, or what is waited for.
@@ -34,6 +35,14 @@ pub fn way_out(observed: &Observed, member: &Member, server: &Server, missing: &
     {
         let busy = || Err(format!("{} drains it first", name(observed, drainer.0)));
         return drain.unwrap_or_else(busy);
+    }
+    let copy = donor(observed, member.ordinal)?;
+    let source = observed.member(copy).and_then(Member::server);
+    if !source.is_some_and(|source| source.executed.contains(missing)) {
+        return Err(format!(
+            "{}, which it would be a copy of, lacks it too",
+            name(observed, copy)
+        ));
     }
     let held = others(observed, member).filter_map(|other| Some(&other.with_data()?.0.executed));
     Ok(Step::GiveUp {

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 
+use crate::api::status::MemberState;
 use crate::names::{self, ANNOTATION_FENCE};
 
 use super::observed::Observed;
 
-/// Ordinals of the members that are to be fenced. One wrong name, or all of them, and nobody is.
+/// Ordinals of the members that are to be fenced. One wrong name, or all of them, and nothing changes.
 ///
 /// # Errors
 /// What is wrong with the annotation, and the way out.
@@ -23,7 +24,7 @@ pub fn ordered(observed: &Observed) -> Result<BTreeSet<u8>, String> {
         let Some(ordinal) = ordinal else {
             let members: Vec<String> = members().collect();
             return Err(format!(
-                "annotation {ANNOTATION_FENCE}: {name:?} is not a member, so nobody is fenced; the members are {}",
+                "annotation {ANNOTATION_FENCE}: {name:?} is not a member, so nothing changes; the members are {}",
                 members.join(", ")
             ));
         };
@@ -31,13 +32,18 @@ pub fn ordered(observed: &Observed) -> Result<BTreeSet<u8>, String> {
     }
     if ordered.len() == observed.members.len() {
         return Err(format!(
-            "annotation {ANNOTATION_FENCE}: names every member, so nobody is fenced, because nobody would serve; leave one out"
+            "annotation {ANNOTATION_FENCE}: names every member, so nothing changes, because nobody would serve; leave one out"
         ));
     }
     Ok(ordered)
 }
 
-/// Whether a person wants this member fenced.
+/// Whether a person wants this member fenced. While the annotation is wrong, who is fenced stays so.
 pub fn is_ordered(observed: &Observed, ordinal: u8) -> bool {
-    ordered(observed).is_ok_and(|ordered| ordered.contains(&ordinal))
+    match ordered(observed) {
+        Ok(ordered) => ordered.contains(&ordinal),
+        Err(_) => observed
+            .recorded(ordinal)
+            .is_some_and(|status| status.state == MemberState::Fenced),
+    }
 }

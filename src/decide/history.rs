@@ -115,8 +115,11 @@ pub fn is_foreign(observed: &Observed, member: &Member) -> bool {
     let (Some((server, report)), Some(status)) = (member.with_data(), observed.recorded(member.ordinal)) else {
         return false;
     };
-    let Some(last) = &status.server_uuid else { return false };
-    let remembers = |uuid: &String| uuid == last || status.former_server_uuids.contains(uuid);
+    if status.server_uuid.is_none() && observed.epoch() == 0 {
+        return false;
+    }
+    let remembers =
+        |uuid: &String| status.server_uuid.as_ref() == Some(uuid) || status.former_server_uuids.contains(uuid);
     let known = remembers(&server.uuid) || report.former_server_uuids.iter().any(remembers);
     if known || server.executed.is_empty() {
         return false;

@@ -6,6 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::Healing;
 use crate::api::status::MemberStatus;
 
+use crate::agent::report::Origin;
+use crate::mysql::gtid::GtidSet;
+
+use super::fencing;
 use super::health::{Health, is_blind};
 use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{LinkNeed, need};
@@ -42,6 +46,7 @@ pub fn settled(observed: &Observed, now: Timestamp) -> Observed {
     } else if let Some(ring) = next_ring(&settled, now) {
         close(&mut settled, ring, now);
         begin_epoch(&mut settled);
+        let_go(&mut settled);
     }
     settled
 }
@@ -107,7 +112,11 @@ fn is_absent(observed: &Observed, member: &Member) -> bool {
     match Health::of(member, observed) {
         Health::NoPod(_) | Health::Starting(_) | Health::Failed(_) => true,
         Health::Suspect(_) | Health::Alive(_) => false,
-        Health::Reached => member.empty().is_some() || is_foreign(observed, member),
+        // Empty also while it is being cloned.
+        Health::Reached => {
+            let empty = member.report().is_some_and(|report| report.origin == Origin::Empty);
+            empty || is_foreign(observed, member)
+        }
     }
 }
 
@@ -132,9 +141,12 @@ fn next_ring(observed: &Observed, now: Timestamp) -> Option<Ring> {
         let out = observed.members.iter().filter(|member| !ring.contains(member.ordinal));
         out.filter_map(|member| Some((member, whole(observed, member)?)))
     };
-    if left.is_empty() {
-        // What the others have beyond it merges when they return.
-        return bypassed().map(|(member, _)| Ring::from_iter([member.ordinal])).next();
+    if heals && left.is_empty() {
+        // The one that has most; what others have beyond it merges when they return.
+        let able = bypassed()
+            .filter(|(member, _)| !observed.is_leaving(member) && !fencing::is_ordered(observed, member.ordinal));
+        let heir = able.max_by_key(|(_, server)| server.executed.count());
+        return heir.map(|(member, _)| Ring::from_iter([member.ordinal]));
     }
     let back = bypassed().find(|(member, server)| may_join(observed, member, server, now));
     back.map(|(member, _)| ring.ordinals().chain([member.ordinal]).collect())
@@ -159,16 +171,20 @@ fn whole<'a>(observed: &Observed, member: &'a Member) -> Option<&'a Server> {
 
 /// It has caught up, and its future downstream can replicate from it.
 fn may_join(observed: &Observed, member: &Member, server: &Server, now: Timestamp) -> bool {
-    let downstream = observed
-        .ring()
-        .downstream(member.ordinal)
-        .and_then(|downstream| observed.member(downstream)?.with_data());
     !is_held_out(observed, member.ordinal, now)
         && member.pod.as_ref().is_some_and(|pod| !pod.terminating)
         && need(observed, member.ordinal, server) == LinkNeed::Nothing
         && link_replicates(observed, member.ordinal)
         && has_caught_up(observed, member, server)
-        && downstream.is_some_and(|(downstream, _)| downstream.executed.contains(&server.purged))
+        && downstream_lacks(observed, member, server).is_some_and(|lacks| lacks.is_empty())
+}
+
+/// What the member has purged and its downstream needs: until that has come from elsewhere the one cannot replicate from the other. `None`:
+/// the downstream cannot be asked.
+pub fn downstream_lacks(observed: &Observed, member: &Member, server: &Server) -> Option<GtidSet> {
+    let downstream = observed.ring().downstream(member.ordinal)?;
+    let (downstream, _) = observed.member(downstream)?.with_data()?;
+    Some(server.purged.difference(&downstream.executed))
 }
 
 /// It was bypassed too often lately.

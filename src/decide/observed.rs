@@ -256,11 +256,12 @@ impl Observed {
         self.cluster.status.as_ref()?.member_statuses.get(usize::from(ordinal))
     }
 
-    /// The member that is to leave next, because `spec.members` was lowered: the last one.
+    /// The member that is to leave next, because `spec.members` was lowered: the last one, unless it is the only one left.
     pub fn leaving(&self) -> Option<&Member> {
         self.members
             .last()
             .filter(|member| member.ordinal >= self.cluster.spec.members)
+            .filter(|member| self.ring().downstream(member.ordinal).is_some())
     }
 
     /// Whether this is the member that is to leave next.

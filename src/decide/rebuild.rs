@@ -41,13 +41,15 @@ pub fn rebuild(observed: &Observed) -> Option<Step> {
         return None;
     }
     let staying = observed.members.iter().filter(|member| !observed.is_leaving(member));
-    staying.into_iter().find_map(|member| {
-        let (server, _) = member.empty()?;
-        let donor = donor(observed, member.ordinal).ok()?;
-        Some(Step::Clone {
+    let due = staying.filter_map(|member| {
+        let (server, report) = member.empty()?;
+        let step = Step::Clone {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
-            donor,
-        })
-    })
+            donor: donor(observed, member.ordinal).ok()?,
+        };
+        Some((report.last_clone_error.is_some(), step))
+    });
+    // One that fails again and again must not keep the others waiting.
+    due.min_by_key(|(failed, _)| *failed).map(|(_, step)| step)
 }

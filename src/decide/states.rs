@@ -9,6 +9,7 @@ use super::fencing;
 use super::health::Health;
 use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed};
+use super::membership;
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::rebuild::donor;
 use super::step::Step;
@@ -45,7 +46,8 @@ fn is_coming(observed: &Observed, member: &Member) -> bool {
     !member.has_label() && matches!(before, MemberState::Pending | MemberState::Starting)
 }
 
-fn is_cloning(member: &Member) -> bool {
+/// Its agent replaces its data directory by a copy.
+pub fn is_cloning(member: &Member) -> bool {
     member
         .report()
         .is_some_and(|report| matches!(report.phase, Phase::Cloning { .. }))
@@ -125,13 +127,17 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             let held_out = observed
                 .recorded(member.ordinal)
                 .and_then(|status| status.held_out_until.as_ref());
+            let lacks = membership::downstream_lacks(observed, member, server).filter(|lacks| !lacks.is_empty());
+            let purged = lacks.map(|lacks| {
+                format!("it has purged {lacks}, which its downstream lacks and must get from elsewhere first")
+            });
             let why = held_out.map(|until| {
                 format!(
                     "it was bypassed twice within five minutes and is held out until {}",
                     until.0
                 )
             });
-            (MemberState::Returning, why)
+            (MemberState::Returning, why.or(purged))
         }
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => (MemberState::CatchingUp, None),
     }

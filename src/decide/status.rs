@@ -7,6 +7,7 @@ use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClust
 use crate::names;
 
 use super::conditions::Facts;
+use super::fencing;
 use super::history::{catch_up_target, former_lives, is_foreign};
 use super::links::recorded_position;
 use super::observed::{Channel, Member, Observed, Receiver};
@@ -143,9 +144,14 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
         writable: member.server().map(|server| !server.super_read_only),
         gtid_executed: gtid_executed(before, data),
         catch_up_to: match data {
+            // As long as it is to stay fenced there is nothing to catch up with yet.
+            Some(_) if fencing::is_ordered(observed, member.ordinal) => None,
             Some(_) if fenced => catch_up_target(observed, member).map(|set| set.to_string()),
             Some(_) => None,
-            None => before.and_then(|before| before.catch_up_to.clone()),
+            // The next contact is another one: by then the others have more.
+            None => before
+                .filter(|before| before.absent_since.is_none())
+                .and_then(|before| before.catch_up_to.clone()),
         },
         kept: match member.report() {
             Some(report) => report.kept.clone(),

@@ -87,6 +87,14 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
     })
 }
 
+/// Without the number of the attempt, which would be news once a second for as long as a source is away.
+fn without_attempts(text: &str) -> String {
+    match (text.find("This was attempt "), text.find("Message: ")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &text[..from], &text[to..]),
+        _ => text.into(),
+    }
+}
+
 fn gtid_set(row: &Row, name: &str) -> GtidSet {
     let text: String = column(row, name).unwrap_or_default();
     text.parse().unwrap_or_else(|error| {
@@ -101,7 +109,7 @@ fn channel(row: &Row) -> Channel {
         let number = column::<u32>(row, number).filter(|number| *number != 0)?;
         Some(ThreadError {
             number,
-            text: text(message),
+            text: without_attempts(&text(message)),
         })
     };
     Channel {
@@ -122,5 +130,23 @@ fn channel(row: &Row) -> Channel {
         applied_file: text("Relay_Source_Log_File"),
         applied_offset: column(row, "Exec_Source_Log_Pos").unwrap_or_default(),
         silent_seconds: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_error_that_stays_the_same_reads_the_same() {
+        let text = |attempt| {
+            format!(
+                "Error reconnecting to source 'a@b:3306'. This was attempt {attempt}/0, with a delay of 1 seconds between attempts. \
+                 Message: Can't connect to MySQL server on 'b:3306' (111)"
+            )
+        };
+        let known = "Error reconnecting to source 'a@b:3306'. Message: Can't connect to MySQL server on 'b:3306' (111)";
+        for attempt in [1, 2, 115] {
+            assert_eq!(super::without_attempts(&text(attempt)), known);
+        }
+        assert_eq!(super::without_attempts("Duplicate entry"), "Duplicate entry");
     }
 }

@@ -169,3 +169,22 @@ fn nothing_is_given_up_while_somebody_is_away_or_clients_write() {
         decision.steps
     );
 }
+
+#[test]
+fn nobody_is_made_a_copy_of_one_that_lacks_the_same() {
+    let mut observed = behind();
+    let lost = gtid(&format!("{}:21", uuid(0)));
+    let source = server(&mut observed, 0);
+    (source.purged, source.executed) = (missed().union(&lost), executed().union(&missed()).union(&lost));
+    let decision = decide(&observed, at(60));
+    assert!(
+        !decision.steps.iter().any(|step| matches!(step, Step::GiveUp { .. })),
+        "{:?}",
+        decision.steps
+    );
+    let message = member_status(&decision, 1).message.clone().unwrap();
+    assert!(
+        message.contains("demo-2, which it would be a copy of, lacks it too"),
+        "{message}"
+    );
+}

@@ -59,3 +59,18 @@ fn a_wrong_name_or_all_members_change_nothing_and_are_named() {
         assert_eq!(condition(&decision, conditions::READY).status, "True");
     }
 }
+
+#[test]
+fn who_is_fenced_stays_so_while_the_annotation_is_wrong() {
+    let mut observed = annotated("demo-1");
+    settle(&mut observed, 60);
+    fence(&mut observed, 1);
+    settle(&mut observed, 61);
+    let wrong = BTreeMap::from([(ANNOTATION_FENCE.to_owned(), "demo-1,demo-7".to_owned())]);
+    observed.cluster.metadata.annotations = Some(wrong);
+    for seconds in 62..70 {
+        let decision = settle(&mut observed, seconds);
+        assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+        assert_eq!(member_status(&decision, 1).state, MemberState::Fenced);
+    }
+}

@@ -427,3 +427,62 @@ fn a_foreign_volume_is_gone_around() {
     assert_eq!(member_status(&decision, 1).state, MemberState::Quarantined);
     assert_eq!(decision.status.ring, "0→2→0");
 }
+
+#[test]
+fn a_second_return_catches_up_with_what_the_others_have_by_then() {
+    let mut observed = healed();
+    let later = |last: u8| gtid(&format!("{}:1-{last},{}:1-10,{}:1-10", uuid(0), uuid(1), uuid(2)));
+    let write = |observed: &mut Observed, last: u8| {
+        for ordinal in [0, 2] {
+            server(observed, ordinal).executed = later(last);
+        }
+    };
+    write(&mut observed, 20);
+    thaw(&mut observed, 1, true);
+    run(&mut observed, 120);
+    // It is lost again before it joined; hours later it is back, with what it was to catch up with the first time.
+    lose(&mut observed, 1);
+    write(&mut observed, 99);
+    run(&mut observed, 150);
+    thaw(&mut observed, 1, true);
+    server(&mut observed, 1).executed = later(20);
+    assert!(run(&mut observed, 10_000).is_empty());
+    assert!(member_status(&decide(&observed, at(10_030)), 1).bypassed);
+}
+
+#[test]
+fn with_healing_wait_nobody_takes_over_the_ring() {
+    let mut observed = healed();
+    observed.cluster.spec.replication.healing = Some(multimaster::api::Healing::Wait);
+    for ordinal in [0, 2] {
+        lose(&mut observed, ordinal);
+        observed.members[usize::from(ordinal)].pod = None;
+    }
+    thaw(&mut observed, 1, true);
+    link(&mut observed, 1).receiver = Receiver::Connecting;
+    assert!(run(&mut observed, 120).is_empty());
+}
+
+#[test]
+fn a_member_that_is_being_cloned_is_neither_fenced_nor_in_the_way() {
+    let mut observed = whole();
+    // CLONE wants super_read_only off.
+    report(&mut observed, 1).origin = Origin::Empty;
+    report(&mut observed, 1).phase = Phase::Cloning { donor: "donor".into() };
+    pod(&mut observed, 1).serving = false;
+    settle(&mut observed, 60);
+    let decision = settle(&mut observed, 66);
+    assert_eq!(decision.status.ring, "0✗2→0", "the ring closes around it");
+    assert!(
+        matches!(
+            steps(&decision)[..],
+            [Step::Attach {
+                ordinal: 2,
+                upstream: 0,
+                ..
+            }]
+        ),
+        "{:?}",
+        decision.steps
+    );
+}

@@ -54,6 +54,9 @@ impl World {
             Step::NewLife {
                 ordinal, server_uuid, ..
             } => order(*ordinal, server_uuid, Order::NewLife),
+            Step::GiveUp {
+                ordinal, server_uuid, ..
+            } => order(*ordinal, server_uuid, Order::GiveUp),
             Step::Attach {
                 ordinal,
                 server_uuid,

@@ -157,6 +157,7 @@ fn server(member: &member::Member, now: u64) -> Option<Server> {
         super_read_only: member.super_read_only,
         executed: data.executed.gtid_set(),
         purged: data.purged.gtid_set(),
+        client_sessions: 0,
         channels: data.channels.iter().map(|it| channel(it, now)).collect(),
         binary_logs: vec!["binlog.000001".into()],
     })

@@ -21,6 +21,7 @@ pub struct Disk {
 pub enum Intent {
     Cloning,
     NewLife,
+    Emptying,
 }
 
 /// `life.json`.
@@ -147,6 +148,14 @@ impl Record {
 impl Disk {
     /// What the agent does before it starts mysqld. `keep_server_id` is a flaw that tests put in.
     pub fn prepare(&mut self, ordinal: u8, keep_server_id: bool, ledger: &mut Ledger) {
+        // Files that the agent keeps are for people: here they are gone, and whoever misses them finds it.
+        if self
+            .record
+            .as_ref()
+            .is_some_and(|record| record.intent == Some(Intent::Emptying))
+        {
+            self.data = None;
+        }
         let (Some(record), Some(data)) = (&mut self.record, &mut self.data) else {
             self.record = Some(Record::empty(ordinal, self.record.take(), ledger));
             self.data = Some(Data::default());

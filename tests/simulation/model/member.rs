@@ -195,6 +195,7 @@ impl Member {
             former_server_uuids: record.former.iter().copied().map(uuid).collect(),
             phase,
             last_clone_error: record.clone_error.clone(),
+            kept: Vec::new(),
         })
     }
 
@@ -226,6 +227,11 @@ impl Member {
                 Ok(Accepted::Done)
             }
             (Order::Found | Order::Clone { .. }, _) => Err("this member holds data".into()),
+            (Order::GiveUp, Origin::Empty) => Ok(Accepted::Done),
+            (Order::GiveUp, _) => {
+                record.intent = Some(Intent::Emptying);
+                Ok(Accepted::Restarts)
+            }
             (Order::NewLife, _) => {
                 record.intent = Some(Intent::NewLife);
                 Ok(Accepted::Restarts)
@@ -239,6 +245,7 @@ pub enum Order {
     Found,
     Clone { donor: u8, takes: u64 },
     NewLife,
+    GiveUp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
