@@ -67,12 +67,9 @@ fn resume(member: &Member, mut life: Life) -> anyhow::Result<Life> {
     match &life.intent {
         Some(intent) => {
             info!(?intent, "a new life begins on the data directory");
+            // Fulfilled only when mysqld has made the new UUID: a copy of the volume from in between must not become a second life with
+            // this server_id.
             begin_anew(member, &mut life, uuid)?;
-            // A clone is judged after the start; only then is the intent fulfilled.
-            if life.intent == Some(Intent::NewLife) {
-                life.intent = None;
-                life.save(&member.life)?;
-            }
         }
         // auto.cnf was removed or replaced: a new UUID with the old server_id would make the ring drop transactions silently.
         None if life.server_uuid.is_some() && life.server_uuid != uuid => {

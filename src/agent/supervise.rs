@@ -211,6 +211,7 @@ impl Loop {
                 life.origin = Origin::Cloned;
                 life.intent = None;
             }
+            None if life.intent == Some(Intent::NewLife) => life.intent = None,
             None => {}
         }
         if life.server_uuid.as_ref() != Some(&arrival.uuid) || arrival.clone.is_some() {

@@ -2,6 +2,7 @@
 
 use crate::agent::report::Phase;
 
+use super::history::is_foreign;
 use super::observed::{Member, Observed};
 use super::step::Step;
 
@@ -19,7 +20,8 @@ pub fn donor(observed: &Observed, ordinal: u8) -> Result<u8, String> {
     // The future downstream already has everything that the clone's binary logs will not. A copy of anybody else may have what the downstream
     // could then get from nobody.
     let member = observed.member(downstream);
-    if member.and_then(Member::with_data).is_some() {
+    let ours = |member: &&Member| !is_foreign(observed, member);
+    if member.filter(ours).and_then(Member::with_data).is_some() {
         Ok(downstream)
     } else if member.and_then(Member::empty).is_some() {
         Err(format!(
