@@ -119,7 +119,7 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
         credentials: credentials.as_ref(),
     };
     for step in &decision.steps {
-        if step.is_risky() && looked.elapsed() > STALE {
+        if step.ages() && looked.elapsed() > STALE {
             tracing::warn!(?step, "the observation is too old for this step; looking again");
             return Ok(Action::requeue(CACHE_BEHIND));
         }

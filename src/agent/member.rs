@@ -152,7 +152,7 @@ impl Shared {
             kept: Vec::new(),
         };
         Self {
-            sql: Sql::new(member),
+            sql: Sql::new(member.socket.clone()),
             report: Mutex::new(report),
         }
     }

@@ -8,7 +8,6 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 use tokio::time::timeout;
 
-use super::member::Member;
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::names::accounts::AGENT;
 
@@ -59,9 +58,9 @@ pub struct Sql {
 
 impl Sql {
     /// Without a password yet; no connection is made.
-    pub fn new(member: &Member) -> Self {
+    pub fn new(socket: PathBuf) -> Self {
         Self {
-            socket: member.socket.clone(),
+            socket,
             password: Mutex::default(),
             kept: tokio::sync::Mutex::default(),
         }

@@ -3,8 +3,8 @@
 use crate::mysql::gtid::GtidSet;
 use crate::names::{self, ANNOTATION_FENCE};
 
+use super::history::is_drained;
 use super::links::{LinkNeed, need, start_at};
-use super::membership::is_drained;
 use super::observed::{Channel, Member, Observed, Receiver, Server};
 use super::rebuild::donor;
 use super::step::Step;

@@ -9,10 +9,10 @@ use crate::names;
 
 use super::fencing;
 use super::health::is_blind;
-use super::links::{self, LinkNeed};
+use super::links::{self, LinkNeed, link_replicates};
 use super::observed::{Member, Observed};
 use super::plan::is_outdated;
-use super::states::{conflict, link_replicates, purged};
+use super::states::{conflict, purged};
 use super::step::Step;
 
 /// What conditions are made of.

@@ -132,3 +132,29 @@ pub fn is_foreign(observed: &Observed, member: &Member) -> bool {
         .peekable();
     histories.peek().is_some() && histories.all(|history| server.executed.difference(history) == server.executed)
 }
+
+/// It takes no writes, and another member of the ring has executed all that it has.
+pub fn is_drained(observed: &Observed, member: &Member) -> bool {
+    if member.empty().is_some() {
+        return true;
+    }
+    let Some((server, _)) = member.with_data().filter(|(server, _)| server.super_read_only) else {
+        return false;
+    };
+    let retrieved = server.channels.iter().map(|channel| &channel.retrieved);
+    let held = retrieved.fold(server.executed.clone(), |held, retrieved| held.union(retrieved));
+    let ring = observed.ring();
+    observed
+        .others(member.ordinal)
+        .filter(|other| ring.contains(other.ordinal))
+        .filter_map(Member::with_data)
+        .any(|(other, _)| other.executed.contains(&held))
+}
+
+/// What the member has purged and its downstream needs: until that has come from elsewhere the one cannot replicate from the other. `None`:
+/// the downstream cannot be asked.
+pub fn downstream_lacks(observed: &Observed, member: &Member, server: &Server) -> Option<GtidSet> {
+    let downstream = observed.ring().downstream(member.ordinal)?;
+    let (downstream, _) = observed.member(downstream)?.with_data()?;
+    Some(server.purged.difference(&downstream.executed))
+}

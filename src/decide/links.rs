@@ -5,13 +5,15 @@ use crate::api::status::Position;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
-use super::behind::is_being_drained;
-use super::observed::{Channel, Member, Observed, Receiver, Server};
-use super::states::link_replicates;
+use super::observed::{Channel, Observed, Receiver, Server};
 use super::step::{FIRST_EVENT, StartAt, Step};
 
 /// What MySQL says when the source has purged what the replica lacks.
 const PURGED: &str = "purged required binary logs";
+
+/// A link that was silent this long is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
+/// is about what status claims, and a busy machine delays heartbeats.
+const BELIEVED_SECONDS: i64 = 10;
 
 /// What a link needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,46 +112,6 @@ fn coming(server: &Server) -> GtidSet {
     running.fold(GtidSet::default(), |all, channel| all.union(&channel.retrieved))
 }
 
-/// What is due for a channel that is left over from another ring. Its relay logs may be the last copy of a write: while its link does not
-/// replicate nothing is touched, and then it only goes when all it has retrieved is executed.
-pub fn left_over(observed: &Observed, member: &Member, server: &Server) -> Option<Step> {
-    let ordinal = member.ordinal;
-    let link = observed.ring().upstream(ordinal);
-    if !link_replicates(observed, ordinal) {
-        return None;
-    }
-    server.channels.iter().find_map(|channel| {
-        let upstream = names::upstream_of(&channel.name).filter(|upstream| Some(*upstream) != link)?;
-        let server_uuid = server.uuid.clone();
-        let applied = server.executed.contains(&channel.retrieved);
-        if !applied && !channel.applier_running && channel.applier_error.is_none() {
-            Some(Step::Start {
-                ordinal,
-                server_uuid,
-                upstream,
-            })
-        } else if is_being_drained(observed, upstream) {
-            None
-        } else if channel.receiver != Receiver::Off {
-            Some(Step::StopReceiver {
-                ordinal,
-                server_uuid,
-                upstream,
-            })
-        } else if applied {
-            let why = "the ring has another link now, and all it had retrieved is applied".into();
-            Some(Step::Detach {
-                ordinal,
-                server_uuid,
-                upstream,
-                why,
-            })
-        } else {
-            None
-        }
-    })
-}
-
 /// The place that status recorded for the link into this member, if it was recorded for the present lives of both ends. A clone, or a disk
 /// that went back in time, has not applied what the earlier life had: its old position would skip that.
 pub fn recorded_position<'a>(
@@ -208,4 +170,27 @@ fn misplaced(observed: &Observed, ordinal: u8, channel: &Channel, source: &Serve
         && !channel.receiver_file.is_empty()
         && !source.binary_logs.contains(&channel.receiver_file);
     gone.then(|| format!("{upstream} no longer has the binary log {}", channel.receiver_file))
+}
+
+/// The link into this member brings it what its upstream writes, as far as can be seen; or it has nobody to replicate from.
+pub fn link_replicates(observed: &Observed, downstream: u8) -> bool {
+    let Some(upstream) = observed.ring().upstream(downstream) else {
+        return true;
+    };
+    let source_is_there = observed
+        .member(upstream)
+        .is_some_and(|member| member.with_data().is_some());
+    let link = observed.member(downstream).and_then(|member| member.link(upstream));
+    source_is_there
+        && link.is_some_and(|link| {
+            link.replicates() && link.silent_seconds.is_none_or(|seconds| seconds < BELIEVED_SECONDS)
+        })
+}
+
+/// Every link replicates.
+pub fn ring_is_closed(observed: &Observed) -> bool {
+    observed
+        .ring()
+        .ordinals()
+        .all(|downstream| link_replicates(observed, downstream))
 }

@@ -3,19 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::agent::report::Origin;
 use crate::api::Healing;
 use crate::api::status::MemberStatus;
 
-use crate::agent::report::Origin;
-use crate::mysql::gtid::GtidSet;
-
 use super::fencing;
+use super::founding::is_founded;
 use super::health::{Health, is_blind};
-use super::history::{has_caught_up, is_foreign, lost};
-use super::links::{LinkNeed, need};
+use super::history::{downstream_lacks, has_caught_up, is_drained, is_foreign, lost};
+use super::links::{LinkNeed, link_replicates, need};
 use super::observed::{Member, Observed, Server};
-use super::plan::is_founded;
-use super::states::link_replicates;
 use super::topology::Ring;
 
 /// A member that is bypassed twice within this time is held out.
@@ -75,24 +72,6 @@ fn let_go(observed: &mut Observed) {
             status.member_statuses.truncate(observed.members.len());
         }
     }
-}
-
-/// It takes no writes, and another member of the ring has executed all that it has.
-pub fn is_drained(observed: &Observed, member: &Member) -> bool {
-    if member.empty().is_some() {
-        return true;
-    }
-    let Some((server, _)) = member.with_data().filter(|(server, _)| server.super_read_only) else {
-        return false;
-    };
-    let retrieved = server.channels.iter().map(|channel| &channel.retrieved);
-    let held = retrieved.fold(server.executed.clone(), |held, retrieved| held.union(retrieved));
-    let ring = observed.ring();
-    observed
-        .others(member.ordinal)
-        .filter(|other| ring.contains(other.ordinal))
-        .filter_map(Member::with_data)
-        .any(|(other, _)| other.executed.contains(&held))
 }
 
 fn record_absences(observed: &mut Observed, now: Timestamp) {
@@ -177,14 +156,6 @@ fn may_join(observed: &Observed, member: &Member, server: &Server, now: Timestam
         && link_replicates(observed, member.ordinal)
         && has_caught_up(observed, member, server)
         && downstream_lacks(observed, member, server).is_some_and(|lacks| lacks.is_empty())
-}
-
-/// What the member has purged and its downstream needs: until that has come from elsewhere the one cannot replicate from the other. `None`:
-/// the downstream cannot be asked.
-pub fn downstream_lacks(observed: &Observed, member: &Member, server: &Server) -> Option<GtidSet> {
-    let downstream = observed.ring().downstream(member.ordinal)?;
-    let (downstream, _) = observed.member(downstream)?.with_data()?;
-    Some(server.purged.difference(&downstream.executed))
 }
 
 /// It was bypassed too often lately.

@@ -5,8 +5,10 @@
 pub mod behind;
 pub mod conditions;
 pub mod fencing;
+pub mod founding;
 pub mod health;
 pub mod history;
+pub mod leftover;
 pub mod links;
 pub mod membership;
 pub mod observed;

@@ -10,8 +10,10 @@ use crate::names::ANNOTATION_FENCE;
 
 use super::behind;
 use super::fencing;
+use super::founding::found;
 use super::health::{Health, is_blind};
 use super::history::{has_caught_up, is_foreign, lost};
+use super::leftover;
 use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
 use super::rebuild::rebuild;
@@ -66,34 +68,6 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     };
     steps.extend(risky);
     steps
-}
-
-/// True once the ring may leave epoch 0: every member reported, and not one of them could still be founded.
-pub fn is_founded(observed: &Observed) -> bool {
-    let all_reported = observed
-        .members
-        .iter()
-        .all(|member| member.with_data().is_some() || member.empty().is_some());
-    all_reported && found(observed).is_none()
-}
-
-/// While every directory is empty, or founded and never written to, the empty ones become founders. A directory with a history means that
-/// the resource was created again on old volumes: then empty ones must be cloned.
-fn found(observed: &Observed) -> Option<Step> {
-    let unwritten = observed.members.iter().all(|member| {
-        member.empty().is_some() || member.with_data().is_some_and(|(server, _)| server.executed.is_empty())
-    });
-    if !unwritten {
-        return None;
-    }
-    let (member, (server, _)) = observed
-        .members
-        .iter()
-        .find_map(|member| Some((member, member.empty()?)))?;
-    Some(Step::Found {
-        ordinal: member.ordinal,
-        server_uuid: server.uuid.clone(),
-    })
 }
 
 /// It is in the ring, and nobody wants it to go or to be fenced.
@@ -224,7 +198,7 @@ fn behind(observed: &Observed) -> Option<Step> {
 }
 
 fn left_over(observed: &Observed) -> Option<Step> {
-    joined(observed).find_map(|(member, server)| links::left_over(observed, member, server))
+    joined(observed).find_map(|(member, server)| leftover::left_over(observed, member, server))
 }
 
 fn open(observed: &Observed) -> Option<Step> {

@@ -7,16 +7,11 @@ use crate::mysql::gtid::GtidSet;
 use super::behind;
 use super::fencing;
 use super::health::Health;
-use super::history::{has_caught_up, is_foreign, lost};
-use super::links::{self, LinkNeed};
-use super::membership;
+use super::history::{downstream_lacks, has_caught_up, is_foreign, lost};
+use super::links::{self, LinkNeed, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::rebuild::donor;
 use super::step::Step;
-
-/// A link that was silent this long is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
-/// is about what status claims, and a busy machine delays heartbeats.
-const BELIEVED_SECONDS: i64 = 10;
 
 /// State of a member, and why where the state alone does not say.
 pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<String>) {
@@ -127,7 +122,7 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             let held_out = observed
                 .recorded(member.ordinal)
                 .and_then(|status| status.held_out_until.as_ref());
-            let lacks = membership::downstream_lacks(observed, member, server).filter(|lacks| !lacks.is_empty());
+            let lacks = downstream_lacks(observed, member, server).filter(|lacks| !lacks.is_empty());
             let purged = lacks.map(|lacks| {
                 format!("it has purged {lacks}, which its downstream lacks and must get from elsewhere first")
             });
@@ -164,29 +159,6 @@ pub fn purged(observed: &Observed, member: &Member, server: &Server, missing: &G
 /// The error at which an applier of this member stands.
 pub fn conflict(member: &Member) -> Option<&SqlError> {
     member.server()?.channels.iter().find_map(Channel::conflict)
-}
-
-/// The link into this member brings it what its upstream writes, as far as can be seen; or it has nobody to replicate from.
-pub fn link_replicates(observed: &Observed, downstream: u8) -> bool {
-    let Some(upstream) = observed.ring().upstream(downstream) else {
-        return true;
-    };
-    let source_is_there = observed
-        .member(upstream)
-        .is_some_and(|member| member.with_data().is_some());
-    let link = observed.member(downstream).and_then(|member| member.link(upstream));
-    source_is_there
-        && link.is_some_and(|link| {
-            link.replicates() && link.silent_seconds.is_none_or(|seconds| seconds < BELIEVED_SECONDS)
-        })
-}
-
-/// Every link replicates.
-pub fn ring_is_closed(observed: &Observed) -> bool {
-    observed
-        .ring()
-        .ordinals()
-        .all(|downstream| link_replicates(observed, downstream))
 }
 
 /// The ring is closed and every member serves: what Ready means.

@@ -9,11 +9,11 @@ use crate::names;
 use super::conditions::Facts;
 use super::fencing;
 use super::history::{catch_up_target, former_lives, is_foreign};
-use super::links::recorded_position;
+use super::links::{link_replicates, recorded_position, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Receiver};
 use super::plan::is_outdated;
 use super::resources::labels::selector_text;
-use super::states::{link_replicates, ring_is_closed, state};
+use super::states::state;
 use super::step::Step;
 
 /// Positions, GTID sets and lag change with every write; they are recorded at most this often.

@@ -164,6 +164,11 @@ impl Step {
         !matches!(self, Self::Apply | Self::Serve { .. } | Self::Withdraw { .. })
     }
 
+    /// Right for what was seen, and perhaps wrong later: not for an old observation. Taking a label off is always safe.
+    pub fn ages(&self) -> bool {
+        !matches!(self, Self::Apply | Self::Withdraw { .. })
+    }
+
     /// The member that it is about.
     pub fn ordinal(&self) -> Option<u8> {
         match self {
