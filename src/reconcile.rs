@@ -118,10 +118,12 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
         context,
         credentials: credentials.as_ref(),
     };
+    let mut requeue = decision.requeue;
     for step in &decision.steps {
         if step.ages() && looked.elapsed() > STALE {
             tracing::warn!(?step, "the observation is too old for this step; looking again");
-            return Ok(Action::requeue(CACHE_BEHIND));
+            requeue = CACHE_BEHIND;
+            continue;
         }
         actor.act(step).await.map_err(|source| ReconcileError::Act {
             step: format!("{step:?}"),
@@ -135,7 +137,7 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             write_status(&observed.cluster, created, context).await?;
         }
     }
-    Ok(Action::requeue(decision.requeue))
+    Ok(Action::requeue(requeue))
 }
 
 /// Replaces the status of exactly the resource that was read: the resourceVersion in it makes the API server refuse a stale operator.
