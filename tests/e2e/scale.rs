@@ -29,9 +29,9 @@ async fn three_to_five_to_three_without_a_failed_write() -> Result<()> {
             members: 5,
             ..ring.clone()
         };
-        let direct = Writers::at_members(&larger).await?;
+        let mut direct = Writers::at_members(&larger).await?;
         direct.go_on_everywhere().await?;
-        direct.settle().await?;
+        direct.stop().await?;
 
         scale(&ring, 3).await?;
         ring.wait_closed("0→1→2→0").await?;
@@ -58,6 +58,7 @@ async fn three_to_five_to_three_without_a_failed_write() -> Result<()> {
         }
         ensure!(writers.failures() == 0, "{} writes failed", writers.failures());
         writers.settle().await?;
+        direct.found_in(&ring).settle().await?;
 
         // Once more, on the volumes of those that left.
         scale(&ring, 4).await?;

@@ -139,13 +139,26 @@ impl Writers {
         self.go_on(&places).await
     }
 
-    /// Stops writing, then all members must come to hold the same: every acknowledged row once, and none that was refused.
-    /// Answers how many were acknowledged.
-    pub async fn settle(mut self) -> Result<usize> {
+    pub async fn stop(&mut self) -> Result<()> {
         self.stop.send_replace(true);
         for task in self.tasks.drain(..) {
             task.await?;
         }
+        Ok(())
+    }
+
+    /// What these have written is looked for in this ring from now on: some of its members have left.
+    pub fn found_in(self, ring: &Ring) -> Self {
+        Self {
+            ring: ring.clone(),
+            ..self
+        }
+    }
+
+    /// Stops writing, then all members must come to hold the same: every acknowledged row once, and none that was refused.
+    /// Answers how many were acknowledged. Nobody else may write meanwhile.
+    pub async fn settle(mut self) -> Result<usize> {
+        self.stop().await?;
         let told = self.told();
         eprintln!(
             "{}: {} safe, {} maybe, {} refused",
