@@ -107,6 +107,10 @@ impl Facts<'_> {
         }
         match self.broken_links() {
             Some(broken) => ("False", reasons::LINKS_BROKEN, broken),
+            // Whoever waited for Ready wants to log in.
+            None if self.observed.cluster.spec.database.is_some() && !self.next.database_created => {
+                ("False", reasons::FOUNDING, "the first database is being created".into())
+            }
             None => (
                 "True",
                 reasons::ALL_MEMBERS_SERVE,

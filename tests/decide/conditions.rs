@@ -113,3 +113,27 @@ fn a_loss_and_a_return_read_like_a_story() {
     );
     assert_eq!(told[0].text, "demo-1 serves; it was Failed before after 12 s");
 }
+
+#[test]
+fn ready_waits_for_the_first_database() {
+    let mut observed = whole();
+    observed.cluster.spec.database = Some(multimaster::api::Database {
+        name: "shop".into(),
+        user: "shop".into(),
+    });
+    let decision = settle(&mut observed, 60);
+    let ready = condition(&decision, conditions::READY);
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", reasons::FOUNDING)
+    );
+    assert!(
+        decision
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::CreateDatabase { .. }))
+    );
+    observed.cluster.status.as_mut().unwrap().database_created = true;
+    let decision = settle(&mut observed, 61);
+    assert_eq!(condition(&decision, conditions::READY).status, "True");
+}
