@@ -5,7 +5,7 @@ use crate::names::{self, ANNOTATION_FENCE};
 
 use super::history::is_drained;
 use super::links::{LinkNeed, need, start_at};
-use super::observed::{Channel, Member, Observed, Receiver, Server};
+use super::observed::{Member, Observed, Server};
 use super::rebuild::donor;
 use super::step::Step;
 
@@ -16,7 +16,7 @@ use super::step::Step;
 pub fn way_out(observed: &Observed, member: &Member, server: &Server, missing: &GtidSet) -> Result<Step, String> {
     if let Some(helper) = helper(observed, member, server, missing) {
         return replicate(observed, (member.ordinal, server), helper)
-            .unwrap_or_else(|| Err(format!("it catches up from {} first", name(observed, helper.0))));
+            .ok_or_else(|| format!("it catches up from {} first", name(observed, helper.0)));
     }
     if !server.super_read_only {
         return Err(format!(
@@ -24,7 +24,10 @@ pub fn way_out(observed: &Observed, member: &Member, server: &Server, missing: &
             member.name(observed.name())
         ));
     }
-    if let Some(away) = others(observed, member).find(|other| other.with_data().is_none()) {
+    if let Some(away) = observed
+        .others_in_ring(member.ordinal)
+        .find(|other| other.with_data().is_none())
+    {
         return Err(format!(
             "it waits for {}, which may have what it needs or take what only it has",
             away.name(observed.name())
@@ -33,8 +36,7 @@ pub fn way_out(observed: &Observed, member: &Member, server: &Server, missing: &
     if !is_drained(observed, member)
         && let Some((drainer, drain)) = drainer(observed, member, server)
     {
-        let busy = || Err(format!("{} drains it first", name(observed, drainer.0)));
-        return drain.unwrap_or_else(busy);
+        return drain.ok_or_else(|| format!("{} drains it first", name(observed, drainer)));
     }
     let copy = donor(observed, member.ordinal)?;
     let source = observed.member(copy).and_then(Member::server);
@@ -44,7 +46,7 @@ pub fn way_out(observed: &Observed, member: &Member, server: &Server, missing: &
             name(observed, copy)
         ));
     }
-    let held = others(observed, member).filter_map(|other| Some(&other.with_data()?.0.executed));
+    let held = sources(observed, member).map(|(_, source)| &source.executed);
     Ok(Step::GiveUp {
         ordinal: member.ordinal,
         server_uuid: server.uuid.clone(),
@@ -72,61 +74,45 @@ type Source<'a> = (u8, &'a Server);
 
 /// Another member of the ring that still has what the upstream has purged.
 fn helper<'a>(observed: &'a Observed, member: &Member, server: &Server, missing: &GtidSet) -> Option<Source<'a>> {
-    let sources = others(observed, member).filter_map(|other| Some((other.ordinal, other.with_data()?.0)));
-    let mut able =
-        sources.filter(|(_, source)| server.executed.contains(&source.purged) && source.executed.contains(missing));
+    let mut able = sources(observed, member)
+        .filter(|(_, source)| server.executed.contains(&source.purged) && source.executed.contains(missing));
     able.next()
 }
 
 /// A member of the ring that can replicate from this one, or does so already; and what is due for that, if anything is.
-fn drainer<'a>(
-    observed: &'a Observed,
-    member: &Member,
-    server: &Server,
-) -> Option<(Source<'a>, Option<Result<Step, String>>)> {
-    let drainers = others(observed, member).filter_map(|other| Some((other.ordinal, other.with_data()?.0)));
-    let gave_up = |channel: &Channel| channel.receiver == Receiver::Off && channel.receiver_error.is_some();
-    let mut able = drainers.filter(|(_, drainer)| match channel(drainer, member.ordinal) {
-        Some(channel) => !gave_up(channel),
+fn drainer(observed: &Observed, member: &Member, server: &Server) -> Option<(u8, Option<Step>)> {
+    let mut able = sources(observed, member).filter(|(_, drainer)| match drainer.channel_from(member.ordinal) {
+        Some(channel) => channel.gave_up().is_none(),
         None => drainer.executed.contains(&server.purged),
     });
     let drainer = able.next()?;
-    Some((drainer, replicate(observed, drainer, (member.ordinal, server))))
+    Some((drainer.0, replicate(observed, drainer, (member.ordinal, server))))
 }
 
 /// What is due so that one replicates from the other beside its link; `None` when it does, or stands at a conflict.
-fn replicate(observed: &Observed, downstream: Source, source: Source) -> Option<Result<Step, String>> {
+fn replicate(observed: &Observed, downstream: Source, source: Source) -> Option<Step> {
     let ((ordinal, downstream), (upstream, source)) = (downstream, source);
     let server_uuid = downstream.uuid.clone();
-    match channel(downstream, upstream) {
-        Some(channel) if channel.stopped_by_hand() => Some(Ok(Step::Start {
+    match downstream.channel_from(upstream) {
+        Some(channel) => channel.stopped_by_hand().then_some(Step::Start {
             ordinal,
             server_uuid,
             upstream,
-        })),
-        Some(_) => None,
-        None => start_at(observed, ordinal, downstream, source).map(|start| {
-            Ok(Step::Attach {
-                ordinal,
-                server_uuid,
-                upstream,
-                start,
-            })
+        }),
+        None => start_at(observed, ordinal, downstream, source).map(|start| Step::Attach {
+            ordinal,
+            server_uuid,
+            upstream,
+            start,
         }),
     }
 }
 
-fn channel(server: &Server, upstream: u8) -> Option<&Channel> {
-    let name = names::channel(upstream);
-    server.channels.iter().find(|channel| channel.name == name)
-}
-
-/// The other members of the ring.
-fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = &'a Member> + use<'a> {
-    let ring = observed.ring();
+/// The other members of the ring that hold data.
+fn sources<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = Source<'a>> {
     observed
-        .others(member.ordinal)
-        .filter(move |other| ring.contains(other.ordinal))
+        .others_in_ring(member.ordinal)
+        .filter_map(|other| Some((other.ordinal, other.with_data()?.0)))
 }
 
 fn name(observed: &Observed, ordinal: u8) -> String {

@@ -21,13 +21,7 @@ fn known_elsewhere(observed: &Observed, ordinal: u8) -> GtidSet {
     observed
         .others(ordinal)
         .filter_map(Member::server)
-        .fold(GtidSet::default(), |known, server| {
-            let retrieved = server
-                .channels
-                .iter()
-                .fold(GtidSet::default(), |all, channel| all.union(&channel.retrieved));
-            known.union(&server.executed).union(&retrieved)
-        })
+        .fold(GtidSet::default(), |known, server| known.union(&server.held()))
 }
 
 /// Transactions under this server's UUID that status or a reachable member has and it has not: its disk went back in time.
@@ -141,12 +135,9 @@ pub fn is_drained(observed: &Observed, member: &Member) -> bool {
     let Some((server, _)) = member.with_data().filter(|(server, _)| server.super_read_only) else {
         return false;
     };
-    let retrieved = server.channels.iter().map(|channel| &channel.retrieved);
-    let held = retrieved.fold(server.executed.clone(), |held, retrieved| held.union(retrieved));
-    let ring = observed.ring();
+    let held = server.held();
     observed
-        .others(member.ordinal)
-        .filter(|other| ring.contains(other.ordinal))
+        .others_in_ring(member.ordinal)
         .filter_map(Member::with_data)
         .any(|(other, _)| other.executed.contains(&held))
 }

@@ -5,7 +5,7 @@ use crate::api::status::Position;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
-use super::observed::{Channel, Observed, Receiver, Server};
+use super::observed::{Channel, Observed, Server};
 use super::step::{FIRST_EVENT, StartAt, Step};
 
 /// What MySQL says when the source has purged what the replica lacks.
@@ -40,8 +40,7 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
         .member(upstream)
         .and_then(|member| member.with_data())
         .map(|(server, _)| server);
-    let name = names::channel(upstream);
-    let Some(channel) = downstream.channels.iter().find(|channel| channel.name == name) else {
+    let Some(channel) = downstream.channel_from(upstream) else {
         let Some(source) = source else {
             return LinkNeed::Patience;
         };
@@ -95,15 +94,10 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
 /// when the source has purged what the replica lacks. The one is past when the source has a new life, the other when nothing is missing any more,
 /// which the caller has seen to.
 fn gave_up_on_what_is_past(channel: &Channel, source: &Server) -> bool {
-    let Some(error) = channel
-        .receiver_error
-        .as_ref()
-        .filter(|_| channel.receiver == Receiver::Off)
-    else {
-        return false;
-    };
     let earlier_life = channel.source_uuid.as_ref().is_some_and(|uuid| *uuid != source.uuid);
-    earlier_life || error.text.contains(PURGED)
+    channel
+        .gave_up()
+        .is_some_and(|error| earlier_life || error.text.contains(PURGED))
 }
 
 /// What appliers that run are about to execute.

@@ -171,6 +171,20 @@ pub struct SqlError {
     pub text: String,
 }
 
+impl Server {
+    /// The channel whose upstream is this member.
+    pub fn channel_from(&self, upstream: u8) -> Option<&Channel> {
+        let name = names::channel(upstream);
+        self.channels.iter().find(|channel| channel.name == name)
+    }
+
+    /// All that it has executed, or has retrieved and not applied yet.
+    pub fn held(&self) -> GtidSet {
+        let retrieved = self.channels.iter().map(|channel| &channel.retrieved);
+        retrieved.fold(self.executed.clone(), |held, retrieved| held.union(retrieved))
+    }
+}
+
 impl Channel {
     /// Receiver and applier do their work.
     pub fn replicates(&self) -> bool {
@@ -184,6 +198,11 @@ impl Channel {
         } else {
             self.applier_error.as_ref()
         }
+    }
+
+    /// The error for which the receiver stopped for good.
+    pub fn gave_up(&self) -> Option<&SqlError> {
+        self.receiver_error.as_ref().filter(|_| self.receiver == Receiver::Off)
     }
 
     /// Somebody stopped a thread; nothing is wrong with it.
@@ -226,8 +245,13 @@ impl Member {
 
     /// The channel of the link from this upstream.
     pub fn link(&self, upstream: u8) -> Option<&Channel> {
-        let name = names::channel(upstream);
-        self.server()?.channels.iter().find(|channel| channel.name == name)
+        self.server()?.channel_from(upstream)
+    }
+
+    /// Its agent replaces its data directory by a copy.
+    pub fn is_cloning(&self) -> bool {
+        self.report()
+            .is_some_and(|report| matches!(report.phase, Phase::Cloning { .. }))
     }
 
     /// It has the serving label.
@@ -287,6 +311,12 @@ impl Observed {
     /// All members but this one.
     pub fn others(&self, ordinal: u8) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |member| member.ordinal != ordinal)
+    }
+
+    /// The other members of the ring.
+    pub fn others_in_ring(&self, ordinal: u8) -> impl Iterator<Item = &Member> {
+        let ring = self.ring();
+        self.others(ordinal).filter(move |other| ring.contains(other.ordinal))
     }
 
     /// The epoch in status.

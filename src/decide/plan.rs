@@ -17,7 +17,7 @@ use super::leftover;
 use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
 use super::rebuild::rebuild;
-use super::states::{is_cloning, ring_is_whole};
+use super::states::ring_is_whole;
 use super::step::Step;
 
 /// How long the clients of a member that is to leave have to finish.
@@ -143,7 +143,7 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
         .iter()
         .filter(due)
         // CLONE needs super_read_only off; the agent keeps clients out by read_only.
-        .filter(|member| !is_cloning(member))
+        .filter(|member| !member.is_cloning())
         .filter_map(|member| Some((member, member.server()?)))
         .find(|(_, server)| !server.super_read_only)
         .map(|(member, server)| Step::Fence {

@@ -1,7 +1,5 @@
 //! A member with an empty volume: whom to copy it from.
 
-use crate::agent::report::Phase;
-
 use super::history::is_foreign;
 use super::observed::{Member, Observed};
 use super::step::Step;
@@ -35,11 +33,7 @@ pub fn donor(observed: &Observed, ordinal: u8) -> Result<u8, String> {
 
 /// The clone that is due, if any. One at a time: a server can be the donor of one only (error 3634).
 pub fn rebuild(observed: &Observed) -> Option<Step> {
-    let busy = observed
-        .members
-        .iter()
-        .any(|member| matches!(member.report().map(|report| &report.phase), Some(Phase::Cloning { .. })));
-    if busy {
+    if observed.members.iter().any(Member::is_cloning) {
         return None;
     }
     let staying = observed.members.iter().filter(|member| !observed.is_leaving(member));

@@ -1,6 +1,5 @@
 //! What each member is doing, in the words of `docs/ring.md`.
 
-use crate::agent::report::Phase;
 use crate::api::status::MemberState;
 use crate::mysql::gtid::GtidSet;
 
@@ -17,7 +16,7 @@ use super::step::Step;
 pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<String>) {
     match Health::of(member, observed) {
         Health::NoPod(why) => (MemberState::Pending, Some(why)),
-        Health::Starting(why) if is_cloning(member) => (MemberState::Cloning, Some(why)),
+        Health::Starting(why) if member.is_cloning() => (MemberState::Cloning, Some(why)),
         Health::Starting(why) => (MemberState::Starting, Some(why)),
         Health::Suspect(_) | Health::Failed(_) if is_coming(observed, member) => {
             (MemberState::Starting, Some("its agent does not answer yet".into()))
@@ -41,13 +40,6 @@ fn is_coming(observed: &Observed, member: &Member) -> bool {
     !member.has_label() && matches!(before, MemberState::Pending | MemberState::Starting)
 }
 
-/// Its agent replaces its data directory by a copy.
-pub fn is_cloning(member: &Member) -> bool {
-    member
-        .report()
-        .is_some_and(|report| matches!(report.phase, Phase::Cloning { .. }))
-}
-
 fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>) {
     if observed.is_leaving(member) {
         let why = format!(
@@ -56,7 +48,7 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
         );
         return (MemberState::Leaving, Some(why));
     }
-    if is_cloning(member) {
+    if member.is_cloning() {
         return (MemberState::Cloning, None);
     }
     if let Some((_, report)) = member.empty() {

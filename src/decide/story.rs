@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
+use crate::api::status::{MemberState, MemberStatus, MultiMasterClusterStatus, conditions, reasons};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +20,7 @@ pub struct Note {
 /// What happened between two statuses.
 pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus, now: Timestamp) -> Vec<Note> {
     let ring = after.member_statuses.iter().filter_map(|member| {
-        let earlier = before
-            .member_statuses
-            .iter()
-            .find(|earlier| earlier.name == member.name)?;
+        let earlier = earlier_of(before, member)?;
         let (warning, reason, text) = match (earlier.bypassed, member.bypassed) {
             (false, true) => (
                 true,
@@ -53,10 +50,7 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         })
     });
     let members = after.member_statuses.iter().filter_map(|member| {
-        let earlier = before
-            .member_statuses
-            .iter()
-            .find(|earlier| earlier.name == member.name)?;
+        let earlier = earlier_of(before, member)?;
         if earlier.state == member.state {
             return None;
         }
@@ -119,8 +113,8 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         (conditions::CONFLICT_FREE, "False", true, "ConflictFound"),
     ];
     let kept = after.member_statuses.iter().filter_map(|member| {
-        let before = before.member_statuses.iter().find(|before| before.name == member.name);
-        let new = |folder: &&String| before.is_none_or(|before| !before.kept.contains(folder));
+        let earlier = earlier_of(before, member);
+        let new = |folder: &&String| earlier.is_none_or(|earlier| !earlier.kept.contains(folder));
         let folder = member.kept.iter().find(new)?;
         Some(Note {
             warning: true,
@@ -176,4 +170,12 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         .chain(annotation)
         .chain(kept)
         .collect()
+}
+
+/// What was said of the same member before.
+fn earlier_of<'a>(before: &'a MultiMasterClusterStatus, member: &MemberStatus) -> Option<&'a MemberStatus> {
+    before
+        .member_statuses
+        .iter()
+        .find(|earlier| earlier.name == member.name)
 }

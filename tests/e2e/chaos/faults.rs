@@ -83,34 +83,10 @@ async fn lasting(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
-async fn signal_mysqld(ring: &Ring, signal: &str) -> Result<()> {
-    let script = format!(
-        r#"for p in /proc/[0-9]*; do
-            read -r name <"$p/comm" && [ "$name" = mysqld ] && kill -{signal} "${{p#/proc/}}" && echo sent
-        done 2>/dev/null; true"#
-    );
-    let pod = ring.member(1);
-    let arguments = [
-        "exec",
-        "-n",
-        &ring.namespace,
-        &pod,
-        "-c",
-        "mysql",
-        "--",
-        "bash",
-        "-c",
-        &script,
-    ];
-    let said = kubectl(&arguments).await?;
-    ensure!(said.contains("sent"), "no mysqld in {pod}: {said}");
-    Ok(())
-}
-
 async fn freeze(ring: Ring, seconds: u64) -> Result<()> {
-    signal_mysqld(&ring, "STOP").await?;
+    ring.signal_mysqld(1, "STOP").await?;
     lasting(seconds).await;
-    signal_mysqld(&ring, "CONT").await
+    ring.signal_mysqld(1, "CONT").await
 }
 
 async fn pause_node(ring: Ring) -> Result<()> {

@@ -206,24 +206,18 @@ impl Ring {
 
     /// Ends mysqld as a crash would: what it had not written is lost. Process 1 is the agent, mysqld its child.
     pub async fn kill_mysqld(&self, ordinal: u8) -> Result<()> {
-        let script = r#"for p in /proc/[0-9]*; do
-            read -r name <"$p/comm" && [ "$name" = mysqld ] && kill -9 "${p#/proc/}" && echo killed
-        done 2>/dev/null; true"#;
-        let pod = self.member(ordinal);
-        let said = kubectl(&[
-            "exec",
-            "-n",
-            &self.namespace,
-            &pod,
-            "-c",
-            "mysql",
-            "--",
-            "bash",
-            "-c",
-            script,
-        ])
-        .await?;
-        ensure!(said.contains("killed"), "no mysqld in {pod}: {said}");
+        self.signal_mysqld(ordinal, "9").await
+    }
+
+    pub async fn signal_mysqld(&self, ordinal: u8, signal: &str) -> Result<()> {
+        let script = format!(
+            r#"for p in /proc/[0-9]*; do
+                read -r name <"$p/comm" && [ "$name" = mysqld ] && kill -{signal} "${{p#/proc/}}" && echo sent
+            done 2>/dev/null; true"#
+        );
+        let (namespace, pod) = (&self.namespace, &self.member(ordinal));
+        let said = kubectl(&["exec", "-n", namespace, pod, "-c", "mysql", "--", "bash", "-c", &script]).await?;
+        ensure!(said.contains("sent"), "no mysqld in {pod}: {said}");
         Ok(())
     }
 
