@@ -14,6 +14,7 @@
 //! - [`context`], [`members`], [`kubernetes`]: clients that passes share, and deadlines.
 //! - [`mysql`]: GTID sets, connections, statements.
 //! - [`agent`]: what runs as process 1 beside mysqld in every member's pod.
+//! - [`conflict_table`]: `multimaster.conflicts`, where conflicts are recorded in MySQL itself.
 //! - [`names`], [`telemetry`], [`args`]: names that people rely on, logs and metrics, the command line.
 //!
 //! The words used here are defined in `docs/ring.md`.
@@ -24,6 +25,7 @@ pub mod act;
 pub mod agent;
 pub mod api;
 pub mod args;
+pub mod conflict_table;
 pub mod context;
 pub mod controller;
 pub mod decide;

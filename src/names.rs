@@ -17,6 +17,14 @@ pub const ANNOTATION_CONFIG_HASH: &str = "multimaster.dev/config-hash";
 /// Annotation on a `MultiMasterCluster`: names of members, separated by commas, that are to be fenced.
 pub const ANNOTATION_FENCE: &str = "multimaster.dev/fence";
 
+/// Annotation on a `MultiMasterCluster`: who wins conflicts, `1f3a9c04=demo-0` (the conflict's id and a member), separated by commas.
+pub const ANNOTATION_SETTLE: &str = "multimaster.dev/settle";
+
+/// The product's own schema in every member. Never compared, never a client's.
+pub const SCHEMA: &str = "multimaster";
+/// Tag of the GTIDs of what the operator itself writes to tables.
+pub const GTID_TAG: &str = "multimaster";
+
 /// The port applications use.
 pub const MYSQL_PORT: u16 = 3306;
 /// `admin_port`: has its own listener thread and connection limit, so that "too many connections" does not lock the operator out.

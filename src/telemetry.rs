@@ -148,6 +148,10 @@ impl Metrics {
             Step::StopReceiver { .. } => "StopReceiver",
             Step::Fence { .. } => "Fence",
             Step::Open { .. } => "Open",
+            Step::Examine { .. } => "Examine",
+            Step::Settle { .. } => "Settle",
+            Step::NoteTaken { .. } => "NoteTaken",
+            Step::CompareRows { .. } => "CompareRows",
             Step::CreateDatabase { .. } => "CreateDatabase",
             Step::Restart { .. } => "Restart",
         };

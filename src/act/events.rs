@@ -1,7 +1,7 @@
 //! What people are told of each step: `kubectl describe` reads like a story.
 
 use crate::decide::observed::Observed;
-use crate::decide::step::Step;
+use crate::decide::step::{Remedy, Step};
 use crate::names;
 
 /// Reason and text of the event that a person would want to read.
@@ -82,6 +82,41 @@ pub fn sentence(observed: &Observed, step: &Step) -> Option<(&'static str, Strin
             ("Fenced", format!("{} is fenced, because {why}", name(ordinal)))
         }
         Step::Open { ordinal, .. } => ("Opened", format!("{} takes writes", name(ordinal))),
+        Step::Examine {
+            ordinal,
+            upstream,
+            gtid,
+            ..
+        } => (
+            "ConflictRecorded",
+            format!(
+                "{} cannot apply {gtid}, which comes from {}: multimaster.conflicts has the rows",
+                name(ordinal),
+                name(upstream)
+            ),
+        ),
+        Step::Settle {
+            ordinal,
+            gtid,
+            remedy: Remedy::Skip,
+            ..
+        } => (
+            "ConflictSkipped",
+            format!(
+                "{gtid} creates what {} has already, with the same definition",
+                name(ordinal)
+            ),
+        ),
+        Step::Settle {
+            ordinal, gtid, winner, ..
+        } => {
+            let wins = winner.map_or_else(String::new, |winner| format!("; rows of {} win", name(&winner)));
+            (
+                "ConflictTaken",
+                format!("{} has applied {gtid}, at which it stopped{wins}", name(ordinal)),
+            )
+        }
+        Step::NoteTaken { .. } | Step::CompareRows { .. } => return None,
         Step::CreateDatabase { ordinal, .. } => (
             "DatabaseCreated",
             format!("the first database and its user were created at {}", name(ordinal)),

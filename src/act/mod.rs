@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod certificates;
+mod conflicts;
 pub mod events;
 pub mod pods;
 pub mod sql;
@@ -176,6 +177,37 @@ impl Actor<'_> {
             Step::Open { ordinal, server_uuid } => {
                 let open = async |client: &mut _| sql::open(client, server_uuid).await;
                 self.sql(*ordinal, open).await?;
+            }
+            Step::Examine {
+                ordinal,
+                server_uuid,
+                upstream,
+                gtid,
+            } => self.examine(*ordinal, server_uuid, *upstream, gtid).await?,
+            Step::Settle {
+                ordinal,
+                server_uuid,
+                upstream,
+                gtid,
+                remedy,
+                winner,
+            } => {
+                self.settle((*ordinal, server_uuid), *upstream, gtid, *remedy, *winner)
+                    .await?;
+            }
+            Step::NoteTaken {
+                ordinal,
+                server_uuid,
+                gtid,
+                winner,
+            } => self.note_taken(*ordinal, server_uuid, gtid, *winner).await?,
+            Step::CompareRows {
+                ordinal,
+                server_uuid,
+                conflicts,
+                reassert,
+            } => {
+                self.compare_rows(*ordinal, server_uuid, conflicts, *reassert).await?;
             }
             Step::CreateDatabase { ordinal, server_uuid } => {
                 let (Some(database), Some(credentials)) = (&self.cluster().spec.database, self.credentials) else {

@@ -21,7 +21,7 @@ pub struct Source {
 }
 
 /// The same life as was observed, or nothing is done.
-async fn same_life(conn: &mut Conn, server_uuid: &str) -> Result<(), SqlError> {
+pub(super) async fn same_life(conn: &mut Conn, server_uuid: &str) -> Result<(), SqlError> {
     within(STEP_DEADLINE, async {
         let found: Option<String> = conn.query_first("SELECT @@server_uuid").await?;
         match found {

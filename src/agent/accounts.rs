@@ -1,9 +1,10 @@
-//! The init file: the system accounts, set from the Secret at every start of mysqld.
+//! The init file: the system accounts, set from the Secret at every start of mysqld, and the table of conflicts.
 //!
 //! mysqld runs it before it listens, also under `super_read_only`; with `sql_log_bin=0` it leaves no GTID. It stops at the
 //! first statement that fails and starts anyway, so the account that the agent itself logs in with comes last: if that
 //! login works, everything before it was done.
 
+use crate::conflict_table;
 use crate::mysql::quote::literal;
 use crate::names::accounts::{AGENT, OPERATOR, REPLICATION, ROOT};
 
@@ -41,6 +42,7 @@ const OPERATOR_MAY: &[(&str, &str)] = &[
         "*.*",
     ),
     ("SELECT", "performance_schema.*"),
+    ("SELECT", "multimaster.*"),
 ];
 /// Over the network an agent is only ever the donor's account of a clone.
 const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN", "*.*")];
@@ -61,6 +63,7 @@ pub fn init_file(passwords: &Passwords) -> String {
         // Makes backslash escapes mean what `literal` means by them, whatever the user's configuration says.
         "SET SESSION sql_mode='';".to_owned(),
     ];
+    lines.extend(conflict_table::CREATE.map(str::to_owned));
     account(
         &mut lines,
         ROOT,

@@ -49,6 +49,10 @@ pub const MAX_MEMBERS: u8 = 9;
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name: lower case letters, digits and '-', beginning with a letter, because Services are named after it")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.conflicts) || !has(self.conflicts.prefer) || self.conflicts.prefer.all(ordinal, ordinal < self.members)")
+        .message("spec.conflicts.prefer: names a member that is not there; ordinals go from 0 to spec.members - 1")
+)]
 pub struct MultiMasterClusterSpec {
     /// Number of MySQL servers in the ring, 2 to 9. More: new members are copies of others, and join without a restart of anybody. Fewer: the
     /// last ones leave, one at a time, once all they hold is on another; their volumes stay.
@@ -86,6 +90,10 @@ pub struct MultiMasterClusterSpec {
     /// When a member that does not answer is taken for lost.
     #[serde(default)]
     pub failure_detection: FailureDetection,
+
+    /// What is done when members wrote the same row in ways that exclude each other.
+    #[serde(default)]
+    pub conflicts: Conflicts,
 
     /// A first database and its user, created once after the ring first closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -226,6 +234,35 @@ fn default_bypass_after() -> u16 {
 
 fn default_hold_out() -> u16 {
     60
+}
+
+/// What is done about conflicts.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.policy != 'Prefer' || (has(self.prefer) && self.prefer.size() > 0)")
+        .message("spec.conflicts.prefer: policy Prefer needs ordinals of members, the preferred one first, for example [0, 1, 2]"),
+    validation = Rule::new("!has(self.prefer) || self.prefer.all(ordinal, self.prefer.exists_one(other, other == ordinal))")
+        .message("spec.conflicts.prefer: names a member twice")
+)]
+pub struct Conflicts {
+    /// Who decides.
+    #[serde(default)]
+    pub policy: ConflictPolicy,
+    /// With policy Prefer: ordinals of members, the one whose rows win first. Those not named follow by ordinal.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 9))]
+    pub prefer: Vec<u8>,
+}
+
+/// Who decides about a conflict.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConflictPolicy {
+    /// A person, by the annotation `multimaster.dev/settle`. Until then the link waits.
+    #[default]
+    Halt,
+    /// The rows of the member that comes first in `prefer` win. What loses is kept in `multimaster.conflicts`.
+    Prefer,
 }
 
 /// A first database and its user.

@@ -36,7 +36,7 @@ pub struct MultiMasterClusterStatus {
     /// The largest lag of a link in seconds; absent when no link's lag can be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_lag_seconds: Option<i64>,
-    /// Links whose applier stopped at a transaction that it could not apply.
+    /// Transactions that an applier could not apply, and which are not settled.
     #[serde(default)]
     pub conflicts: u32,
     /// True once the first database and its user were created.
@@ -209,7 +209,7 @@ pub mod conditions {
     pub const RING_CLOSED: &str = "RingClosed";
     /// Any desired member is absent.
     pub const DEGRADED: &str = "Degraded";
-    /// No applier stands at a transaction that it cannot apply.
+    /// No applier stands at a transaction that it cannot apply, and all that stood there are settled.
     pub const CONFLICT_FREE: &str = "ConflictFree";
     /// Equal GTID sets mean equal rows: Unknown until they were compared.
     pub const CONVERGED: &str = "Converged";
@@ -253,10 +253,12 @@ pub mod reasons {
     pub const LINKS_BROKEN: &str = "LinksBroken";
     /// The place of a link in its upstream's binary logs is gone.
     pub const POSITION_LOST: &str = "PositionLost";
-    /// No applier is stopped by an error.
+    /// There is no conflict that is not settled.
     pub const NO_CONFLICTS: &str = "NoConflicts";
     /// An applier stopped at a transaction that it cannot apply.
     pub const APPLIER_STOPPED: &str = "ApplierStopped";
+    /// Conflicts are being settled.
+    pub const SETTLING: &str = "Settling";
     /// Tables were not compared.
     pub const NOT_COMPARED: &str = "NotCompared";
     /// Nothing to do.

@@ -7,6 +7,7 @@ use crate::agent::report::Origin;
 use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
 use crate::names;
 
+use super::conflicts;
 use super::fencing;
 use super::health::is_blind;
 use super::links::{self, LinkNeed, link_replicates};
@@ -198,27 +199,11 @@ impl Facts<'_> {
     }
 
     fn conflict_free(&self) -> Judgement {
-        let stopped: Vec<String> = self
-            .observed
-            .members
-            .iter()
-            .filter_map(|member| Some((member, conflict(member)?)))
-            .map(|(member, error)| {
-                format!(
-                    "{} stands at a transaction that it cannot apply, error {}: {}",
-                    member.name(self.observed.name()),
-                    error.number,
-                    error.text
-                )
-            })
-            .collect();
-        match stopped.is_empty() {
-            true => (
-                "True",
-                reasons::NO_CONFLICTS,
-                "no applier is stopped by an error".into(),
-            ),
-            false => ("False", reasons::APPLIER_STOPPED, stopped.join("; ")),
+        let stopped = self.observed.members.iter().any(|member| conflict(member).is_some());
+        match (conflicts::told(self.observed), stopped) {
+            (None, _) => ("True", reasons::NO_CONFLICTS, "no conflict is open".into()),
+            (Some(told), true) => ("False", reasons::APPLIER_STOPPED, told),
+            (Some(told), false) => ("False", reasons::SETTLING, told),
         }
     }
 
@@ -233,7 +218,8 @@ impl Facts<'_> {
             .filter(|member| is_outdated(self.observed, member))
             .map(|member| member.name(self.observed.name()))
             .collect();
-        if let Err(wrong) = fencing::ordered(self.observed) {
+        let orders = fencing::ordered(self.observed).map(drop);
+        if let Err(wrong) = orders.and_then(|()| conflicts::ordered(self.observed).map(drop)) {
             return ("False", reasons::INVALID_ANNOTATION, wrong);
         }
         if self.next.epoch == 0 {

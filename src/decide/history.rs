@@ -83,10 +83,10 @@ pub fn has_caught_up(observed: &Observed, member: &Member, server: &Server) -> b
     if !server.executed.contains(&former) {
         return false;
     }
-    // An applier that stands at a conflict will not get further by waiting. The member was open when it met the conflict, or would
-    // have been, so it stays writable and marked (docs/ring.md, "Links").
+    // An applier that stands at a conflict will not get further by waiting. A member of the ring was open when it met the conflict, or would
+    // have been, so it stays writable and marked; one that is bypassed would bring the conflict to the others (docs/ring.md, "Conflicts").
     if observed.link(member).is_some_and(|link| link.conflict().is_some()) {
-        return true;
+        return !observed.is_bypassed(member.ordinal);
     }
     let coming = |target: GtidSet| target.intersection(&obtainable(observed, member.ordinal));
     catch_up_target(observed, member).is_none_or(|target| server.executed.contains(&coming(target)))

@@ -4,6 +4,7 @@
 
 pub mod behind;
 pub mod conditions;
+pub mod conflicts;
 pub mod fencing;
 pub mod founding;
 pub mod health;

@@ -6,6 +6,7 @@ use crate::api::status::MemberStatus;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
+use super::conflicts::Record;
 use super::topology::Ring;
 
 /// Everything that one pass saw of one cluster.
@@ -105,7 +106,7 @@ pub struct Server {
     pub uuid: String,
     /// `server_id`.
     pub server_id: u32,
-    /// `super_read_only`.
+    /// It takes no writes from clients: `read_only`, which `super_read_only` implies.
     pub super_read_only: bool,
     /// `gtid_executed`.
     pub executed: GtidSet,
@@ -117,6 +118,8 @@ pub struct Server {
     pub channels: Vec<Channel>,
     /// Names of the binary logs, oldest first.
     pub binary_logs: Vec<String>,
+    /// What `multimaster.conflicts` holds here, of this member and of others: what is open, and what was settled within a day.
+    pub conflicts: Vec<Record>,
 }
 
 /// State of a receiver.
@@ -150,6 +153,8 @@ pub struct Channel {
     pub receiver_error: Option<SqlError>,
     /// `Last_SQL_Error` with its number.
     pub applier_error: Option<SqlError>,
+    /// GTID of the transaction at which the applier stopped.
+    pub blocked: Option<String>,
     /// `Seconds_Behind_Source`.
     pub lag_seconds: Option<i64>,
     /// `Source_Log_File`: where the receiver reads.

@@ -9,6 +9,7 @@ use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
 
 use super::behind;
+use super::conflicts;
 use super::fencing;
 use super::founding::found;
 use super::health::{Health, is_blind};
@@ -57,6 +58,7 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
         // A clone takes long and may be refused again and again; nobody waits for it.
         fence(observed, now)
             .or_else(|| new_life(observed))
+            .or_else(|| conflicts::next(observed))
             .or_else(|| link(observed))
             .or_else(|| behind(observed))
             .or_else(|| left_over(observed))

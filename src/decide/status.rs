@@ -7,6 +7,7 @@ use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClust
 use crate::names;
 
 use super::conditions::Facts;
+use super::conflicts;
 use super::fencing;
 use super::history::{catch_up_target, former_lives, is_foreign};
 use super::links::{link_replicates, recorded_position, ring_is_closed};
@@ -72,13 +73,6 @@ fn fresh(
         .filter(|member| member.state == MemberState::Serving)
         .count();
     let links = || members.iter().flat_map(|member| &member.links);
-    let conflicts = observed
-        .members
-        .iter()
-        .filter_map(Member::server)
-        .flat_map(|server| &server.channels)
-        .filter(|channel| channel.conflict().is_some())
-        .count();
     let ready_members = if ring_is_closed(observed) { serving } else { 0 };
     let mut next = MultiMasterClusterStatus {
         observed_generation: observed.cluster.metadata.generation,
@@ -92,7 +86,7 @@ fn fresh(
             .ring()
             .drawing(|downstream| link_replicates(observed, downstream)),
         max_lag_seconds: links().filter_map(|link| link.lag_seconds).max(),
-        conflicts: u32::try_from(conflicts).unwrap_or(u32::MAX),
+        conflicts: u32::try_from(conflicts::count(observed)).unwrap_or(u32::MAX),
         database_created: present.database_created,
         recorded_at: None,
         member_statuses: members,

@@ -114,6 +114,54 @@ pub enum Step {
         /// Its life.
         server_uuid: String,
     },
+    /// Read the transaction at which an applier stopped, and record the conflict. Nothing else changes.
+    Examine {
+        /// The member whose applier stopped.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The upstream of its channel.
+        upstream: u8,
+        /// The transaction.
+        gtid: String,
+    },
+    /// Get an applier past the transaction at which it stopped.
+    Settle {
+        /// The member whose applier stopped.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The upstream of its channel.
+        upstream: u8,
+        /// The transaction.
+        gtid: String,
+        /// How.
+        remedy: Remedy,
+        /// The member whose rows win.
+        winner: Option<u8>,
+    },
+    /// Record that a transaction at which an applier stopped is executed by now.
+    NoteTaken {
+        /// The member whose applier stopped.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// The transaction.
+        gtid: String,
+        /// The member whose rows win, if that is decided.
+        winner: Option<u8>,
+    },
+    /// Compare the rows of conflicts on all members of the ring. Where they differ, the member re-asserts its own.
+    CompareRows {
+        /// The member whose rows win.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// Observer and GTID of the conflicts' records.
+        conflicts: Vec<(String, String)>,
+        /// Who wins is decided.
+        reassert: bool,
+    },
     /// Create the first database and its user.
     CreateDatabase {
         /// Where.
@@ -130,6 +178,17 @@ pub enum Step {
         /// For the event.
         why: String,
     },
+}
+
+/// How an applier gets past a transaction that it cannot apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// It executes all of it; what is in the way is overwritten.
+    Take,
+    /// The same, and what was in the way is re-asserted.
+    Keep,
+    /// What it creates is there already: an empty transaction takes its place.
+    Skip,
 }
 
 /// Where a new channel starts to read its upstream's binary logs. There is no "now".
@@ -185,6 +244,10 @@ impl Step {
             | Self::StopReceiver { ordinal, .. }
             | Self::Fence { ordinal, .. }
             | Self::Open { ordinal, .. }
+            | Self::Examine { ordinal, .. }
+            | Self::Settle { ordinal, .. }
+            | Self::NoteTaken { ordinal, .. }
+            | Self::CompareRows { ordinal, .. }
             | Self::CreateDatabase { ordinal, .. }
             | Self::Restart { ordinal, .. } => Some(*ordinal),
         }

@@ -1,6 +1,8 @@
 //! What is MySQL's own: GTID sets, connections, statements.
 
+pub mod binlog;
 pub mod connection;
 pub mod gtid;
 pub mod owned_settings;
 pub mod quote;
+pub mod rows;

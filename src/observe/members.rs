@@ -5,18 +5,22 @@ use std::net::IpAddr;
 use mysql_async::{Conn, Row};
 
 use crate::agent::report::{Look, PATH_LOOK, PATH_REPORT, Report};
+use crate::conflict_table;
 use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlError as ThreadError};
 use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
 
-const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@super_read_only AS fenced, \
+const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
 const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, CAST(TIMESTAMPDIFF(SECOND, \
      GREATEST(LAST_HEARTBEAT_TIMESTAMP, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)) AS SIGNED) AS seconds \
      FROM performance_schema.replication_connection_status";
+/// What appliers stopped at.
+const STOPPED: &str = "SELECT CHANNEL_NAME AS channel, APPLYING_TRANSACTION AS gtid, LAST_ERROR_MESSAGE AS text \
+     FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER <> 0";
 
 /// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
 pub async fn server(client: &mut MemberClient) -> Probe<Server> {
@@ -66,6 +70,20 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
             channel.silent_seconds = column(&row, "seconds");
         }
     }
+    for row in rows(conn, STOPPED).await? {
+        let name: String = column(&row, "channel").unwrap_or_default();
+        let stopped = channels
+            .iter_mut()
+            .find(|channel| channel.name == name && !channel.applier_running);
+        if let Some(channel) = stopped {
+            channel.blocked = column::<String>(&row, "gtid").filter(|gtid| !gtid.is_empty());
+            // The channel's own text only says where to find this one.
+            if let (Some(error), Some(text)) = (&mut channel.applier_error, column(&row, "text")) {
+                error.text = text;
+            }
+        }
+    }
+    let conflicts = conflict_table::recent(conn).await?;
     let binary_logs = rows(conn, "SHOW BINARY LOGS")
         .await?
         .iter()
@@ -84,6 +102,7 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
         client_sessions: column(row, "sessions").unwrap_or_default(),
         channels,
         binary_logs,
+        conflicts,
     })
 }
 
@@ -130,6 +149,7 @@ fn channel(row: &Row) -> Channel {
         applied_file: text("Relay_Source_Log_File"),
         applied_offset: column(row, "Exec_Source_Log_Pos").unwrap_or_default(),
         silent_seconds: None,
+        blocked: None,
     }
 }
 

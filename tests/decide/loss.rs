@@ -357,7 +357,7 @@ fn somebody_elses_volume_is_quarantined() {
 }
 
 #[test]
-fn a_conflict_halts_marks_and_touches_nothing() {
+fn a_conflict_halts_marks_and_nothing_else() {
     let mut observed = whole();
     let link = link(&mut observed, 1);
     link.applier_running = false;

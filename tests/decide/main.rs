@@ -6,6 +6,7 @@ mod fixture;
 
 mod behind;
 mod conditions;
+mod conflicts;
 mod fencing;
 mod founding;
 mod healing;

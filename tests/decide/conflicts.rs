@@ -1,0 +1,362 @@
+//! Conflicts: recorded, decided by policy or by a person, settled, compared.
+
+use std::collections::BTreeMap;
+
+use multimaster::api::status::{MemberState, conditions, reasons};
+use multimaster::api::{ConflictPolicy, Conflicts};
+use multimaster::decide::conflicts::{ConflictingRow, Record, Stage};
+use multimaster::decide::observed::{Observed, SqlError};
+use multimaster::decide::step::{Remedy, Step};
+use multimaster::decide::{Decision, decide};
+use multimaster::mysql::binlog::Cell;
+use multimaster::mysql::rows::RowKey;
+use multimaster::names::ANNOTATION_SETTLE;
+
+use crate::fixture::{
+    at, channel, condition, executed, fence, gtid, link, member_status, server, steps, unreachable, uuid, whole,
+};
+
+/// The eleventh transaction of a member: in nobody's `executed` but its own.
+fn eleventh(ordinal: u8) -> String {
+    format!("{}:11", uuid(ordinal))
+}
+
+fn key() -> RowKey {
+    RowKey {
+        schema: "app".into(),
+        table: "orders".into(),
+        columns: vec![("id".into(), Cell::Number("7".into()))],
+    }
+}
+
+fn record(observer: u8, origin: u8) -> Record {
+    Record {
+        observer: uuid(observer),
+        gtid: eleventh(origin),
+        seen: at(i64::from(observer)),
+        stage: Stage::Waiting,
+        rows: vec![ConflictingRow {
+            id: key().id(),
+            key: key(),
+            mine: Some("m".into()),
+            theirs: Some("t".into()),
+        }],
+        for_a_person: None,
+        winner: None,
+        known: executed().union(&gtid(&eleventh(observer))),
+        kept: None,
+    }
+}
+
+/// Members 0 and 1 inserted the same key: 1 stands at the row of 0, and 0 at the row of 1, which has passed 2.
+fn conflict() -> Observed {
+    let mut observed = whole();
+    for (ordinal, held) in [(0, 0), (1, 1), (2, 1)] {
+        server(&mut observed, ordinal).executed = executed().union(&gtid(&eleventh(held)));
+    }
+    stop(&mut observed, 1, 0);
+    stop(&mut observed, 0, 1);
+    observed
+}
+
+fn stop(observed: &mut Observed, observer: u8, origin: u8) {
+    let link = link(observed, observer);
+    link.applier_running = false;
+    link.blocked = Some(eleventh(origin));
+    link.applier_error = Some(SqlError {
+        number: 1062,
+        text: "Duplicate entry '7' for key 'orders.PRIMARY'".into(),
+    });
+}
+
+fn recorded() -> Observed {
+    let mut observed = conflict();
+    server(&mut observed, 0).conflicts = vec![record(0, 1)];
+    server(&mut observed, 1).conflicts = vec![record(1, 0)];
+    observed
+}
+
+fn preferring(mut observed: Observed, prefer: &[u8]) -> Observed {
+    observed.cluster.spec.conflicts = Conflicts {
+        policy: ConflictPolicy::Prefer,
+        prefer: prefer.into(),
+    };
+    observed
+}
+
+fn annotated(mut observed: Observed, text: &str) -> Observed {
+    observed.cluster.metadata.annotations = Some(BTreeMap::from([(ANNOTATION_SETTLE.to_owned(), text.to_owned())]));
+    observed
+}
+
+fn settled(decision: &Decision) -> (u8, Remedy, Option<u8>) {
+    match steps(decision)[..] {
+        [
+            Step::Settle {
+                ordinal,
+                remedy,
+                winner,
+                ..
+            },
+        ] => (*ordinal, *remedy, *winner),
+        _ => panic!("{:?}", decision.steps),
+    }
+}
+
+#[test]
+fn it_is_recorded_first_whatever_the_policy() {
+    for observed in [conflict(), preferring(conflict(), &[1])] {
+        let decision = decide(&observed, at(60));
+        let [
+            Step::Examine {
+                ordinal: 0,
+                upstream: 2,
+                gtid,
+                ..
+            },
+        ] = steps(&decision)[..]
+        else {
+            panic!("{:?}", decision.steps)
+        };
+        assert_eq!(*gtid, eleventh(1));
+        assert_eq!(decision.status.conflicts, 2);
+        assert_eq!(member_status(&decision, 0).state, MemberState::Halted);
+    }
+}
+
+#[test]
+fn it_is_not_examined_while_its_upstream_cannot_be_read() {
+    let mut observed = conflict();
+    link(&mut observed, 0).applier_running = true;
+    link(&mut observed, 0).applier_error = None;
+    unreachable(&mut observed, 0);
+    assert!(
+        !steps(&decide(&observed, at(60)))
+            .iter()
+            .any(|step| matches!(step, Step::Examine { .. }))
+    );
+}
+
+#[test]
+fn halt_waits_for_a_person_and_says_what_to_type() {
+    let decision = decide(&recorded(), at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    let free = condition(&decision, conditions::CONFLICT_FREE);
+    assert_eq!(
+        (free.status.as_str(), free.reason.as_str()),
+        ("False", reasons::APPLIER_STOPPED)
+    );
+    let id = key().id();
+    for words in [
+        "app.orders (id=7)",
+        &format!("{ANNOTATION_SETTLE}={id}=demo-"),
+        "demo-0 and demo-1",
+    ] {
+        assert!(free.message.contains(words), "{words}: {}", free.message);
+    }
+}
+
+#[test]
+fn a_person_names_the_winner() {
+    let id = key().id();
+    let decision = decide(&annotated(recorded(), &format!("{id}=demo-1")), at(60));
+    assert_eq!(settled(&decision), (0, Remedy::Take, Some(1)));
+    let decision = decide(
+        &annotated(recorded(), &format!(" 00000000=demo-1 , {id} = demo-0")),
+        at(60),
+    );
+    assert_eq!(settled(&decision), (0, Remedy::Keep, Some(0)));
+}
+
+#[test]
+fn a_wrong_annotation_settles_nothing_and_is_named() {
+    let id = key().id();
+    for wrong in [
+        "demo-0",
+        &format!("{id}=demo-3"),
+        &format!("{id}=demo-0,x"),
+        &format!("{id}=other-0"),
+    ] {
+        let decision = decide(&annotated(recorded(), wrong), at(60));
+        assert!(steps(&decision).is_empty(), "{wrong}: {:?}", decision.steps);
+        let progressing = condition(&decision, conditions::PROGRESSING);
+        assert_eq!(progressing.reason, reasons::INVALID_ANNOTATION, "{wrong}");
+        assert!(
+            progressing.message.contains(ANNOTATION_SETTLE),
+            "{}",
+            progressing.message
+        );
+    }
+}
+
+#[test]
+fn both_sides_are_settled_for_the_same_winner() {
+    for (prefer, at_0, at_1) in [
+        (&[0][..], (0, Remedy::Keep, Some(0)), (1, Remedy::Take, Some(0))),
+        (&[2, 1], (0, Remedy::Take, Some(1)), (1, Remedy::Keep, Some(1))),
+        (&[2], (0, Remedy::Keep, Some(0)), (1, Remedy::Take, Some(0))),
+    ] {
+        let mut observed = preferring(recorded(), prefer);
+        assert_eq!(settled(&decide(&observed, at(60))), at_0, "{prefer:?}");
+        let link = link(&mut observed, 0);
+        link.applier_running = true;
+        link.applier_error = None;
+        server(&mut observed, 0).executed = executed().union(&gtid(&eleventh(0))).union(&gtid(&eleventh(1)));
+        server(&mut observed, 0).conflicts[0].stage = Stage::Taken;
+        server(&mut observed, 0).conflicts[0].winner = at_0.2;
+        assert_eq!(settled(&decide(&observed, at(60))), at_1, "{prefer:?}");
+    }
+}
+
+/// The row at the third member is that of the first side, not its own: that it is preferred itself means nothing.
+#[test]
+fn a_later_member_follows_what_was_decided_at_the_first() {
+    let mut observed = preferring(whole(), &[2, 0, 1]);
+    stop(&mut observed, 2, 1);
+    let mut first = record(1, 0);
+    first.stage = Stage::Settled;
+    first.winner = Some(0);
+    server(&mut observed, 1).conflicts = vec![first];
+    server(&mut observed, 2).conflicts = vec![record(2, 1)];
+    assert_eq!(settled(&decide(&observed, at(60))), (2, Remedy::Keep, Some(0)));
+    // One that was written after its member knew is a conflict of its own.
+    server(&mut observed, 1).conflicts[0].known = executed();
+    assert_eq!(settled(&decide(&observed, at(60))), (2, Remedy::Keep, Some(2)));
+}
+
+#[test]
+fn what_the_operator_wrote_itself_is_always_taken() {
+    let mut observed = whole();
+    stop(&mut observed, 1, 0);
+    link(&mut observed, 1).blocked = Some(format!("{}:multimaster:3", uuid(0)));
+    assert_eq!(settled(&decide(&observed, at(60))), (1, Remedy::Take, None));
+}
+
+#[test]
+fn the_creation_of_what_is_there_is_skipped() {
+    let mut observed = recorded();
+    server(&mut observed, 0).conflicts[0].stage = Stage::Identical;
+    assert_eq!(settled(&decide(&observed, at(60))), (0, Remedy::Skip, None));
+}
+
+#[test]
+fn what_only_a_person_can_settle_is_left_and_said() {
+    let mut observed = preferring(recorded(), &[0]);
+    for ordinal in [0, 1] {
+        server(&mut observed, ordinal).conflicts[0].for_a_person = Some("it has no primary key".into());
+    }
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert!(
+        condition(&decision, conditions::CONFLICT_FREE)
+            .message
+            .contains("no primary key")
+    );
+}
+
+/// Both have taken the other's transaction.
+fn taken() -> Observed {
+    let mut observed = preferring(whole(), &[0]);
+    let all = executed().union(&gtid(&eleventh(0))).union(&gtid(&eleventh(1)));
+    for (observer, origin) in [(0, 1), (1, 0)] {
+        let mut record = record(observer, origin);
+        record.stage = Stage::Taken;
+        record.winner = Some(0);
+        record.known = all.clone();
+        server(&mut observed, observer).conflicts = vec![record];
+    }
+    for ordinal in 0..3 {
+        server(&mut observed, ordinal).executed = all.clone();
+    }
+    observed
+}
+
+#[test]
+fn rows_are_compared_when_every_member_has_what_the_sides_wrote() {
+    let mut observed = taken();
+    let decision = decide(&observed, at(60));
+    let [
+        Step::CompareRows {
+            ordinal: 0,
+            reassert: true,
+            conflicts,
+            ..
+        },
+    ] = steps(&decision)[..]
+    else {
+        panic!("{:?}", decision.steps)
+    };
+    assert_eq!(conflicts.len(), 2);
+    let free = condition(&decision, conditions::CONFLICT_FREE);
+    assert_eq!(
+        (free.status.as_str(), free.reason.as_str()),
+        ("False", reasons::SETTLING)
+    );
+
+    server(&mut observed, 2).executed = executed();
+    assert!(steps(&decide(&observed, at(60))).is_empty());
+}
+
+#[test]
+fn when_all_is_settled_nothing_is_done() {
+    let mut observed = taken();
+    for ordinal in [0, 1] {
+        server(&mut observed, ordinal).conflicts[0].stage = Stage::Settled;
+    }
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert_eq!(condition(&decision, conditions::CONFLICT_FREE).status, "True");
+    assert_eq!(decision.status.conflicts, 0);
+}
+
+#[test]
+fn an_operator_that_died_in_between_goes_on() {
+    let mut observed = taken();
+    server(&mut observed, 1).conflicts[0].stage = Stage::Settling;
+    let decision = decide(&observed, at(60));
+    assert!(
+        matches!(
+            steps(&decision)[..],
+            [Step::NoteTaken {
+                ordinal: 1,
+                winner: Some(0),
+                ..
+            }]
+        ),
+        "{:?}",
+        decision.steps
+    );
+}
+
+#[test]
+fn what_a_person_mended_is_compared_and_not_overwritten() {
+    let mut observed = taken();
+    observed.cluster.spec.conflicts = Conflicts::default();
+    for ordinal in [0, 1] {
+        server(&mut observed, ordinal).conflicts[0].winner = None;
+    }
+    let decision = decide(&observed, at(60));
+    assert!(
+        matches!(steps(&decision)[..], [Step::CompareRows { reassert: false, .. }]),
+        "{:?}",
+        decision.steps
+    );
+}
+
+/// It would bring the conflict to the others.
+#[test]
+fn a_bypassed_member_that_stands_at_a_conflict_stays_out() {
+    let mut observed = whole();
+    observed.cluster.status.as_mut().unwrap().member_statuses[1].bypassed = true;
+    fence(&mut observed, 1);
+    server(&mut observed, 2).channels = vec![channel(0)];
+    stop(&mut observed, 1, 0);
+    server(&mut observed, 1).conflicts = vec![record(1, 0)];
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert!(member_status(&decision, 1).bypassed);
+    assert_eq!(decision.status.ring, "0→2→0");
+    // With a policy it is settled there, fenced as it is.
+    let decision = decide(&preferring(observed, &[0]), at(60));
+    assert_eq!(settled(&decision), (1, Remedy::Take, Some(0)));
+}
