@@ -4,3 +4,4 @@ pub mod connection;
 pub mod gtid;
 pub mod owned_settings;
 pub mod quote;
+pub mod statements;

@@ -9,14 +9,12 @@ use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlErr
 use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
+use crate::mysql::statements::SILENCE;
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@super_read_only AS fenced, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
-const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, CAST(TIMESTAMPDIFF(SECOND, \
-     GREATEST(LAST_HEARTBEAT_TIMESTAMP, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)) AS SIGNED) AS seconds \
-     FROM performance_schema.replication_connection_status";
 
 /// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
 pub async fn server(client: &mut MemberClient) -> Probe<Server> {
