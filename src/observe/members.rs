@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use mysql_async::{Conn, Row};
 
-use crate::agent::report::{Look, PATH_LOOK, PATH_REPORT, Report};
+use crate::agent::report::{Look, PATH_LOOK, PATH_REPORT, Report, Terms};
 use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlError as ThreadError};
 use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
@@ -37,9 +37,10 @@ pub async fn server(client: &mut MemberClient) -> Probe<Server> {
     }
 }
 
-/// Asks the agent.
-pub async fn agent(client: &AgentClient) -> Probe<Report> {
-    match client.get::<Report>(PATH_REPORT, PROBE_DEADLINE).await {
+/// Asks the agent, and tells it the terms.
+pub async fn agent(client: &AgentClient, terms: &Terms) -> Probe<Report> {
+    let path = format!("{PATH_REPORT}?{terms}");
+    match client.get::<Report>(&path, PROBE_DEADLINE).await {
         Ok(report) => Probe::Reached(report),
         Err(error) => Probe::Unreachable(format!("its agent: {error}")),
     }

@@ -9,6 +9,7 @@ mod conditions;
 mod fencing;
 mod founding;
 mod healing;
+mod isolation;
 mod links;
 mod loss;
 mod purity;
