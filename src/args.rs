@@ -100,6 +100,13 @@ pub struct AgentArgs {
     #[arg(long, env = "IMAGE")]
     pub image: Option<String>,
 
+    /// Address of the API server; Kubernetes gives it to every container. The agent only looks whether it can be reached.
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST")]
+    pub api_host: Option<String>,
+    /// Port of the API server.
+    #[arg(long, env = "KUBERNETES_SERVICE_PORT", default_value_t = 443)]
+    pub api_port: u16,
+
     // From here on for tests; flags only, because Kubernetes makes variables like AGENT_PORT out of Services' names.
     /// The member's volume.
     #[arg(long, default_value = names::paths::VOLUME)]

@@ -4,6 +4,8 @@
 
 #[path = "agent/harness.rs"]
 mod harness;
+#[path = "agent/isolation.rs"]
+mod isolation;
 
 use harness::{Agent, Cell, eventually};
 use multimaster::agent::report::{

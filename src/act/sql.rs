@@ -8,6 +8,7 @@ use crate::members::{Credentials, MemberClient};
 use crate::mysql::connection::{STEP_DEADLINE, SqlError, column, rows, run, within};
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::quote::{identifier, literal};
+use crate::mysql::statements;
 use crate::names::{self, accounts, keys, paths};
 
 /// The upstream end of a link.
@@ -151,38 +152,14 @@ pub async fn open(client: &mut MemberClient, server_uuid: &str) -> Result<(), Sq
     run(conn, "SET GLOBAL read_only = OFF").await
 }
 
-/// Stop the member from taking writes: client sessions are killed, since an open transaction would keep `super_read_only` waiting.
+/// Stop the member from taking writes, see [`statements::fence`].
 ///
 /// # Errors
 /// [`SqlError`].
 pub async fn fence(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
-    kill_clients(conn).await?;
-    run(conn, "SET GLOBAL super_read_only = ON").await?;
-    // Those that came between the two.
-    kill_clients(conn).await
-}
-
-async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
-    let system = accounts::SYSTEM.map(literal).join(", ");
-    let query = format!(
-        "SELECT ID AS id FROM performance_schema.processlist \
-         WHERE USER NOT IN ({system}, 'system user', 'event_scheduler', 'mysql.session') AND USER IS NOT NULL AND ID <> CONNECTION_ID()"
-    );
-    within(STEP_DEADLINE, async {
-        for row in rows(conn, &query).await? {
-            let Some(id) = column::<u64>(&row, "id") else { continue };
-            match conn.query_drop(format!("KILL {id}")).await {
-                Ok(()) => {}
-                // 1094: it ended by itself.
-                Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
-    })
-    .await
+    statements::fence(conn).await
 }
 
 /// Create the first database and its user, logged, so that they reach every member. As root, so that the operator's own account needs none of

@@ -46,10 +46,12 @@ const OPERATOR_MAY: &[(&str, &str)] = &[
 ];
 /// Over the network an agent is only ever the donor's account of a clone.
 const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN", "*.*")];
-/// Look, start and reset stored links, clone. `CONNECTION_ADMIN`: one connection more than `max_connections`.
+/// Look, start and reset stored links, clone, fence (`PROCESS`, `SYSTEM_USER`: all sessions, also those of root). `CONNECTION_ADMIN`: one
+/// connection more than `max_connections`.
 const AGENT_MAY: &[(&str, &str)] = &[
     (
-        "RELOAD, REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_VARIABLES_ADMIN",
+        "PROCESS, RELOAD, REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_USER, \
+         SYSTEM_VARIABLES_ADMIN",
         "*.*",
     ),
     ("SELECT", "performance_schema.*"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::extract::{Query, Request as HttpRequest, State};
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -18,8 +18,8 @@ use tracing::{error, warn};
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::report::{
-    CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_LOOK, PATH_NEW_LIFE,
-    PATH_REPORT, Phase,
+    CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_LIVE, PATH_LOOK,
+    PATH_NEW_LIFE, PATH_REPORT, Phase, Terms,
 };
 use crate::names::keys;
 
@@ -53,18 +53,27 @@ impl Servers {
     }
 }
 
+/// What the agent asks other agents' open ports with.
+pub fn http_client() -> anyhow::Result<reqwest::Client> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        // It asks over plain HTTP only, and the image may have no certificate authorities.
+        .tls_certs_only([]);
+    client.build().context("cannot make an HTTP client")
+}
+
 /// Binds both ports, then serves them in the background.
-pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Request>) -> anyhow::Result<Servers> {
+pub async fn serve(
+    member: Arc<Member>,
+    shared: Arc<Shared>,
+    http: reqwest::Client,
+    orders: mpsc::Sender<Request>,
+) -> anyhow::Result<Servers> {
     let context = Handles {
-        member: Arc::new(member.clone()),
+        member: Arc::clone(&member),
         shared,
         orders,
-        http: reqwest::Client::builder()
-            .no_proxy()
-            // It asks over plain HTTP only, and the image may have no certificate authorities.
-            .tls_certs_only([])
-            .build()
-            .context("cannot make an HTTP client")?,
+        http,
     };
     let probes = bind(member.args.listen, member.args.probe_port)?;
     let closed = bind(member.args.listen, member.args.port)?;
@@ -74,7 +83,7 @@ pub async fn serve(member: &Member, shared: Arc<Shared>, orders: mpsc::Sender<Re
         .with_context(|| format!("cannot use the certificate in {}", member.args.tls.display()))?;
 
     let probe_routes = Router::new()
-        .route("/livez", get(async || "ok"))
+        .route(PATH_LIVE, get(async || "ok"))
         .route("/readyz", get(readyz))
         .route(PATH_ANSWERS, get(answers))
         .with_state(context.clone());
@@ -186,7 +195,10 @@ async fn only_with_token(State(context): State<Handles>, request: HttpRequest, n
         .get(header::AUTHORIZATION)
         .map(|value| value.as_bytes());
     match given.and_then(|value| value.strip_prefix(b"Bearer ")) {
-        Some(given) if equal(given, token.as_bytes()) => next.run(request).await,
+        Some(given) if equal(given, token.as_bytes()) => {
+            context.shared.hear();
+            next.run(request).await
+        }
         _ => (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response(),
     }
 }
@@ -197,7 +209,14 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
     std::hint::black_box(differences) == 0 && a.len() == b.len()
 }
 
-async fn report(State(context): State<Handles>) -> Response {
+/// Keeps the terms, if there are any: an operator of an earlier version has none.
+async fn report(State(context): State<Handles>, uri: Uri) -> Response {
+    if uri.query().is_some() {
+        match Query::<Terms>::try_from_uri(&uri) {
+            Ok(Query(terms)) => context.shared.set_terms(terms),
+            Err(error) => warn!(%error, "the operator's terms cannot be read; the last ones stay"),
+        }
+    }
     match context.shared.report() {
         Some(report) => Json(report).into_response(),
         None => (
@@ -274,7 +293,11 @@ async fn pass(context: &Handles, server_uuid: String, order: Work) -> Response {
 
 #[cfg(test)]
 mod tests {
-    use super::equal;
+    use axum::extract::Query;
+    use axum::http::Uri;
+
+    use super::{PATH_REPORT, Terms, equal};
+    use crate::api::IsolationPolicy;
 
     #[test]
     fn tokens_are_equal_only_if_they_are() {
@@ -282,5 +305,20 @@ mod tests {
         for other in [&b""[..], b"ab", b"abd", b"abcd"] {
             assert!(!equal(other, b"abc"));
         }
+    }
+
+    #[test]
+    fn terms_are_read_as_they_are_said() {
+        for members in [vec![], vec!["10.0.0.1"], vec!["10.0.0.1", "fd00::7:1"]] {
+            let terms = Terms {
+                policy: IsolationPolicy::Fence,
+                after_seconds: 3600,
+                members: members.iter().map(|address| address.parse().unwrap()).collect(),
+            };
+            let uri: Uri = format!("{PATH_REPORT}?{terms}").parse().unwrap();
+            assert_eq!(Query::<Terms>::try_from_uri(&uri).unwrap().0, terms);
+        }
+        let named: Uri = "/?policy=Fence&afterSeconds=1&members=demo-1".parse().unwrap();
+        assert!(Query::<Terms>::try_from_uri(&named).is_err());
     }
 }

@@ -1,15 +1,17 @@
 //! Who this member is and where its things are; and what the agent's parts tell each other.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 
 use super::life::Life;
-use super::report::{Origin, Phase, Report};
+use super::report::{Origin, Phase, Report, Terms};
 use super::sql::Sql;
 use crate::api::MAX_MEMBERS;
+use crate::api::status::FencedItself;
 use crate::args::AgentArgs;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
@@ -136,6 +138,8 @@ pub struct Shared {
     /// Connection for probes; nobody else waits for it.
     pub sql: Sql,
     report: Mutex<Report>,
+    heard: AtomicBool,
+    terms: Mutex<Option<Terms>>,
 }
 
 impl Shared {
@@ -150,11 +154,39 @@ impl Shared {
             phase: Phase::Starting,
             last_clone_error: None,
             kept: Vec::new(),
+            fenced_itself: None,
         };
         Self {
             sql: Sql::new(member.socket.clone()),
             report: Mutex::new(report),
+            heard: AtomicBool::new(false),
+            terms: Mutex::default(),
         }
+    }
+
+    /// The operator has asked for something: this member is not cut off.
+    pub fn hear(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the operator has asked for anything since this was last called.
+    pub fn take_heard(&self) -> bool {
+        self.heard.swap(false, Ordering::Relaxed)
+    }
+
+    /// Keeps what the operator said last.
+    pub fn set_terms(&self, terms: Terms) {
+        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
+    }
+
+    /// What the operator said last; `None` before this agent has heard it.
+    pub fn terms(&self) -> Option<Terms> {
+        self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows that the agent has fenced its server, or that somebody has opened it again.
+    pub fn set_fenced_itself(&self, fenced: Option<FencedItself>) {
+        self.lock().fenced_itself = fenced;
     }
 
     /// What is known now. `None` before the volume was looked at: nothing may be concluded from that.

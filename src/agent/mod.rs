@@ -10,6 +10,7 @@
 //! - [`mysqld`]: the command line, the process and its output.  [`accounts`]: the init file.  [`sql`]: its connection.
 //! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.
 //! - [`clone`]: one attempt to become a copy of a donor.
+//! - [`isolation`]: fences a member that is cut off from everybody.
 //! - [`api`]: probes, report and orders.
 //! - [`install`]: how the binary gets into the MySQL container.
 
@@ -19,6 +20,7 @@ pub mod arrival;
 pub mod clone;
 pub mod directory;
 pub mod install;
+pub mod isolation;
 pub mod life;
 pub mod member;
 pub mod mysqld;
@@ -30,6 +32,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context;
 use tracing::{error, info, warn};
 
 use crate::args::AgentArgs;
@@ -68,8 +71,14 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (orders, inbox) = tokio::sync::mpsc::channel(8);
         let shared = Arc::new(Shared::new(&member));
-        let servers = api::serve(&member, Arc::clone(&shared), orders).await?;
-        let result = supervise::run(member, shared, inbox).await;
+        let (member, http) = (Arc::new(member), api::http_client()?);
+        let servers = api::serve(Arc::clone(&member), Arc::clone(&shared), http.clone(), orders).await?;
+        // A task of its own: its looks must come in time, whatever the loop is busy with.
+        let watch = tokio::spawn(isolation::watch(Arc::clone(&member), Arc::clone(&shared), http));
+        let result = tokio::select! {
+            result = supervise::run(member, shared, inbox) => result,
+            Err(error) = watch => Err(error).context("the watch for isolation ended"),
+        };
         servers.stop();
         result
     });

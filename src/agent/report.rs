@@ -4,11 +4,16 @@
 //! changes something names the server UUID it is meant for; the agent refuses (HTTP 409) when that is not its server's,
 //! so that an order that was justified by an old observation cannot hit a new life.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::IpAddr;
 
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::api::IsolationPolicy;
+use crate::api::status::FencedItself;
 use crate::mysql::gtid::GtidSet;
 
-/// `GET`: answers a [`Report`].
+/// `GET`, with [`Terms`] as query: answers a [`Report`].
 pub const PATH_REPORT: &str = "/v1/report";
 /// `POST` an [`Order`]: an initialised but empty member becomes a founder of the ring.
 pub const PATH_FOUND: &str = "/v1/found";
@@ -20,8 +25,43 @@ pub const PATH_NEW_LIFE: &str = "/v1/new-life";
 pub const PATH_EMPTY: &str = "/v1/empty";
 /// `GET` with `?address=<IP address of a pod>`: asks the agent there at [`PATH_ANSWERS`]; answers a [`Look`].
 pub const PATH_LOOK: &str = "/v1/look";
+/// `GET` on the open port: 200 while the agent runs.
+pub const PATH_LIVE: &str = "/livez";
 /// `GET` on the open port: 200 when mysqld answered a query just now, fenced or not.
 pub const PATH_ANSWERS: &str = "/answers";
+
+/// What the operator says whenever it asks for the report: what the agent is to do when it is cut off, and whom it may look for. They
+/// are a query because an agent of an earlier version ignores that.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Terms {
+    /// `spec.isolation.policy`.
+    pub policy: IsolationPolicy,
+    /// `spec.isolation.afterSeconds`.
+    pub after_seconds: u16,
+    /// IP addresses of the other members' pods (the agent resolves no names).
+    #[serde(deserialize_with = "addresses")]
+    pub members: Vec<IpAddr>,
+}
+
+/// The query, without its question mark. Nothing in it needs escaping.
+impl fmt::Display for Terms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let members: Vec<String> = self.members.iter().map(IpAddr::to_string).collect();
+        let (policy, after) = (self.policy, self.after_seconds);
+        write!(
+            f,
+            "policy={policy:?}&afterSeconds={after}&members={}",
+            members.join(",")
+        )
+    }
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let addresses = text.split(',').filter(|address| !address.is_empty()).map(str::parse);
+    addresses.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
+}
 
 /// What one agent saw of another member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +126,9 @@ pub struct Report {
     /// Folders of the volume with data directories that were given up while they held transactions that nobody else had.
     #[serde(default)]
     pub kept: Vec<String>,
+    /// The agent fenced its server, because it was cut off, and nobody has opened it since.
+    #[serde(default)]
+    pub fenced_itself: Option<FencedItself>,
 }
 
 /// An order for the server with this UUID and for no other.

@@ -27,9 +27,9 @@ const CRASHES: usize = 5;
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Runs the member until SIGTERM, or until it cannot be run.
-pub async fn run(member: Member, shared: Arc<Shared>, inbox: Receiver<Request>) -> anyhow::Result<()> {
+pub async fn run(member: Arc<Member>, shared: Arc<Shared>, inbox: Receiver<Request>) -> anyhow::Result<()> {
     let mut loop_ = Loop {
-        member: Arc::new(member),
+        member,
         shared,
         inbox,
         stop: [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?],

@@ -46,7 +46,8 @@ pub const MAX_MEMBERS: u8 = 9;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     // The name is part of pod host names and of certificate names: <name>-members must be a DNS label.
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name: at most 40 characters, because Services and pods are named after it"),
-    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name: lower case letters, digits and '-', beginning with a letter, because Services are named after it")
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name: lower case letters, digits and '-', beginning with a letter, because Services are named after it"),
+    validation = Rule::new("self.spec.isolation.afterSeconds >= self.spec.failureDetection.periodSeconds").message("spec.isolation.afterSeconds: at least spec.failureDetection.periodSeconds, because the operator asks no more often than that")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -94,6 +95,10 @@ pub struct MultiMasterClusterSpec {
     /// What is done when members wrote the same row in ways that exclude each other.
     #[serde(default)]
     pub conflicts: Conflicts,
+
+    /// What a member does that finds itself cut off from everybody.
+    #[serde(default)]
+    pub isolation: Isolation,
 
     /// A first database and its user, created once after the ring first closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,6 +268,42 @@ pub enum ConflictPolicy {
     Halt,
     /// The rows of the member that comes first in `prefer` win. What loses is kept in `multimaster.conflicts`.
     Prefer,
+}
+
+/// What a member does that finds itself cut off: from the operator, from the API server and from every other member.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Isolation {
+    /// Whether it goes on taking writes.
+    #[serde(default)]
+    pub policy: IsolationPolicy,
+    /// With policy Fence: seconds for which it has to find nobody before it fences itself.
+    #[serde(default = "default_isolation_after")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.isolation.afterSeconds: 1 to 3600"))]
+    pub after_seconds: u16,
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Self {
+            policy: IsolationPolicy::default(),
+            after_seconds: default_isolation_after(),
+        }
+    }
+}
+
+/// Whether a member that is cut off goes on taking writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IsolationPolicy {
+    /// It does; what it took is merged when it is back.
+    #[default]
+    KeepWriting,
+    /// Its agent fences it. The operator opens it again when it is back.
+    Fence,
+}
+
+fn default_isolation_after() -> u16 {
+    10
 }
 
 /// A first database and its user.

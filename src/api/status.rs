@@ -121,12 +121,25 @@ pub struct MemberStatus {
     /// What a returned member must hold before it is opened: its upstream's `gtid_executed` at contact.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up_to: Option<String>,
+    /// Its own agent fenced it, because it was cut off; absent once it is open again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fenced_itself: Option<FencedItself>,
     /// Folders of its volume with data that it gave up while nobody else had all of it. They are for people; nothing ever removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<String>,
     /// The link whose downstream this member is, then channels that are left over from another ring.
     #[serde(default)]
     pub links: Vec<LinkStatus>,
+}
+
+/// A member was cut off from the operator, the API server and every other member, and its agent fenced it (`spec.isolation`).
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FencedItself {
+    /// Since when its agent had found nobody.
+    pub cut_off_since: Time,
+    /// When it was fenced.
+    pub at: Time,
 }
 
 /// What a member is doing.

@@ -147,6 +147,10 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
                 .filter(|before| before.absent_since.is_none())
                 .and_then(|before| before.catch_up_to.clone()),
         },
+        fenced_itself: match member.report() {
+            Some(report) => report.fenced_itself.clone(),
+            None => before.and_then(|before| before.fenced_itself.clone()),
+        },
         kept: match member.report() {
             Some(report) => report.kept.clone(),
             None => before.map(|before| before.kept.clone()).unwrap_or_default(),

@@ -112,6 +112,20 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         (conditions::AVAILABLE, "False", true, "Unavailable"),
         (conditions::CONFLICT_FREE, "False", true, "ConflictFound"),
     ];
+    let isolated = after.member_statuses.iter().filter_map(|member| {
+        let fenced = member.fenced_itself.as_ref()?;
+        let told = earlier_of(before, member).is_some_and(|earlier| earlier.fenced_itself.as_ref() == Some(fenced));
+        (!told).then(|| Note {
+            warning: true,
+            reason: "MemberFencedItself",
+            text: format!(
+                "{} fenced itself: cut off from the API server and every member for {} s",
+                member.name,
+                fenced.at.0.duration_since(fenced.cut_off_since.0).as_secs()
+            ),
+            member: Some(member.name.clone()),
+        })
+    });
     let kept = after.member_statuses.iter().filter_map(|member| {
         let earlier = earlier_of(before, member);
         let new = |folder: &&String| earlier.is_none_or(|earlier| !earlier.kept.contains(folder));
@@ -164,6 +178,7 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
     });
     founded
         .into_iter()
+        .chain(isolated)
         .chain(members)
         .chain(ring)
         .chain(conditions)

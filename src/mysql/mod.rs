@@ -6,3 +6,4 @@ pub mod gtid;
 pub mod owned_settings;
 pub mod quote;
 pub mod rows;
+pub mod statements;

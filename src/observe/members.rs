@@ -4,20 +4,18 @@ use std::net::IpAddr;
 
 use mysql_async::{Conn, Row};
 
-use crate::agent::report::{Look, PATH_LOOK, PATH_REPORT, Report};
+use crate::agent::report::{Look, PATH_LOOK, PATH_REPORT, Report, Terms};
 use crate::conflict_table;
 use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlError as ThreadError};
 use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
+use crate::mysql::statements::SILENCE;
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
-const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, CAST(TIMESTAMPDIFF(SECOND, \
-     GREATEST(LAST_HEARTBEAT_TIMESTAMP, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)) AS SIGNED) AS seconds \
-     FROM performance_schema.replication_connection_status";
 /// What appliers stopped at.
 const STOPPED: &str = "SELECT CHANNEL_NAME AS channel, APPLYING_TRANSACTION AS gtid, LAST_ERROR_MESSAGE AS text \
      FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER <> 0";
@@ -43,9 +41,10 @@ pub async fn server(client: &mut MemberClient) -> Probe<Server> {
     }
 }
 
-/// Asks the agent.
-pub async fn agent(client: &AgentClient) -> Probe<Report> {
-    match client.get::<Report>(PATH_REPORT, PROBE_DEADLINE).await {
+/// Asks the agent, and tells it the terms.
+pub async fn agent(client: &AgentClient, terms: &Terms) -> Probe<Report> {
+    let path = format!("{PATH_REPORT}?{terms}");
+    match client.get::<Report>(&path, PROBE_DEADLINE).await {
         Ok(report) => Probe::Reached(report),
         Err(error) => Probe::Unreachable(format!("its agent: {error}")),
     }

@@ -11,6 +11,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
 
+use crate::agent::report::Terms;
 use crate::api::MultiMasterCluster;
 use crate::api::status::reasons;
 use crate::context::Context;
@@ -183,8 +184,11 @@ async fn member(
     {
         Ok(mut client) => {
             let agent = client.agent().clone();
-            (member.agent, member.server) =
-                tokio::join!(super::members::agent(&agent), super::members::server(&mut client));
+            let terms = terms(cluster, ordinal, context);
+            (member.agent, member.server) = tokio::join!(
+                super::members::agent(&agent, &terms),
+                super::members::server(&mut client)
+            );
         }
         Err(error) => {
             member.agent = Probe::Unreachable(error.to_string());
@@ -192,6 +196,18 @@ async fn member(
         }
     }
     member
+}
+
+/// What a member's agent is told whenever it is asked.
+fn terms(cluster: &MultiMasterCluster, ordinal: u8, context: &Context) -> Terms {
+    let others = cluster.ordinals().filter(|other| *other != ordinal);
+    Terms {
+        policy: cluster.spec.isolation.policy,
+        after_seconds: cluster.spec.isolation.after_seconds,
+        members: others
+            .filter_map(|other| Some(address(cluster, other, context)?.1))
+            .collect(),
+    }
 }
 
 fn pod(pod: &KubePod) -> Pod {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use multimaster::agent::report::{PATH_REPORT, Phase, Report};
+use multimaster::agent::report::{PATH_REPORT, Phase, Report, Terms};
 use multimaster::names;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
@@ -279,7 +279,16 @@ impl Agent {
 
     /// `None` while there is no answer.
     pub async fn report(&self) -> Option<Report> {
-        let url = format!("https://{}:{PORT}{PATH_REPORT}", self.address);
+        self.ask("").await
+    }
+
+    /// The report, asked for as the operator does it.
+    pub async fn tell(&self, terms: &Terms) -> Report {
+        self.ask(&format!("?{terms}")).await.unwrap()
+    }
+
+    async fn ask(&self, query: &str) -> Option<Report> {
+        let url = format!("https://{}:{PORT}{PATH_REPORT}{query}", self.address);
         let response = self.client.get(url).bearer_auth(TOKEN).send().await.ok()?;
         response.error_for_status().ok()?.json().await.ok()
     }

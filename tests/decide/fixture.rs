@@ -62,6 +62,7 @@ fn member(ordinal: u8) -> Member {
         phase: Phase::Running,
         last_clone_error: None,
         kept: Vec::new(),
+        fenced_itself: None,
     };
     let server = Server {
         uuid: uuid(ordinal),

@@ -59,7 +59,7 @@ fn carry_out(observed: &mut Observed, decision: &Decision) {
 }
 
 /// Passes, one a second, until nothing is done any more; the risky steps in their order.
-fn run(observed: &mut Observed, from: i64) -> Vec<Step> {
+pub fn run(observed: &mut Observed, from: i64) -> Vec<Step> {
     let mut done = Vec::new();
     for seconds in from..from + 30 {
         let decision = settle(observed, seconds);
@@ -70,7 +70,7 @@ fn run(observed: &mut Observed, from: i64) -> Vec<Step> {
 }
 
 /// A whole ring that has lost member 1 and closed around it.
-fn healed() -> Observed {
+pub fn healed() -> Observed {
     let mut observed = whole();
     lose(&mut observed, 1);
     run(&mut observed, 60);
@@ -78,7 +78,7 @@ fn healed() -> Observed {
 }
 
 /// The lost member's server answers again, as it was but fenced or not.
-fn thaw(observed: &mut Observed, ordinal: u8, fenced: bool) {
+pub fn thaw(observed: &mut Observed, ordinal: u8, fenced: bool) {
     let there = whole();
     observed.members[usize::from(ordinal)] = there.members[usize::from(ordinal)].clone();
     pod(observed, ordinal).serving = false;

@@ -10,6 +10,7 @@ mod conflicts;
 mod fencing;
 mod founding;
 mod healing;
+mod isolation;
 mod links;
 mod loss;
 mod purity;

@@ -74,6 +74,26 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.failureDetection.periodSeconds: 1 to 10",
             ),
             (
+                json!({"storage": storage, "isolation": {"policy": "Hope"}}),
+                "spec.isolation.policy",
+            ),
+            (
+                json!({"storage": storage, "isolation": {"policy": "Fence", "afterSeconds": 0}}),
+                "spec.isolation.afterSeconds: 1 to 3600",
+            ),
+            (
+                json!({"storage": storage, "isolation": {"afterSeconds": 3601}}),
+                "spec.isolation.afterSeconds: 1 to 3600",
+            ),
+            (
+                json!({"storage": storage, "isolation": {"after": "10s"}}),
+                "spec.isolation.after",
+            ),
+            (
+                json!({"storage": storage, "isolation": {"afterSeconds": 2}, "failureDetection": {"periodSeconds": 3, "bypassAfterSeconds": 6}}),
+                "spec.isolation.afterSeconds: at least spec.failureDetection.periodSeconds",
+            ),
+            (
                 json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}),
                 "spec.database.name",
             ),

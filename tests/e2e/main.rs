@@ -24,6 +24,7 @@ mod volume;
 mod alone {
     mod healing;
     mod idle;
+    mod isolation;
     mod node;
     mod operator;
     mod position;

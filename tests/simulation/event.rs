@@ -72,6 +72,8 @@ pub struct Setup {
     pub period: u16,
     pub bypass_after: u16,
     pub hold_out: u16,
+    /// `isolation.policy: Fence`.
+    pub fences: bool,
     /// Writes in a hundred ticks of an open member.
     pub writes: u64,
     /// When the last fault begins, at the latest.
@@ -99,13 +101,14 @@ impl Scenario {
             _ => u8::try_from(random.between(6, 9)).unwrap(),
         };
         let period = random.between(1, 3);
-        let setup = Setup {
+        let mut setup = Setup {
             seed,
             members,
             waits: random.percent(20),
             period: u16::try_from(period).unwrap(),
             bypass_after: u16::try_from(random.between(2 * period, 7)).unwrap(),
             hold_out: u16::try_from(random.between(0, 15)).unwrap(),
+            fences: false,
             writes: random.between(3, 15),
             faults_until: random.between(10 * SECOND, 40 * SECOND),
         };
@@ -126,6 +129,7 @@ impl Scenario {
             }
         }
         events.sort_by_key(|event| event.at);
+        setup.fences = random.percent(50);
         Self { setup, events }
     }
 }

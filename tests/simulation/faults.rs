@@ -115,7 +115,13 @@ impl World {
             Fault::Slow { member, .. } => self.members[usize::from(member)].slow = false,
             Fault::Refuse { member, .. } => self.members[usize::from(member)].refuses = false,
             Fault::Cut { from, to, .. } => self.cut[usize::from(from)][usize::from(to)] -= 1,
-            Fault::Isolate { .. } | Fault::CutOperator { .. } => self.isolate(fault, -1),
+            Fault::Isolate { member, operators, .. } => {
+                // As late as it can: what it took before is stranded, and the operator finds it fenced.
+                let it = &mut self.members[usize::from(member)];
+                it.super_read_only |= self.setup.fences && operators && it.answers();
+                self.isolate(fault, -1);
+            }
+            Fault::CutOperator { .. } => self.isolate(fault, -1),
             _ => {}
         }
     }

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::support::network::{filter, isolate};
 use crate::support::ring::Ring;
 use crate::support::{docker, eventually, kubectl, operator};
 
@@ -54,7 +55,7 @@ pub const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "cut off from everybody for 30 s",
-        strike: |ring| isolate(ring).boxed(),
+        strike: |ring| cut_off(ring).boxed(),
         takes_it_out: true,
     },
     Fault {
@@ -96,13 +97,6 @@ async fn pause_node(ring: Ring) -> Result<()> {
     docker(&["unpause", &node]).await.map(drop)
 }
 
-/// Packets between pods are dropped where they enter the node of the receiver.
-async fn filter(ring: &Ring, action: &str, to: u8, rule: &[&str]) -> Result<()> {
-    let node = ring.node(to).await?;
-    let command = [&["exec", &node, "iptables", action, "FORWARD"], rule, &["-j", "DROP"]].concat();
-    docker(&command).await.map(drop)
-}
-
 async fn cut(ring: Ring, ways: &'static [(u8, u8)]) -> Result<()> {
     let mut rules = Vec::new();
     for &(from, to) in ways {
@@ -118,17 +112,10 @@ async fn cut(ring: Ring, ways: &'static [(u8, u8)]) -> Result<()> {
     Ok(())
 }
 
-async fn isolate(ring: Ring) -> Result<()> {
-    let ip = ring.ip(1).await?;
-    let rules = [["-s", ip.as_str()], ["-d", ip.as_str()]];
-    for rule in &rules {
-        filter(&ring, "-I", 1, rule).await?;
-    }
+async fn cut_off(ring: Ring) -> Result<()> {
+    let cut = isolate(&ring, 1).await?;
     lasting(30).await;
-    for rule in &rules {
-        filter(&ring, "-D", 1, rule).await?;
-    }
-    Ok(())
+    cut.mend().await
 }
 
 async fn lose_volume(ring: Ring) -> Result<()> {

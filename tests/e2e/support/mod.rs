@@ -1,6 +1,7 @@
 //! What the tests share: waiting for conditions, commands, namespaces.
 
 pub mod history;
+pub mod network;
 pub mod operator;
 pub mod ring;
 pub mod sql;

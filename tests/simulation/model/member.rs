@@ -196,6 +196,7 @@ impl Member {
             phase,
             last_clone_error: record.clone_error.clone(),
             kept: Vec::new(),
+            fenced_itself: None,
         })
     }
 

@@ -1,0 +1,141 @@
+//! A member that is cut off from everybody fences itself if it was told to, and only then.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use multimaster::agent::report::{PATH_FOUND, Terms};
+use multimaster::api::IsolationPolicy;
+use multimaster::names::accounts;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use crate::harness::{Agent, Cell, eventually};
+use crate::order;
+
+/// Long enough for looks that are late on a busy machine, and for the heartbeat before the last.
+const AFTER: u16 = 4;
+/// How long somebody is to be found, or the policy is KeepWriting: longer than it takes to be fenced otherwise.
+const LONG: Duration = Duration::from_secs(7);
+
+fn fence(members: &[&Agent]) -> Terms {
+    Terms {
+        policy: IsolationPolicy::Fence,
+        after_seconds: AFTER,
+        members: members.iter().map(|member| member.address.parse().unwrap()).collect(),
+    }
+}
+
+/// Opens the member as the operator does it, and answers with a client's connection.
+async fn open(agent: &Agent, cell: &Cell) -> Conn {
+    let password = cell.password(accounts::OPERATOR);
+    let mut operator = agent
+        .tcp(accounts::OPERATOR, password, agent.admin_port, true)
+        .await
+        .unwrap();
+    operator.query_drop("SET GLOBAL read_only=OFF").await.unwrap();
+    agent.root().await
+}
+
+async fn is_open(agent: &Agent, client: &mut Conn) {
+    client.query_drop("DO 1").await.unwrap();
+    assert_eq!(agent.probe("readyz").await.0, 200);
+}
+
+async fn fences_itself(agent: &Agent, client: &mut Conn) {
+    // The open port tells; whoever asks there is not the operator.
+    eventually("the member is fenced", async || {
+        let (status, why) = agent.probe("readyz").await;
+        status == 503 && why.contains("fenced")
+    })
+    .await;
+    eventually("the client's session is killed", async || {
+        client.query_drop("DO 1").await.is_err()
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
+    let Some(cell) = Cell::new(6) else { return };
+    let api = TcpListener::bind((cell.address(200).as_str(), 0)).unwrap();
+    let (host, port) = (cell.address(200), api.local_addr().unwrap().port());
+    let (host, port) = (format!("--api-host={host}"), format!("--api-port={port}"));
+    let (agent, mut peer) = (cell.start(1, &[&host, &port]), cell.start(0, &[]));
+    let uuid = agent.running().await.server_uuid.unwrap();
+    peer.running().await;
+    assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
+    let mut client = open(&agent, &cell).await;
+
+    // The API server is there.
+    agent.tell(&fence(&[])).await;
+    tokio::time::sleep(LONG).await;
+    is_open(&agent, &mut client).await;
+
+    // Nobody is, but writing goes on.
+    drop(api);
+    agent
+        .tell(&Terms {
+            policy: IsolationPolicy::KeepWriting,
+            ..fence(&[])
+        })
+        .await;
+    tokio::time::sleep(LONG).await;
+    is_open(&agent, &mut client).await;
+
+    // Another member's agent answers; then the operator is heard.
+    agent.tell(&fence(&[&peer])).await;
+    tokio::time::sleep(LONG).await;
+    is_open(&agent, &mut client).await;
+    for _ in 0..LONG.as_secs() * 2 {
+        agent.tell(&fence(&[])).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    is_open(&agent, &mut client).await;
+
+    // Nobody is found: an open transaction does not keep the member from being fenced.
+    client.query_drop("CREATE DATABASE shop").await.unwrap();
+    client
+        .query_drop("CREATE TABLE shop.t (id INT PRIMARY KEY)")
+        .await
+        .unwrap();
+    client.query_drop("BEGIN").await.unwrap();
+    client.query_drop("INSERT INTO shop.t VALUES (1)").await.unwrap();
+    fences_itself(&agent, &mut client).await;
+    let fenced = agent.tell(&fence(&[])).await.fenced_itself.unwrap();
+    assert!(fenced.at.0.duration_since(fenced.cut_off_since.0).as_secs() >= i64::from(AFTER));
+    assert_eq!(agent.value("SELECT COUNT(*) FROM shop.t").await, "0");
+
+    // The operator is back and opens it.
+    let mut client = open(&agent, &cell).await;
+    eventually("that it fenced itself is past", async || {
+        agent.tell(&fence(&[])).await.fenced_itself.is_none()
+    })
+    .await;
+
+    // Heartbeats come from an upstream, with nothing else to be found, until it ends: its connection does not count, what is heard does.
+    let source = format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='{}', SOURCE_PASSWORD='{}', SOURCE_SSL=1, \
+         SOURCE_AUTO_POSITION=1, SOURCE_HEARTBEAT_PERIOD=1, SOURCE_CONNECT_RETRY=1 FOR CHANNEL 'from-0'",
+        peer.address,
+        peer.mysql_port,
+        accounts::REPLICATION,
+        cell.password(accounts::REPLICATION),
+    );
+    client.query_drop(source).await.unwrap();
+    client
+        .query_drop("START REPLICA IO_THREAD FOR CHANNEL 'from-0'")
+        .await
+        .unwrap();
+    eventually("a heartbeat", async || {
+        agent.tell(&fence(&[])).await;
+        let heard =
+            "SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE COUNT_RECEIVED_HEARTBEATS > 0";
+        agent.value(heard).await == "1"
+    })
+    .await;
+    tokio::time::sleep(LONG).await;
+    is_open(&agent, &mut client).await;
+    assert_eq!(peer.stop(), Some(0));
+    fences_itself(&agent, &mut client).await;
+}
