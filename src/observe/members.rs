@@ -14,8 +14,9 @@ const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
-const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, CAST(TIMESTAMPDIFF(SECOND, \
-     GREATEST(LAST_HEARTBEAT_TIMESTAMP, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)) AS SIGNED) AS seconds \
+const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, \
+     CAST(TIMESTAMPDIFF(SECOND, LAST_HEARTBEAT_TIMESTAMP, NOW(6)) AS SIGNED) AS heartbeat, \
+     CAST(TIMESTAMPDIFF(SECOND, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP, NOW(6)) AS SIGNED) AS transaction \
      FROM performance_schema.replication_connection_status";
 
 /// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
@@ -63,7 +64,7 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
     for row in rows(conn, SILENCE).await? {
         let name: String = column(&row, "channel").unwrap_or_default();
         if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
-            channel.silent_seconds = column(&row, "seconds");
+            channel.silent_seconds = silence([column(&row, "heartbeat"), column(&row, "transaction")]);
         }
     }
     let binary_logs = rows(conn, "SHOW BINARY LOGS")
@@ -85,6 +86,11 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
         channels,
         binary_logs,
     })
+}
+
+/// Since a channel last heard anything. What it heard in the future, it heard before its server's clock was set back: that says nothing.
+fn silence(ages: [Option<i64>; 2]) -> Option<i64> {
+    ages.into_iter().flatten().filter(|age| *age >= 0).min()
 }
 
 /// Without the number of the attempt, which would be news once a second for as long as a source is away.
@@ -135,6 +141,13 @@ fn channel(row: &Row) -> Channel {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_was_heard_before_the_clock_was_set_back_says_nothing() {
+        assert_eq!(super::silence([Some(2), Some(700)]), Some(2));
+        assert_eq!(super::silence([Some(-3598), Some(4)]), Some(4));
+        assert_eq!(super::silence([Some(-3598), None]), None);
+    }
+
     #[test]
     fn an_error_that_stays_the_same_reads_the_same() {
         let text = |attempt| {
