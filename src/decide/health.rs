@@ -48,7 +48,12 @@ impl Health {
         }
         match member.report().map(|report| &report.phase) {
             Some(Phase::Initialising) => return Self::Starting("the data directory is being created".into()),
-            Some(Phase::Starting) => return Self::Starting("mysqld is starting".into()),
+            Some(Phase::Starting) => {
+                return Self::Starting(match &pod.last_words {
+                    Some(words) => format!("mysqld is starting; the last time: {words}"),
+                    None => "mysqld is starting".into(),
+                });
+            }
             Some(Phase::Cloning { donor }) => {
                 return Self::Starting(format!("the data directory is being copied from {donor}"));
             }

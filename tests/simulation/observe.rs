@@ -145,6 +145,7 @@ fn pod(pod: &member::Pod) -> Pod {
         serving: pod.serving,
         revision: Some(revision(pod.revision)),
         problem: None,
+        last_words: None,
     }
 }
 
