@@ -11,6 +11,7 @@
 //! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.
 //! - [`clone`]: one attempt to become a copy of a donor.
 //! - [`api`]: probes, report and orders.
+//! - [`volume`]: is there room.
 //! - [`install`]: how the binary gets into the MySQL container.
 
 pub mod accounts;
@@ -25,6 +26,7 @@ pub mod mysqld;
 pub mod report;
 pub mod sql;
 pub mod supervise;
+pub mod volume;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -69,7 +71,9 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
         let (orders, inbox) = tokio::sync::mpsc::channel(8);
         let shared = Arc::new(Shared::new(&member));
         let servers = api::serve(&member, Arc::clone(&shared), orders).await?;
+        let volume = tokio::spawn(volume::watch(member.args.volume.clone(), Arc::clone(&shared)));
         let result = supervise::run(member, shared, inbox).await;
+        volume.abort();
         servers.stop();
         result
     });

@@ -86,6 +86,9 @@ pub struct Report {
     /// Folders of the volume with data directories that were given up while they held transactions that nobody else had.
     #[serde(default)]
     pub kept: Vec<String>,
+    /// There is no room on the volume: mysqld waits for some in the middle of a write, with its locks held.
+    #[serde(default)]
+    pub volume_full: bool,
 }
 
 /// An order for the server with this UUID and for no other.

@@ -62,6 +62,7 @@ fn member(ordinal: u8) -> Member {
         phase: Phase::Running,
         last_clone_error: None,
         kept: Vec::new(),
+        volume_full: false,
     };
     let server = Server {
         uuid: uuid(ordinal),

@@ -196,6 +196,7 @@ impl Member {
             phase,
             last_clone_error: record.clone_error.clone(),
             kept: Vec::new(),
+            volume_full: false,
         })
     }
 
