@@ -45,7 +45,7 @@ fmt: ## formats the code
 	cargo fmt --all
 clippy: ## the linter, warnings are errors
 	cargo clippy --all-targets --locked -- -D warnings
-chaos: deploy routes ## faults in turn on a ring in the cluster, and a table of what they cost; FAULT=NAME for some of them
+chaos: deploy routes ## faults in turn on a ring in the cluster, and a table of what they cost; FAULT=NAME,NAME for some of them
 	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) cargo test --locked --test e2e -- --ignored --nocapture chaos::
 test: ## all tests
 	@hack/test.sh

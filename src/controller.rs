@@ -29,6 +29,9 @@ use crate::telemetry::{Liveness, Metrics, serve};
 const LEASE_SECONDS: u64 = 5;
 /// Seconds before its end at which the leader renews it.
 const LEASE_GRACE_SECONDS: u64 = 3;
+/// Seconds after which a watch begins anew. One whose connection died without a word (an API server that was cut off, a control plane
+/// that lost power) is noticed five seconds later; until then the cache is old and no pass goes beyond it.
+const WATCH_SECONDS: u32 = 10;
 /// Clusters that are reconciled at the same time.
 const CONCURRENCY: u16 = 32;
 
@@ -140,7 +143,7 @@ struct Streams {
 impl Streams {
     fn controller(self, client: &Client) -> Controller<MultiMasterCluster> {
         let clusters: Api<MultiMasterCluster> = Api::all(client.clone());
-        Controller::new(clusters, watcher::Config::default())
+        Controller::new(clusters, watched())
             .with_config(Config::default().concurrency(CONCURRENCY))
             .owns_stream(self.statefulsets)
             .owns_stream(self.services)
@@ -185,11 +188,15 @@ where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = store();
-    let ours = watcher::Config::default().labels(names::LABEL_CLUSTER);
+    let ours = watched().labels(names::LABEL_CLUSTER);
     let stream = reflector(writer, watcher(Api::all(client.clone()), ours))
         .default_backoff()
         .touched_objects();
     (reader, boxed(stream))
+}
+
+fn watched() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
 fn boxed<K>(stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Watched<K> {

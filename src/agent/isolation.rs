@@ -23,7 +23,7 @@ use super::sql::{self, Sql};
 use crate::api::IsolationPolicy;
 use crate::api::status::FencedItself;
 use crate::mysql::connection::SqlError;
-use crate::mysql::statements::{self, SILENCE};
+use crate::mysql::statements::{self, SILENCE, silence};
 
 /// From one look to the next: `afterSeconds` looks in a row are that many seconds.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -112,11 +112,13 @@ async fn agent_answers(member: &Member, http: &reqwest::Client, address: IpAddr)
 async fn hears_a_source(sql: &Sql) -> bool {
     let channels = async {
         let mut conn = sql.connect(DEADLINE).await?;
-        sql::all::<(String, Option<i64>)>(&mut conn, DEADLINE, SILENCE).await
+        sql::all::<(String, Option<i64>, Option<i64>)>(&mut conn, DEADLINE, SILENCE).await
     };
-    // After the clock was set back it is negative until the next heartbeat.
-    let heard = |(_, seconds): &(String, Option<i64>)| seconds.is_some_and(|it| (0..HEARD_SECONDS).contains(&it));
-    channels.await.is_ok_and(|channels| channels.iter().any(heard))
+    let heard = |ages| silence(ages).is_some_and(|seconds| seconds < HEARD_SECONDS);
+    let channels = channels.await.unwrap_or_default();
+    channels
+        .into_iter()
+        .any(|(_, heartbeat, transaction)| heard([heartbeat, transaction]))
 }
 
 async fn fence_if_open(shared: &Shared, seconds: u16) {

@@ -155,6 +155,7 @@ impl Shared {
             last_clone_error: None,
             kept: Vec::new(),
             fenced_itself: None,
+            volume_full: false,
         };
         Self {
             sql: Sql::new(member.socket.clone()),
@@ -218,6 +219,11 @@ impl Shared {
     /// Shows what is kept on the volume.
     pub fn set_kept(&self, kept: Vec<String>) {
         self.lock().kept = kept;
+    }
+
+    /// Shows whether there is room on the volume. Answers whether that is news.
+    pub fn set_volume_full(&self, full: bool) -> bool {
+        std::mem::replace(&mut self.lock().volume_full, full) != full
     }
 
     fn lock(&self) -> MutexGuard<'_, Report> {

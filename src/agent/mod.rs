@@ -12,6 +12,7 @@
 //! - [`clone`]: one attempt to become a copy of a donor.
 //! - [`isolation`]: fences a member that is cut off from everybody.
 //! - [`api`]: probes, report and orders.
+//! - [`volume`]: is there room.
 //! - [`install`]: how the binary gets into the MySQL container.
 
 pub mod accounts;
@@ -27,6 +28,7 @@ pub mod mysqld;
 pub mod report;
 pub mod sql;
 pub mod supervise;
+pub mod volume;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -73,12 +75,14 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
         let shared = Arc::new(Shared::new(&member));
         let (member, http) = (Arc::new(member), api::http_client()?);
         let servers = api::serve(Arc::clone(&member), Arc::clone(&shared), http.clone(), orders).await?;
-        // A task of its own: its looks must come in time, whatever the loop is busy with.
+        // Tasks of their own: their looks must come in time, whatever the loop is busy with.
+        let volume = tokio::spawn(volume::watch(member.args.volume.clone(), Arc::clone(&shared)));
         let watch = tokio::spawn(isolation::watch(Arc::clone(&member), Arc::clone(&shared), http));
         let result = tokio::select! {
             result = supervise::run(member, shared, inbox) => result,
             Err(error) = watch => Err(error).context("the watch for isolation ended"),
         };
+        volume.abort();
         servers.stop();
         result
     });

@@ -130,7 +130,7 @@ pub fn tolerant(config: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct Ended {
     status: ExitStatus,
-    /// The last lines of its output.
+    /// Its last errors, or the last lines of its output.
     pub tail: String,
 }
 
@@ -164,7 +164,7 @@ impl fmt::Display for Ended {
 #[derive(Debug)]
 pub struct Process {
     child: Child,
-    tail: Arc<Mutex<Tail>>,
+    tail: Arc<Mutex<Output>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -227,7 +227,7 @@ impl Process {
     }
 }
 
-async fn pass_on(stderr: ChildStderr, tail: Arc<Mutex<Tail>>) {
+async fn pass_on(stderr: ChildStderr, tail: Arc<Mutex<Output>>) {
     let mut lines = BufReader::new(stderr).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
@@ -236,7 +236,31 @@ async fn pass_on(stderr: ChildStderr, tail: Arc<Mutex<Tail>>) {
     }
 }
 
-/// The last lines of an output.
+/// The last lines of an output: of those that are errors by mysqld's own judgement, if there are any. What follows the error that ends it is
+/// often a stack trace.
+#[derive(Debug, Default)]
+struct Output {
+    all: Tail,
+    errors: Tail,
+}
+
+impl Output {
+    fn push(&mut self, line: String) {
+        if line.contains(" [ERROR] ") {
+            self.errors.push(line.clone());
+        }
+        self.all.push(line);
+    }
+
+    fn text(&self) -> String {
+        match self.errors.lines.is_empty() {
+            true => self.all.text(),
+            false => self.errors.text(),
+        }
+    }
+}
+
+/// Lines of a limited size together.
 #[derive(Debug, Default)]
 struct Tail {
     lines: VecDeque<String>,
@@ -310,6 +334,21 @@ mod tests {
         let expected =
             "# mine\n[mysqld]\nloose_rpl_semi_sync_source_enabled = 1\nloose-x=1\nloose_skip-external-locking\n";
         assert_eq!(tolerant(config), expected);
+    }
+
+    #[test]
+    fn errors_are_told_before_the_stack_trace_that_follows() {
+        let mut output = Output::default();
+        output.push("2026-11-22T10:08:30Z 0 [System] starting".into());
+        assert!(output.text().contains("starting"));
+        output.push("2026-11-22T10:08:31Z 1 [ERROR] [MY-011906] [InnoDB] Database page corruption".into());
+        for n in 0..100 {
+            output.push(format!(" #{n} 0x561e2b1f9196 ha_innobase::open"));
+        }
+        assert_eq!(
+            output.text(),
+            "2026-11-22T10:08:31Z 1 [ERROR] [MY-011906] [InnoDB] Database page corruption"
+        );
     }
 
     #[test]

@@ -129,6 +129,9 @@ pub struct Report {
     /// The agent fenced its server, because it was cut off, and nobody has opened it since.
     #[serde(default)]
     pub fenced_itself: Option<FencedItself>,
+    /// There is no room on the volume: mysqld waits for some in the middle of a write, with its locks held.
+    #[serde(default)]
+    pub volume_full: bool,
 }
 
 /// An order for the server with this UUID and for no other.

@@ -23,7 +23,7 @@ pub enum Health {
     Starting(String),
     /// The own probe failed.
     Suspect(String),
-    /// The own probe failed, no other live member reaches it, and a second witness agrees.
+    /// The own probe failed, and no other live member reaches it and a second witness agrees; or its agent says why.
     Failed(String),
 }
 
@@ -48,7 +48,12 @@ impl Health {
         }
         match member.report().map(|report| &report.phase) {
             Some(Phase::Initialising) => return Self::Starting("the data directory is being created".into()),
-            Some(Phase::Starting) => return Self::Starting("mysqld is starting".into()),
+            Some(Phase::Starting) => {
+                return Self::Starting(match &pod.last_words {
+                    Some(words) => format!("mysqld is starting; the last time: {words}"),
+                    None => "mysqld is starting".into(),
+                });
+            }
             Some(Phase::Cloning { donor }) => {
                 return Self::Starting(format!("the data directory is being copied from {donor}"));
             }
@@ -57,6 +62,12 @@ impl Health {
             }
             Some(Phase::Stopping) => return Self::Starting("mysqld is being stopped".into()),
             Some(Phase::Running) | None => {}
+        }
+        // Its threads that only read, and send heartbeats, go on: whoever hears them does not know.
+        if member.report().is_some_and(|report| report.volume_full) {
+            return Self::Failed(format!(
+                "{why}; its volume is full and mysqld waits for room: give it more (spec.storage.size), or take something away"
+            ));
         }
         if let Some(witness) = defender(member, observed) {
             return Self::Suspect(format!("{why}; but {witness}"));

@@ -97,6 +97,8 @@ pub struct Pod {
     pub revision: Option<String>,
     /// Why it does not run, where Kubernetes or the agent's last words say so.
     pub problem: Option<Problem>,
+    /// What the agent said when the MySQL container last failed.
+    pub last_words: Option<String>,
 }
 
 /// What a server said over SQL.

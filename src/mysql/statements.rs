@@ -6,11 +6,18 @@ use crate::mysql::connection::{STEP_DEADLINE, SqlError, column, rows, run, withi
 use crate::mysql::quote::literal;
 use crate::names::accounts;
 
-/// For each channel: its name (`channel`), and how many whole seconds ago it last heard anything from its source (`seconds`), a heartbeat or a
-/// transaction.
-pub const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, CAST(TIMESTAMPDIFF(SECOND, \
-     GREATEST(LAST_HEARTBEAT_TIMESTAMP, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP), NOW(6)) AS SIGNED) AS seconds \
+/// For each channel: its name (`channel`), and how many whole seconds ago it last heard a heartbeat (`heartbeat`) and a transaction
+/// (`transaction`) from its source. Both are for [`silence`].
+pub const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, \
+     CAST(TIMESTAMPDIFF(SECOND, LAST_HEARTBEAT_TIMESTAMP, NOW(6)) AS SIGNED) AS heartbeat, \
+     CAST(TIMESTAMPDIFF(SECOND, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP, NOW(6)) AS SIGNED) AS transaction \
      FROM performance_schema.replication_connection_status";
+
+/// Whole seconds since a channel last heard anything. What it heard in the future, it heard before its server's clock was set back: that says
+/// nothing.
+pub fn silence(ages: [Option<i64>; 2]) -> Option<i64> {
+    ages.into_iter().flatten().filter(|age| *age >= 0).min()
+}
 
 /// Stops a server from taking writes: client sessions are killed, since an open transaction would keep `super_read_only` waiting.
 ///
@@ -42,4 +49,14 @@ async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
         Ok(())
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_heard_before_the_clock_was_set_back_says_nothing() {
+        assert_eq!(super::silence([Some(2), Some(700)]), Some(2));
+        assert_eq!(super::silence([Some(-3598), Some(4)]), Some(4));
+        assert_eq!(super::silence([Some(-3598), None]), None);
+    }
 }

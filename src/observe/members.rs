@@ -10,7 +10,7 @@ use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlErr
 use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
-use crate::mysql::statements::SILENCE;
+use crate::mysql::statements::{SILENCE, silence};
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
@@ -66,7 +66,7 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
     for row in rows(conn, SILENCE).await? {
         let name: String = column(&row, "channel").unwrap_or_default();
         if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
-            channel.silent_seconds = column(&row, "seconds");
+            channel.silent_seconds = silence([column(&row, "heartbeat"), column(&row, "transaction")]);
         }
     }
     for row in rows(conn, STOPPED).await? {

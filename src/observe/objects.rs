@@ -248,7 +248,15 @@ fn pod(pod: &KubePod) -> Pod {
         serving: labels.get(names::LABEL_SERVING).is_some_and(|value| value == "true"),
         revision: labels.get("controller-revision-hash").cloned(),
         problem: container_problem.or(unscheduled_problem),
+        last_words: mysql.and_then(last_words),
     }
+}
+
+/// What the agent said when the container last ended by a failure.
+fn last_words(container: &ContainerStatus) -> Option<String> {
+    let last = container.last_state.as_ref()?.terminated.as_ref()?;
+    let words = last.message.as_deref()?.trim();
+    (last.exit_code != 0 && !words.is_empty()).then(|| words.to_owned())
 }
 
 /// What Kubernetes, or the agent's last words, say about a container that does not run.
@@ -273,13 +281,7 @@ fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> 
             })
         }
         "CrashLoopBackOff" | "RunContainerError" | "CreateContainerError" | "StartError" => {
-            let last = container
-                .last_state
-                .as_ref()
-                .and_then(|state| state.terminated.as_ref());
-            let words = last
-                .and_then(|terminated| terminated.message.clone())
-                .filter(|words| !words.trim().is_empty());
+            let words = last_words(container);
             let words = words.or_else(|| waiting.message.clone()).unwrap_or(reason);
             Some(Problem {
                 reason: reasons::MYSQLD_NOT_STARTING,

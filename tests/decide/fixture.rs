@@ -63,6 +63,7 @@ fn member(ordinal: u8) -> Member {
         last_clone_error: None,
         kept: Vec::new(),
         fenced_itself: None,
+        volume_full: false,
     };
     let server = Server {
         uuid: uuid(ordinal),

@@ -222,6 +222,34 @@ fn an_agent_that_was_asked_to_look_is_a_witness() {
 }
 
 #[test]
+fn a_member_whose_volume_is_full_is_gone_around_though_its_heartbeats_go_on() {
+    let mut observed = whole();
+    observed.members[1].server = Probe::Unreachable("no answer".into());
+    link(&mut observed, 2).silent_seconds = Some(0);
+    observed.members[1].sightings = vec![Sighting { by: 0, answered: true }];
+    report(&mut observed, 1).volume_full = true;
+    let decision = settle(&mut observed, 60);
+    let status = member_status(&decision, 1);
+    assert_eq!(status.state, MemberState::Failed);
+    assert!(
+        status.message.as_ref().unwrap().contains("spec.storage.size"),
+        "{status:?}"
+    );
+    assert!(
+        decision
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Withdraw { ordinal: 1, .. }))
+    );
+    assert!(member_status(&settle(&mut observed, 66), 1).bypassed);
+
+    // It still answers: then it also writes.
+    let mut observed = whole();
+    report(&mut observed, 1).volume_full = true;
+    assert!(steps(&decide(&observed, at(60))).is_empty());
+}
+
+#[test]
 fn healing_wait_waits() {
     let mut observed = whole();
     observed.cluster.spec.replication.healing = Some(multimaster::api::Healing::Wait);

@@ -3,6 +3,8 @@
 //! The times in the table are measured, not asserted. What is asserted after each fault: the ring is whole again, every acknowledged write
 //! is on every member once, and the members are equal.
 
+mod clock;
+mod disk;
 mod faults;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +31,8 @@ async fn every_fault() -> Result<()> {
         let detection = json!({"failureDetection": {"holdOutSeconds": 0}});
         let ring = Ring::ready(&world, "demo", 3, detection).await?;
         let mut rows = Vec::new();
-        for fault in FAULTS.iter().filter(|fault| fault.name.contains(&only)) {
+        let wanted = |fault: &&Fault| only.split(',').any(|name| fault.name.contains(name));
+        for fault in FAULTS.iter().filter(wanted) {
             rows.push(suffer(&ring, fault).await?);
         }
         ensure!(!rows.is_empty(), "there is no fault called {only:?}");
@@ -49,6 +52,7 @@ async fn every_fault() -> Result<()> {
 /// One fault from its begin until the ring is whole; a row of the table.
 async fn suffer(ring: &Ring, fault: &Fault) -> Result<String> {
     eprintln!("\n── {}", fault.name);
+    (fault.prepare)(ring.clone()).await?;
     let history = History::of(ring).await?;
     let mut places: Vec<At> = ring.ordinals().map(At::Member).collect();
     places.push(At::Service);
@@ -83,6 +87,7 @@ async fn suffer(ring: &Ring, fault: &Fault) -> Result<String> {
         seconds(history.when("demo-1", true, begun)),
     );
     eprintln!("{row}");
+    (fault.undo)(ring.clone()).await?;
     Ok(row)
 }
 

@@ -5,10 +5,11 @@ use futures::future::try_join_all;
 use multimaster::names::{ANNOTATION_SETTLE, keys};
 use serde_json::{Value, json};
 
+use crate::support::network::isolate;
 use crate::support::ring::Ring;
 use crate::support::world::in_namespace;
 use crate::support::writers::{At, Writers};
-use crate::support::{docker, eventually, kubectl, sql};
+use crate::support::{eventually, kubectl, sql};
 
 const TABLE: &str = "CREATE TABLE app.orders (id INT PRIMARY KEY, who VARCHAR(20), code INT UNIQUE)";
 
@@ -23,7 +24,7 @@ async fn the_preferred_members_row_wins_after_a_cut() -> Result<()> {
         everywhere(&ring, "SELECT COUNT(*) FROM app.orders", "0").await?;
         let writers = Writers::start(&ring, vec![At::Member(0), At::Member(2)]).await?;
 
-        let cut = Cut::off(&ring, 1).await?;
+        let cut = isolate(&ring, 1).await?;
         ring.wait_closed("0→2→0").await?;
         run_at(&ring, 0, "INSERT INTO app.orders VALUES (7, 'zero', 70)").await?;
         run_at(&ring, 0, "UPDATE app.orders SET who = 'zero, later' WHERE id = 7").await?;
@@ -113,7 +114,8 @@ async fn halt_waits_for_a_person_and_spreads_nothing() -> Result<()> {
             if free.status == "True" {
                 return Ok(());
             }
-            let ids = free.message.split(&format!("{ANNOTATION_SETTLE}=")).skip(1);
+            let before = format!("{ANNOTATION_SETTLE}=");
+            let ids = free.message.split(&before).skip(1);
             let orders: Vec<String> = ids.map(|rest| format!("{}=demo-1", &rest[..8])).collect();
             if !orders.is_empty() {
                 annotate(&ring, orders.join(",")).await?;
@@ -134,12 +136,13 @@ async fn halt_waits_for_a_person_and_spreads_nothing() -> Result<()> {
 async fn apart(ring: &Ring, body: impl AsyncFnOnce(&Ring) -> Result<()>) -> Result<()> {
     ring.patch(json!({"spec": {"paused": true}})).await?;
     ring.wait_paused().await?;
-    for statement in ["STOP REPLICA IO_THREAD", "START REPLICA IO_THREAD"] {
-        if statement.starts_with("START") {
-            body(ring).await?;
-        }
-        try_join_all(ring.ordinals().map(|ordinal| run_at(ring, ordinal, statement))).await?;
-    }
+    let everywhere = async |statement| {
+        let members = ring.ordinals().map(|ordinal| run_at(ring, ordinal, statement));
+        try_join_all(members).await.map(drop)
+    };
+    everywhere("STOP REPLICA IO_THREAD").await?;
+    body(ring).await?;
+    everywhere("START REPLICA IO_THREAD").await?;
     ring.patch(json!({"spec": {"paused": null}})).await
 }
 
@@ -209,35 +212,4 @@ async fn equal(ring: &Ring) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// A member that no packet reaches or leaves.
-struct Cut {
-    node: String,
-    ip: String,
-}
-
-impl Cut {
-    async fn off(ring: &Ring, ordinal: u8) -> Result<Self> {
-        let cut = Self {
-            node: ring.node(ordinal).await?,
-            ip: ring.ip(ordinal).await?,
-        };
-        cut.filter("-I").await?;
-        Ok(cut)
-    }
-
-    async fn mend(self) -> Result<()> {
-        self.filter("-D").await
-    }
-
-    async fn filter(&self, action: &str) -> Result<()> {
-        for end in ["-s", "-d"] {
-            docker(&[
-                "exec", &self.node, "iptables", action, "FORWARD", end, &self.ip, "-j", "DROP",
-            ])
-            .await?;
-        }
-        Ok(())
-    }
 }

@@ -145,6 +145,7 @@ fn pod(pod: &member::Pod) -> Pod {
         serving: pod.serving,
         revision: Some(revision(pod.revision)),
         problem: None,
+        last_words: None,
     }
 }
 
@@ -160,6 +161,7 @@ fn server(member: &member::Member, now: u64) -> Option<Server> {
         client_sessions: 0,
         channels: data.channels.iter().map(|it| channel(it, now)).collect(),
         binary_logs: vec!["binlog.000001".into()],
+        conflicts: Vec::new(),
     })
 }
 
@@ -186,5 +188,6 @@ fn channel(channel: &disk::Channel, now: u64) -> Channel {
         applied_file: "binlog.000001".into(),
         applied_offset: 4,
         silent_seconds: silence(channel, now),
+        blocked: None,
     }
 }

@@ -4,9 +4,10 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use crate::support::ring::Ring;
+use crate::support::volume::Volume;
 use crate::support::world::alone;
 use crate::support::writers::{At, Writers};
-use crate::support::{docker, eventually, kubectl, sql};
+use crate::support::{docker, eventually, kubectl, sql, uncordon};
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]
@@ -44,7 +45,7 @@ async fn the_ring_closes_around_the_lost_and_merges_what_was_stranded() -> Resul
         ring.wait_closed("0").await?;
         writers.go_on(&[At::Member(0)]).await?;
 
-        kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"]).await?;
+        uncordon().await?;
         ring.wait_ready().await?;
         writers.go_on_everywhere().await?;
         all_have_what_was_stranded(&ring).await?;
@@ -92,30 +93,21 @@ async fn a_volume_that_went_back_in_time_begins_a_new_life() -> Result<()> {
         let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
         let writers = Writers::at_members(&ring).await?;
         writers.go_on_everywhere().await?;
-        let node = ring.node(1).await?;
-        let folder = volume_folder(&ring, 1).await?;
-        let copy = format!("{folder}.older");
+        let volume = Volume::of(&ring, 1).await?;
 
-        away(&ring, 1, &node).await?;
-        docker(&["exec", &node, "cp", "-a", &folder, &copy]).await?;
-        kubectl(&["uncordon", &node]).await?;
+        ring.away(1).await?;
+        volume.copy().await?;
+        uncordon().await?;
         ring.wait_ready().await?;
         writers.go_on_everywhere().await?;
-        let life = server_uuid(&ring, 1).await?;
+        let life = ring.server_uuid(1).await?;
 
-        away(&ring, 1, &node).await?;
-        docker(&[
-            "exec",
-            &node,
-            "sh",
-            "-c",
-            &format!("rm -rf '{folder}' && mv '{copy}' '{folder}'"),
-        ])
-        .await?;
-        kubectl(&["uncordon", &node]).await?;
+        ring.away(1).await?;
+        volume.set_back().await?;
+        uncordon().await?;
         ring.wait_ready().await?;
         ensure!(
-            server_uuid(&ring, 1).await? != life,
+            ring.server_uuid(1).await? != life,
             "it goes on under the UUID whose writes it lacks"
         );
         writers.go_on_everywhere().await?;
@@ -131,29 +123,19 @@ async fn who_missed_what_was_purged_is_drained_and_made_a_copy() -> Result<()> {
         let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
         let writers = Writers::at_members(&ring).await?;
         writers.go_on_everywhere().await?;
-        let (node, life) = (ring.node(1).await?, server_uuid(&ring, 1).await?);
+        let life = ring.server_uuid(1).await?;
         strand(&ring).await?;
-        kubectl(&["cordon", &node]).await?;
+        kubectl(&["cordon", &ring.node(1).await?]).await?;
         ring.delete_pod(1).await?;
         ring.patch(json!({"spec": {"paused": false}})).await?;
         ring.wait_closed("0→2→0").await?;
         writers.go_on(&[At::Member(0), At::Member(2)]).await?;
         for ordinal in [0, 2] {
-            let mut root = ring.root(ordinal).await?;
-            sql::run(&mut root, "FLUSH BINARY LOGS").await?;
-            eventually("the binary logs are purged", || async {
-                let mut root = ring.root(ordinal).await?;
-                let last = sql::column(&mut root, "SHOW BINARY LOG STATUS", "File").await?;
-                sql::run(&mut root, &format!("PURGE BINARY LOGS TO '{last}'")).await?;
-                let logs: Vec<(String, u64, String)> = sql::rows(&mut root, "SHOW BINARY LOGS").await?;
-                ensure!(logs.len() == 1, "{logs:?}");
-                Ok(())
-            })
-            .await?;
+            ring.purge_binary_logs(ordinal).await?;
         }
-        kubectl(&["uncordon", &node]).await?;
+        uncordon().await?;
         ring.wait_ready().await?;
-        ensure!(server_uuid(&ring, 1).await? != life, "it is no copy");
+        ensure!(ring.server_uuid(1).await? != life, "it is no copy");
         all_have_what_was_stranded(&ring).await?;
         writers.go_on_everywhere().await?;
         writers.settle().await.map(drop)
@@ -179,35 +161,6 @@ async fn all_have_what_was_stranded(ring: &Ring) -> Result<()> {
         ensure!(rows == 3, "{} has {rows} of 3 stranded rows", ring.member(ordinal));
     }
     Ok(())
-}
-
-/// The member's pod is gone, and its successor finds no node.
-async fn away(ring: &Ring, ordinal: u8, node: &str) -> Result<()> {
-    kubectl(&["cordon", node]).await?;
-    ring.delete_pod(ordinal).await?;
-    ring.wait_closed("0→2→0").await
-}
-
-/// Where the volume is on its node.
-async fn volume_folder(ring: &Ring, ordinal: u8) -> Result<String> {
-    let claim = format!("pvc/data-{}", ring.member(ordinal));
-    let volume = kubectl(&[
-        "get",
-        &claim,
-        "-n",
-        &ring.namespace,
-        "-o",
-        "jsonpath={.spec.volumeName}",
-    ])
-    .await?;
-    let path = "jsonpath={.spec.hostPath.path}{.spec.local.path}";
-    let folder = kubectl(&["get", "pv", &volume, "-o", path]).await?;
-    ensure!(folder.contains(&volume), "{volume} is at {folder:?}");
-    Ok(folder)
-}
-
-async fn server_uuid(ring: &Ring, ordinal: u8) -> Result<String> {
-    sql::value(&mut ring.root(ordinal).await?, "SELECT @@GLOBAL.server_uuid").await
 }
 
 /// What is written at one member arrives at another.

@@ -1,12 +1,12 @@
 //! A node's container is restarted: its members return, in both positioning modes.
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::support::history::History;
 use crate::support::ring::Ring;
 use crate::support::world::alone;
 use crate::support::writers::{At, Writers};
-use crate::support::{docker, eventually, kube_context, kubectl, run};
+use crate::support::{docker, node};
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]
@@ -22,7 +22,7 @@ async fn the_members_of_a_restarted_node_return() -> Result<()> {
             writers.go_on_everywhere().await?;
         }
         docker(&["restart", "--time", "0", &node]).await?;
-        follow(&node).await?;
+        node::follow(&node).await?;
         for (ring, history, writers) in watched {
             let (on_it, elsewhere) = members_by_node(ring, &node).await?;
             writers.go_on(&elsewhere).await?;
@@ -36,25 +36,6 @@ async fn the_members_of_a_restarted_node_return() -> Result<()> {
         Ok(())
     })
     .await
-}
-
-/// A container may come back with another address: this host's routes to its pods must follow.
-async fn follow(node: &str) -> Result<()> {
-    eventually("the address of the restarted node", || async {
-        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        let container = docker(&["inspect", "-f", template, node]).await?;
-        let path = r#"jsonpath={.status.addresses[?(@.type=="InternalIP")].address}"#;
-        let known = kubectl(&["get", "node", node, "-o", path]).await?;
-        ensure!(
-            !known.is_empty() && known == container.trim(),
-            "{container:?} is known as {known:?}"
-        );
-        Ok(())
-    })
-    .await?;
-    let context = kube_context()?;
-    let cluster = format!("CLUSTER={}", context.trim_start_matches("kind-"));
-    run("env", &[&cluster, "hack/routes.sh"], "").await.map(drop)
 }
 
 /// Members on the node, and places elsewhere.

@@ -2,9 +2,11 @@
 
 pub mod history;
 pub mod network;
+pub mod node;
 pub mod operator;
 pub mod ring;
 pub mod sql;
+pub mod volume;
 pub mod world;
 pub mod writers;
 
@@ -97,6 +99,16 @@ pub async fn run(program: &str, arguments: &[&str], input: &str) -> Result<Strin
 pub async fn kubectl(arguments: &[&str]) -> Result<String> {
     let context = kube_context()?;
     run("kubectl", &[&["--context", &context], arguments].concat(), "").await
+}
+
+/// Lets pods onto all nodes again.
+///
+/// # Errors
+/// When `kubectl` fails.
+pub async fn uncordon() -> Result<()> {
+    kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"])
+        .await
+        .map(drop)
 }
 
 /// `docker`, where the nodes are containers.

@@ -204,6 +204,35 @@ impl Ring {
         Ok(())
     }
 
+    /// The pod is gone, its successor finds no node, and the others have closed the ring, until [`super::uncordon`].
+    pub async fn away(&self, ordinal: u8) -> Result<()> {
+        kubectl(&["cordon", &self.node(ordinal).await?]).await?;
+        self.delete_pod(ordinal).await?;
+        let mut others: Vec<_> = self.ordinals().filter(|other| *other != ordinal).collect();
+        others.extend(others.first().copied());
+        let others: Vec<_> = others.iter().map(u8::to_string).collect();
+        self.wait_closed(&others.join("→")).await
+    }
+
+    /// Removes all binary logs of a member but the one that it writes.
+    pub async fn purge_binary_logs(&self, ordinal: u8) -> Result<()> {
+        let mut root = self.root(ordinal).await?;
+        sql::run(&mut root, "FLUSH BINARY LOGS").await?;
+        eventually("the binary logs are purged", || async {
+            let mut root = self.root(ordinal).await?;
+            let last = sql::column(&mut root, "SHOW BINARY LOG STATUS", "File").await?;
+            sql::run(&mut root, &format!("PURGE BINARY LOGS TO '{last}'")).await?;
+            let logs: Vec<(String, u64, String)> = sql::rows(&mut root, "SHOW BINARY LOGS").await?;
+            ensure!(logs.len() == 1, "{logs:?}");
+            Ok(())
+        })
+        .await
+    }
+
+    pub async fn server_uuid(&self, ordinal: u8) -> Result<String> {
+        sql::value(&mut self.root(ordinal).await?, "SELECT @@GLOBAL.server_uuid").await
+    }
+
     /// Ends mysqld as a crash would: what it had not written is lost. Process 1 is the agent, mysqld its child.
     pub async fn kill_mysqld(&self, ordinal: u8) -> Result<()> {
         self.signal_mysqld(ordinal, "9").await

@@ -6,7 +6,7 @@ use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
-use super::{eventually, kube_context, kubectl, operator};
+use super::{eventually, kube_context, kubectl, operator, uncordon};
 
 /// What a test works in.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let result = in_namespace(test, body).await;
-    kubectl(&["uncordon", "--selector=!node-role.kubernetes.io/control-plane"]).await?;
+    uncordon().await?;
     operator::scale(2).await?;
     result
 }

@@ -197,6 +197,7 @@ impl Member {
             last_clone_error: record.clone_error.clone(),
             kept: Vec::new(),
             fenced_itself: None,
+            volume_full: false,
         })
     }
 
