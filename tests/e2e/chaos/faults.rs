@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use kube::ResourceExt;
 
 use super::{clock, disk};
 use crate::support::network::{filter, isolate};
@@ -249,6 +250,7 @@ async fn kill_without_api_server(ring: Ring) -> Result<()> {
 
 /// In place before the ring is closed, and as a copy of the table while the member comes back.
 async fn alter_in_mid_heal(ring: Ring) -> Result<()> {
+    let before = ring.pod(1).await?.uid();
     kubectl(&["cordon", &ring.node(1).await?]).await?;
     ring.delete_pod(1).await?;
     let add = |column: &str, how: &str| {
@@ -258,11 +260,8 @@ async fn alter_in_mid_heal(ring: Ring) -> Result<()> {
     ring.wait_closed("0→2→0").await?;
     uncordon().await?;
     eventually("the member is coming back", || async {
-        ensure!(
-            ring.pod(1).await?.status.and_then(|status| status.pod_ip).is_some(),
-            "no pod yet"
-        );
-        Ok(())
+        ensure!(ring.pod(1).await?.uid() != before, "the pod is still ending");
+        ring.ip(1).await
     })
     .await?;
     Ok(sql::run(&mut ring.root(2).await?, &add("copied", "COPY")).await?)

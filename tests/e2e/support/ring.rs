@@ -206,8 +206,15 @@ impl Ring {
 
     /// The pod is gone, its successor finds no node, and the others have closed the ring, until [`super::uncordon`].
     pub async fn away(&self, ordinal: u8) -> Result<()> {
+        let before = self.pod(ordinal).await?.uid();
         kubectl(&["cordon", &self.node(ordinal).await?]).await?;
         self.delete_pod(ordinal).await?;
+        // A mysqld that is still stopping uses its volume.
+        eventually("its successor waits", || async {
+            ensure!(self.pod(ordinal).await?.uid() != before, "the pod is still ending");
+            Ok(())
+        })
+        .await?;
         let mut others: Vec<_> = self.ordinals().filter(|other| *other != ordinal).collect();
         others.extend(others.first().copied());
         let others: Vec<_> = others.iter().map(u8::to_string).collect();
