@@ -37,13 +37,13 @@ struct Effect<'a> {
 /// Reads the transaction where the downstream's applier stopped, and holds it against the member's rows.
 pub(super) async fn find(
     at: &mut Session,
-    replication: Conn,
+    log: Conn,
     mut source: Conn,
     place: &Place,
     gtid: &str,
 ) -> Result<Finding, SqlError> {
     let mut found = None;
-    binlog::read(replication, place, DEADLINE, |transaction| {
+    binlog::read(log, place, DEADLINE, |transaction| {
         if transaction.gtid == gtid {
             found = Some(transaction);
             return ControlFlow::Break(());

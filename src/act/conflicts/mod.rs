@@ -346,21 +346,16 @@ impl Actor<'_> {
             file: channel.applied_file.clone(),
             offset: channel.applied_offset,
         };
-        let replication = self
-            .connect(upstream, accounts::REPLICATION, keys::REPLICATION)
-            .await
-            .map_err(failed)?;
-        let root = self
-            .connect(upstream, accounts::ROOT, keys::ROOT)
-            .await
-            .map_err(failed)?;
-        examine::find(at, replication, root, &place, gtid).await
+        // Whoever reads a binary log has no other use of the connection.
+        let log = self.connect(upstream).await.map_err(failed)?;
+        let source = self.connect(upstream).await.map_err(failed)?;
+        examine::find(at, log, source, &place, gtid).await
     }
 
     async fn session(&self, ordinal: u8, uuid: &str) -> Result<Session, ActError> {
         let open = async {
-            let mut logged = self.connect(ordinal, accounts::ROOT, keys::ROOT).await?;
-            let mut aside = self.connect(ordinal, accounts::ROOT, keys::ROOT).await?;
+            let mut logged = self.connect(ordinal).await?;
+            let mut aside = self.connect(ordinal).await?;
             let prepared = async {
                 super::sql::same_life(&mut logged, uuid).await?;
                 // As a session that takes what it is given: zero dates, zeros in AUTO_INCREMENT columns, children before parents.
@@ -390,10 +385,11 @@ impl Actor<'_> {
         open.await
     }
 
-    async fn connect(&self, ordinal: u8, user: &'static str, key: &str) -> Result<Conn, ActError> {
+    /// As root, who may read and write what the operator's own account may not.
+    async fn connect(&self, ordinal: u8) -> Result<Conn, ActError> {
         let credentials: &Credentials = self.credentials.ok_or_else(|| ActError::Gone(self.name(ordinal)))?;
         let client = self.client(ordinal).await?;
-        let conn = client.connect_as(user, credentials.get(key)).await;
+        let conn = client.connect_as(accounts::ROOT, credentials.get(keys::ROOT)).await;
         conn.map_err(|source| self.failed(ordinal, source))
     }
 

@@ -13,7 +13,7 @@ use crate::mysql::connection::{SqlError, run};
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::quote::{identifier, literal};
 use crate::mysql::rows::{RowKey, Table};
-use crate::names::{GTID_TAG, SCHEMA, accounts, keys};
+use crate::names::{GTID_TAG, SCHEMA};
 
 use super::{Session, examine};
 
@@ -187,13 +187,10 @@ async fn overwritten(
         Ok::<GtidSet, SqlError>(known.union(&record.known).union(&gtid))
     })?;
     let failed = |error: crate::act::ActError| SqlError::Outdated(error.to_string());
-    let replication = actor
-        .connect(ordinal, accounts::REPLICATION, keys::REPLICATION)
-        .await
-        .map_err(failed)?;
+    let log = actor.connect(ordinal).await.map_err(failed)?;
     let mut last: BTreeMap<String, bool> = BTreeMap::new();
     let uuid = at.uuid.clone();
-    binlog::read(replication, since.1, DEADLINE, |transaction| {
+    binlog::read(log, since.1, DEADLINE, |transaction| {
         let mut parts = transaction.gtid.split(':');
         let (writer, tag) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let ours = tag == GTID_TAG || writer == uuid;
