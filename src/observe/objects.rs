@@ -70,6 +70,7 @@ pub async fn observe(
             update_revision,
             problems,
             members,
+            comparison: context.comparisons.of(&uid),
         },
         credentials,
     ))

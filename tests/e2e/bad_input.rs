@@ -74,6 +74,10 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.failureDetection.periodSeconds: 1 to 10",
             ),
             (
+                json!({"storage": storage, "comparison": {"periodHours": 8761}}),
+                "spec.comparison.periodHours: 0 to 8760",
+            ),
+            (
                 json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}),
                 "spec.database.name",
             ),

@@ -9,6 +9,7 @@ mod support;
 
 mod bad_input;
 mod chaos;
+mod comparison;
 mod drift;
 mod fencing;
 mod loss;
