@@ -15,6 +15,7 @@ use kube::runtime::reflector::Store;
 use kube::{Client, Resource};
 
 use crate::api::MultiMasterCluster;
+use crate::compare::Comparisons;
 use crate::decide::resources::Settings;
 use crate::kubernetes::{API_DEADLINE, KubernetesError};
 use crate::members::{Credentials, MemberClients};
@@ -77,6 +78,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
+    /// The comparison that is under way.
+    pub comparisons: Arc<Comparisons>,
     memory: Mutex<HashMap<String, Memory>>,
     in_vain: Mutex<HashSet<u64>>,
 }
@@ -106,6 +109,7 @@ impl Context {
             settings,
             recorder,
             metrics,
+            comparisons: Arc::default(),
             memory: Mutex::default(),
             in_vain: Mutex::default(),
         }
@@ -175,6 +179,7 @@ impl Context {
     /// Forgets a cluster.
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
+        self.comparisons.forget(uid);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {

@@ -11,6 +11,7 @@
 //! - [`observe`]: reads Kubernetes and members.
 //! - [`decide`]: what should be done about what was seen. Pure: no client, no clock.
 //! - [`act`]: writes to Kubernetes and members.
+//! - [`compare`]: compares what members hold, beside the passes.
 //! - [`context`], [`members`], [`kubernetes`]: clients that passes share, and deadlines.
 //! - [`mysql`]: GTID sets, connections, statements.
 //! - [`agent`]: what runs as process 1 beside mysqld in every member's pod.
@@ -25,6 +26,7 @@ pub mod act;
 pub mod agent;
 pub mod api;
 pub mod args;
+pub mod compare;
 pub mod conflict_table;
 pub mod context;
 pub mod controller;

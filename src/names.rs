@@ -16,6 +16,8 @@ pub const LABEL_SERVING: &str = "multimaster.dev/serving";
 pub const ANNOTATION_CONFIG_HASH: &str = "multimaster.dev/config-hash";
 /// Annotation on a `MultiMasterCluster`: names of members, separated by commas, that are to be fenced.
 pub const ANNOTATION_FENCE: &str = "multimaster.dev/fence";
+/// Annotation on a `MultiMasterCluster`: any text, a date for example; another one than before has members compared now.
+pub const ANNOTATION_COMPARE: &str = "multimaster.dev/compare";
 
 /// Annotation on a `MultiMasterCluster`: who wins conflicts, `1f3a9c04=demo-0` (the conflict's id and a member), separated by commas.
 pub const ANNOTATION_SETTLE: &str = "multimaster.dev/settle";

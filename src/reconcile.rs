@@ -13,7 +13,7 @@ use crate::act::{ActError, Actor};
 use crate::api::MultiMasterCluster;
 use crate::api::status::MultiMasterClusterStatus;
 use crate::context::Context;
-use crate::decide::observed::Observed;
+use crate::decide::observed::{ComparisonRun, Observed};
 use crate::decide::step::Step;
 use crate::decide::{conditions::not_observed, decide, story::story};
 use crate::kubernetes::{KubernetesError, ask};
@@ -97,6 +97,9 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
     } else {
         write_status(&cluster, decision.status.clone(), context).await?
     };
+    if let ComparisonRun::Finished(_) = observed.comparison {
+        context.comparisons.noted(&uid);
+    }
     for note in story(&before, &decision.status, now) {
         let type_ = if note.warning {
             EventType::Warning

@@ -62,6 +62,8 @@ pub struct Metrics {
     lag_seconds: Family<Cluster, Gauge>,
     conflicts: Family<Cluster, Gauge>,
     epoch: Family<Cluster, Gauge<i64>>,
+    differences: Family<Cluster, Gauge>,
+    compared_at: Family<Cluster, Gauge>,
 }
 
 impl Default for Metrics {
@@ -81,6 +83,8 @@ impl Default for Metrics {
             lag_seconds: Family::default(),
             conflicts: Family::default(),
             epoch: Family::default(),
+            differences: Family::default(),
+            compared_at: Family::default(),
         };
         registry.register(
             "api_writes",
@@ -113,6 +117,16 @@ impl Default for Metrics {
             metrics.conflicts.clone(),
         );
         registry.register("epoch", "Epoch of the ring", metrics.epoch.clone());
+        registry.register(
+            "differences",
+            "Definitions, accounts and chunks of rows that differed at the last comparison of the members",
+            metrics.differences.clone(),
+        );
+        registry.register(
+            "last_comparison_timestamp_seconds",
+            "When members were last compared",
+            metrics.compared_at.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -154,6 +168,8 @@ impl Metrics {
             Step::CompareRows { .. } => "CompareRows",
             Step::CreateDatabase { .. } => "CreateDatabase",
             Step::Restart { .. } => "Restart",
+            Step::Compare { .. } => "Compare",
+            Step::StopWrites => "StopWrites",
         };
         self.steps.get_or_create(&StepKind { step }).inc();
     }
@@ -184,6 +200,13 @@ impl Metrics {
             .set(status.ready_members.into());
         self.conflicts.get_or_create(&labels).set(status.conflicts.into());
         self.epoch.get_or_create(&labels).set(status.epoch);
+        if let Some(comparison) = &status.comparison {
+            let finished = comparison.finished_at.as_ref().map(|at| at.0.as_second());
+            self.differences.get_or_create(&labels).set(comparison.differing.into());
+            self.compared_at
+                .get_or_create(&labels)
+                .set(finished.unwrap_or_default());
+        }
         match status.max_lag_seconds {
             Some(lag) => drop(self.lag_seconds.get_or_create(&labels).set(lag)),
             // What cannot be seen is absent, not 0.
@@ -203,6 +226,8 @@ impl Metrics {
             &self.conflicts,
             &self.lag_seconds,
             &self.epoch,
+            &self.differences,
+            &self.compared_at,
         ] {
             family.remove(&labels);
         }
@@ -295,6 +320,28 @@ pub async fn serve(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comparison_is_shown_once_there_was_one() {
+        let metrics = Metrics::default();
+        let mut status = MultiMasterClusterStatus::default();
+        let text = || metrics.encode().unwrap_or_default();
+        metrics.cluster("x", "demo", 3, &status);
+        assert!(!text().contains("multimaster_differences{"), "{}", text());
+        status.comparison = Some(crate::api::status::ComparisonStatus {
+            differing: 2,
+            ..Default::default()
+        });
+        metrics.cluster("x", "demo", 3, &status);
+        let labels = r#"{namespace="x",cluster="demo"}"#;
+        assert!(
+            text().contains(&format!("multimaster_differences{labels} 2")),
+            "{}",
+            text()
+        );
+        metrics.forget("x", "demo");
+        assert!(!text().contains("multimaster_differences{"), "{}", text());
+    }
 
     #[test]
     fn leases_and_reads_are_not_writes() {

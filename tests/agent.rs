@@ -87,6 +87,8 @@ async fn a_member_from_its_first_start_to_its_end() {
         "SELECT * FROM performance_schema.replication_connection_status",
         "SELECT * FROM information_schema.processlist",
         "SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged",
+        "SHOW GRANTS FOR root@localhost",
+        "SHOW CREATE USER root@localhost",
     ] {
         operator
             .query_drop(statement)

@@ -8,7 +8,8 @@ use crate::names;
 pub fn sentence(observed: &Observed, step: &Step) -> Option<(&'static str, String)> {
     let name = |ordinal: &u8| names::member(observed.name(), *ordinal);
     Some(match step {
-        Step::Apply => return None,
+        // What a comparison finds is told from status.
+        Step::Apply | Step::Compare { .. } | Step::StopWrites => return None,
         Step::Serve { ordinal, .. } => ("Serving", format!("{} is in the Service", name(ordinal))),
         Step::Withdraw { ordinal, why, .. } => ("Withdrawn", format!("{} is out of the Service: {why}", name(ordinal))),
         Step::Found { ordinal, .. } => ("Founded", format!("{} is a founder of the ring", name(ordinal))),

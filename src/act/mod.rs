@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod certificates;
+mod comparison;
 mod conflicts;
 pub mod events;
 pub mod pods;
@@ -217,6 +218,8 @@ impl Actor<'_> {
                     async |client: &mut _| sql::create_database(client, server_uuid, database, credentials).await;
                 self.sql(*ordinal, create).await?;
             }
+            Step::Compare { requested } => return self.compare(requested.clone()),
+            Step::StopWrites => return self.stop_writes().await,
             Step::Restart { ordinal, pod_uid, .. } => {
                 pods::label(self.cluster(), *ordinal, pod_uid, false, self.context).await?;
                 if let Some(server) = self.observed.member(*ordinal).and_then(Member::server) {

@@ -33,12 +33,12 @@ enum Tls {
 
 /// What each account may do: privileges and the level they are granted on.
 const ALL_ON_ALL: &[(&str, &str)] = &[("ALL PRIVILEGES", "*.*")];
-/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links (`RELOAD`: for `RESET REPLICA`); its own port when
-/// ordinary connections are used up.
+/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links (`RELOAD`: for `RESET REPLICA`), compare members (`SELECT`, `SHOW VIEW`,
+/// `SHOW_ROUTINE`); its own port when ordinary connections are used up.
 const OPERATOR_MAY: &[(&str, &str)] = &[
     (
-        "PROCESS, RELOAD, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
-         SESSION_VARIABLES_ADMIN, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN",
+        "SELECT, SHOW VIEW, PROCESS, RELOAD, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
+         SHOW_ROUTINE, SESSION_VARIABLES_ADMIN, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN",
         "*.*",
     ),
     ("SELECT", "performance_schema.*"),

@@ -100,6 +100,10 @@ pub struct MultiMasterClusterSpec {
     #[serde(default)]
     pub isolation: Isolation,
 
+    /// When members are compared: equal GTID sets should mean equal rows.
+    #[serde(default)]
+    pub comparison: Comparison,
+
     /// A first database and its user, created once after the ring first closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
@@ -304,6 +308,28 @@ pub enum IsolationPolicy {
 
 fn default_isolation_after() -> u16 {
     10
+}
+
+/// When members are compared.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Comparison {
+    /// Hours between two comparisons of all definitions, accounts and rows, 0 to 8760; 0: only when the annotation `multimaster.dev/compare` asks.
+    #[serde(default = "default_comparison_period")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 8760").message("spec.comparison.periodHours: 0 to 8760; 0 compares only when the annotation multimaster.dev/compare asks"))]
+    pub period_hours: u16,
+}
+
+impl Default for Comparison {
+    fn default() -> Self {
+        Self {
+            period_hours: default_comparison_period(),
+        }
+    }
+}
+
+fn default_comparison_period() -> u16 {
+    24
 }
 
 /// A first database and its user.

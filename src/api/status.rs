@@ -42,6 +42,9 @@ pub struct MultiMasterClusterStatus {
     /// True once the first database and its user were created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub database_created: bool,
+    /// The last comparison of the members that came to an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<ComparisonStatus>,
     /// When positions and GTID sets below were last recorded. They are not recorded more often than every few seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recorded_at: Option<Time>,
@@ -52,6 +55,52 @@ pub struct MultiMasterClusterStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A comparison of all members that came to an end.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ComparisonStatus {
+    /// The text of the annotation `multimaster.dev/compare` that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested: Option<String>,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+    /// Tables whose rows were compared.
+    #[serde(default)]
+    pub tables: u32,
+    /// Chunks of rows that were compared.
+    #[serde(default)]
+    pub chunks: u64,
+    /// Rows that were compared.
+    #[serde(default)]
+    pub rows: u64,
+    /// For how long all members refused writes, in milliseconds; 0 unless something differed while writes went on.
+    #[serde(default)]
+    pub writes_stopped_milliseconds: u64,
+    /// Definitions, accounts and chunks of rows that differ at equal GTID sets.
+    #[serde(default)]
+    pub differing: u32,
+    /// The first of these, at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
+}
+
+/// Something that is not the same on all members although they have executed the same.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// What it is: `table shop.orders`, `account 'bob'@'%'`.
+    pub object: String,
+    /// The rows that differ are among those with these primary keys; absent: the definition differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<String>,
+    /// Members that agree, between bars: `demo-0,demo-2 | demo-1`.
+    pub members: String,
 }
 
 /// One word for the whole cluster.
@@ -224,7 +273,7 @@ pub mod conditions {
     pub const DEGRADED: &str = "Degraded";
     /// No applier stands at a transaction that it cannot apply, and all that stood there are settled.
     pub const CONFLICT_FREE: &str = "ConflictFree";
-    /// Equal GTID sets mean equal rows: Unknown until they were compared.
+    /// Equal GTID sets mean equal rows, definitions and accounts: Unknown until they were compared.
     pub const CONVERGED: &str = "Converged";
     /// The operator is changing something.
     pub const PROGRESSING: &str = "Progressing";
@@ -272,8 +321,14 @@ pub mod reasons {
     pub const APPLIER_STOPPED: &str = "ApplierStopped";
     /// Conflicts are being settled.
     pub const SETTLING: &str = "Settling";
-    /// Tables were not compared.
+    /// Members were not compared yet.
     pub const NOT_COMPARED: &str = "NotCompared";
+    /// A comparison is due and cannot be made.
+    pub const CANNOT_COMPARE: &str = "CannotCompare";
+    /// The last comparison found no difference.
+    pub const EQUAL: &str = "Equal";
+    /// The last comparison found differences at equal GTID sets.
+    pub const DIVERGED: &str = "Diverged";
     /// Nothing to do.
     pub const STABLE: &str = "Stable";
     /// A member is brought back.

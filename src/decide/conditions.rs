@@ -7,6 +7,7 @@ use crate::agent::report::Origin;
 use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
 use crate::names;
 
+use super::comparison;
 use super::conflicts;
 use super::fencing;
 use super::health::is_blind;
@@ -24,7 +25,7 @@ pub(super) struct Facts<'a> {
 }
 
 /// Status, reason and message of a condition.
-type Judgement = (&'static str, &'static str, String);
+pub(super) type Judgement = (&'static str, &'static str, String);
 
 impl Facts<'_> {
     pub(super) fn conditions(&self, present: &[Condition], now: Timestamp) -> Vec<Condition> {
@@ -42,10 +43,7 @@ impl Facts<'_> {
             (conditions::RING_CLOSED, unknown(self.ring_closed())),
             (conditions::DEGRADED, unknown(self.degraded())),
             (conditions::CONFLICT_FREE, unknown(self.conflict_free())),
-            (
-                conditions::CONVERGED,
-                ("Unknown", reasons::NOT_COMPARED, "tables were not compared".into()),
-            ),
+            (conditions::CONVERGED, comparison::converged(self.observed, now)),
             (conditions::PROGRESSING, self.progressing()),
             (conditions::PAUSED, self.paused()),
         ];
@@ -218,8 +216,12 @@ impl Facts<'_> {
             .filter(|member| is_outdated(self.observed, member))
             .map(|member| member.name(self.observed.name()))
             .collect();
-        let orders = fencing::ordered(self.observed).map(drop);
-        if let Err(wrong) = orders.and_then(|()| conflicts::ordered(self.observed).map(drop)) {
+        let orders = [
+            fencing::ordered(self.observed).err(),
+            conflicts::ordered(self.observed).err(),
+            comparison::asked(self.observed).err(),
+        ];
+        if let Some(wrong) = orders.into_iter().flatten().next() {
             return ("False", reasons::INVALID_ANNOTATION, wrong);
         }
         if self.next.epoch == 0 {

@@ -3,6 +3,7 @@
 //! [`decide`] is the whole of it. `docs/ring.md` is its specification.
 
 pub mod behind;
+pub mod comparison;
 pub mod conditions;
 pub mod conflicts;
 pub mod fencing;

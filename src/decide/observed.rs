@@ -1,8 +1,10 @@
 //! What was seen in one pass. Filled by `observe`, read by everything in `decide`.
 
+use jiff::Timestamp;
+
 use crate::agent::report::{Origin, Phase, Report};
 use crate::api::MultiMasterCluster;
-use crate::api::status::MemberStatus;
+use crate::api::status::{ComparisonStatus, MemberStatus};
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
@@ -20,6 +22,31 @@ pub struct Observed {
     pub problems: Vec<Problem>,
     /// The members, by ordinal: those that are desired, and those that have not left yet.
     pub members: Vec<Member>,
+    /// How far the comparison of the members is.
+    pub comparison: ComparisonRun,
+}
+
+/// How far the comparison of the members of one cluster is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ComparisonRun {
+    /// None is under way.
+    #[default]
+    Idle,
+    /// The operator compares the members of another cluster, one cluster at a time.
+    Elsewhere,
+    /// It is under way.
+    Running,
+    /// Something differed at every look; what it is at equal GTID sets can only be seen while nobody writes.
+    Unsettled,
+    /// It came to an end, which is not in status yet.
+    Finished(ComparisonStatus),
+    /// It did not come to an end.
+    Failed {
+        /// Why.
+        why: String,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// Something that a person has to mend.

@@ -9,6 +9,7 @@ use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
 
 use super::behind;
+use super::comparison;
 use super::conflicts;
 use super::fencing;
 use super::founding::found;
@@ -68,7 +69,11 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
             .or_else(|| replace(observed))
             .or_else(|| restart(observed))
     };
-    steps.extend(risky);
+    match risky {
+        Some(step) => steps.push(step),
+        // While something is changed nobody compares, nor are writes stopped.
+        None => steps.extend(comparison::step(observed, now)),
+    }
     steps
 }
 

@@ -169,6 +169,13 @@ pub enum Step {
         /// Its life.
         server_uuid: String,
     },
+    /// Begin to compare the members, beside the passes.
+    Compare {
+        /// The text of the annotation that asks for it.
+        requested: Option<String>,
+    },
+    /// Let the comparison stop writes on all members for as long as it takes to open snapshots at equal GTID sets.
+    StopWrites,
     /// Take the member out of the Service, fence it, delete its pod.
     Restart {
         /// Which member.
@@ -220,7 +227,11 @@ pub const FIRST_EVENT: u64 = 4;
 impl Step {
     /// Changes a member in a way that the next decision has to see first: at most one of these in a pass.
     pub fn is_risky(&self) -> bool {
-        !matches!(self, Self::Apply | Self::Serve { .. } | Self::Withdraw { .. })
+        !matches!(
+            self,
+            // A comparison leaves members as it found them.
+            Self::Apply | Self::Serve { .. } | Self::Withdraw { .. } | Self::Compare { .. } | Self::StopWrites
+        )
     }
 
     /// Right for what was seen, and perhaps wrong later: not for an old observation. Taking a label off is always safe.
@@ -231,7 +242,7 @@ impl Step {
     /// The member that it is about.
     pub fn ordinal(&self) -> Option<u8> {
         match self {
-            Self::Apply => None,
+            Self::Apply | Self::Compare { .. } | Self::StopWrites => None,
             Self::Serve { ordinal, .. }
             | Self::Withdraw { ordinal, .. }
             | Self::Found { ordinal, .. }

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 
 use crate::api::status::{MemberState, MemberStatus, MultiMasterClusterStatus, conditions, reasons};
 
+use super::comparison;
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -153,6 +155,19 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         text,
         member: None,
     });
+    let ended = |status: &MultiMasterClusterStatus| status.comparison.as_ref().and_then(|it| it.finished_at.clone());
+    let requested = |status: &MultiMasterClusterStatus| status.comparison.as_ref().and_then(|it| it.requested.clone());
+    let compared = after.comparison.as_ref().filter(|_| ended(before) != ended(after));
+    let compared = compared.and_then(|comparison| {
+        let diverged = comparison.differing > 0;
+        // One that was on schedule and found nothing is no news.
+        (diverged || requested(before) != requested(after)).then(|| Note {
+            warning: diverged,
+            reason: if diverged { reasons::DIVERGED } else { "Compared" },
+            text: comparison::verdict(comparison),
+            member: None,
+        })
+    });
     let founded = (before.epoch == 0 && after.epoch > 0).then(|| Note {
         warning: false,
         reason: "RingFounded",
@@ -184,6 +199,7 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
         .chain(conditions)
         .chain(annotation)
         .chain(kept)
+        .chain(compared)
         .collect()
 }
 

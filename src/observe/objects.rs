@@ -71,6 +71,7 @@ pub async fn observe(
             update_revision,
             problems,
             members,
+            comparison: context.comparisons.of(&uid),
         },
         credentials,
     ))

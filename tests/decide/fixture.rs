@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use multimaster::agent::report::{Origin, Phase, Report};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::MemberStatus;
-use multimaster::decide::observed::{Channel, Member, Observed, Pod, Probe, Receiver, Server};
+use multimaster::decide::observed::{Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server};
 use multimaster::decide::step::Step;
 use multimaster::decide::{Decision, decide};
 
@@ -99,6 +99,7 @@ pub fn whole() -> Observed {
         update_revision: Some("a".into()),
         problems: Vec::new(),
         members: (0..3).map(member).collect(),
+        comparison: ComparisonRun::Idle,
     };
     settle(&mut observed, 0);
     observed
@@ -111,6 +112,7 @@ pub fn new() -> Observed {
         update_revision: Some("a".into()),
         problems: Vec::new(),
         members: (0..3).map(member).collect(),
+        comparison: ComparisonRun::Idle,
     };
     for ordinal in 0..3 {
         fence(&mut observed, ordinal);

@@ -5,6 +5,7 @@
 mod fixture;
 
 mod behind;
+mod comparison;
 mod conditions;
 mod conflicts;
 mod fencing;

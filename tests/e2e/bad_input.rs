@@ -94,6 +94,22 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.isolation.afterSeconds: at least spec.failureDetection.periodSeconds",
             ),
             (
+                json!({"storage": storage, "comparison": {"periodHours": 8761}}),
+                "spec.comparison.periodHours: 0 to 8760",
+            ),
+            (
+                json!({"storage": storage, "conflicts": {"policy": "Prefer"}}),
+                "spec.conflicts.prefer: policy Prefer needs",
+            ),
+            (
+                json!({"storage": storage, "conflicts": {"policy": "Prefer", "prefer": [0, 3]}}),
+                "spec.conflicts.prefer: names a member that is not there",
+            ),
+            (
+                json!({"storage": storage, "conflicts": {"policy": "Prefer", "prefer": [1, 1]}}),
+                "spec.conflicts.prefer: names a member twice",
+            ),
+            (
                 json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}),
                 "spec.database.name",
             ),

@@ -9,6 +9,7 @@ mod support;
 
 mod bad_input;
 mod chaos;
+mod comparison;
 mod conflicts;
 mod drift;
 mod fencing;

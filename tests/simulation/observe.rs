@@ -2,7 +2,9 @@
 
 use multimaster::agent::report::Report;
 use multimaster::api::MultiMasterCluster;
-use multimaster::decide::observed::{Channel, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError};
+use multimaster::decide::observed::{
+    Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError,
+};
 use multimaster::names;
 
 use crate::model::disk;
@@ -35,6 +37,7 @@ impl World {
             update_revision: Some(revision(self.template)),
             problems: Vec::new(),
             members,
+            comparison: ComparisonRun::Idle,
         }
     }
 

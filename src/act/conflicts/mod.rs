@@ -243,7 +243,9 @@ impl Actor<'_> {
             let server = server.ok_or_else(|| ActError::Gone(self.name(member)))?;
             sessions.push(self.session(member, &server.uuid).await?);
         }
-        let done = self.compare(&mut sessions, (ordinal, uuid), conflicts, reassert).await;
+        let done = self
+            .compare_or_reassert(&mut sessions, (ordinal, uuid), conflicts, reassert)
+            .await;
         let mut closed = Ok(());
         for session in sessions {
             closed = closed.and(session.close().await);
@@ -251,7 +253,7 @@ impl Actor<'_> {
         done.and(closed).map_err(|source| self.failed(ordinal, source))
     }
 
-    async fn compare(
+    async fn compare_or_reassert(
         &self,
         sessions: &mut [Session],
         (ordinal, uuid): (u8, &str),

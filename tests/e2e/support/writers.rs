@@ -136,6 +136,11 @@ impl Writers {
         told.fenced + told.unconnected + told.maybe
     }
 
+    /// Writes that were refused because the member was fenced.
+    pub fn refused(&self) -> u64 {
+        self.told().fenced
+    }
+
     /// Waits until 20 more writes were acknowledged at each of these places.
     pub async fn go_on(&self, places: &[At]) -> Result<()> {
         for &at in places {

@@ -1,0 +1,129 @@
+//! Columns in SQL: a value with nothing of it lost, and a key that can be read, sent to another member, and shown.
+
+use crate::mysql::quote::{identifier, literal};
+
+/// Letters of a key that people are shown.
+const SHOWN: usize = 40;
+
+/// What is done with the values of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Its text is a literal.
+    Number,
+    /// FLOAT and DOUBLE, whose text has too few digits.
+    Inexact,
+    /// A number behind a text, by which it is ordered: BIT, ENUM, SET.
+    Numbered,
+    /// Dates and times.
+    Time,
+    /// CHAR and VARCHAR of any character set.
+    Text,
+    /// BINARY and VARBINARY.
+    Bytes,
+    /// May be larger than what CONCAT can join: TEXT.
+    LongText,
+    /// The same: BLOB, JSON, geometry, VECTOR, and what later versions bring.
+    Long,
+}
+
+impl Kind {
+    /// From `information_schema.COLUMNS.DATA_TYPE`.
+    fn of(data_type: &str) -> Self {
+        match data_type {
+            "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "decimal" | "year" => Self::Number,
+            "float" | "double" => Self::Inexact,
+            "bit" | "enum" | "set" => Self::Numbered,
+            "date" | "time" | "datetime" | "timestamp" => Self::Time,
+            "char" | "varchar" => Self::Text,
+            "binary" | "varbinary" => Self::Bytes,
+            "tinytext" | "text" | "mediumtext" | "longtext" => Self::LongText,
+            _ => Self::Long,
+        }
+    }
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Column {
+    name: String,
+    kind: Kind,
+}
+
+impl Column {
+    /// Its name, and its type as `information_schema.COLUMNS.DATA_TYPE` has it.
+    pub fn new(name: String, data_type: &str) -> Self {
+        Self {
+            name,
+            kind: Kind::of(data_type),
+        }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn quoted(&self) -> String {
+        identifier(&self.name)
+    }
+
+    /// Its value so that nothing of it is lost, told apart from NULL and from its neighbours: a length in front, or a hash of fixed length.
+    pub(super) fn in_row(&self) -> String {
+        let name = identifier(&self.name);
+        let bytes = match self.kind {
+            Kind::LongText | Kind::Long => return format!("IFNULL(SHA2({name}, 256), 'N')"),
+            // The one function that gives all bits of a number: as a text, -1e300 and the next one are the same.
+            Kind::Inexact => return format!("IFNULL(ST_AsWKB(POINT({name}, 0)), 'N')"),
+            _ => format!("CAST({name} AS BINARY)"),
+        };
+        format!("IFNULL(CONCAT(LENGTH({bytes}), ':', {bytes}), 'N')")
+    }
+
+    /// Its value as text in ASCII, from which [`Column::literal`] makes the value again.
+    pub(super) fn as_key(&self) -> String {
+        let name = identifier(&self.name);
+        match self.kind {
+            Kind::Number | Kind::Time => format!("CAST({name} AS CHAR)"),
+            Kind::Inexact => format!("CAST(CAST({name} AS DOUBLE) AS CHAR)"),
+            Kind::Numbered => format!("CAST({name} + 0 AS CHAR)"),
+            Kind::Text | Kind::LongText => format!("HEX(CONVERT({name} USING utf8mb4))"),
+            Kind::Bytes | Kind::Long => format!("HEX({name})"),
+        }
+    }
+
+    /// A literal; the column's own collation is stronger than that of a literal.
+    pub(super) fn literal(&self, key: &str) -> String {
+        match self.kind {
+            Kind::Number | Kind::Inexact | Kind::Numbered => key.into(),
+            Kind::Time => literal(key),
+            Kind::Text | Kind::LongText => format!("_utf8mb4 x'{key}'"),
+            Kind::Bytes | Kind::Long => format!("x'{key}'"),
+        }
+    }
+
+    /// For people.
+    pub(super) fn shown(&self, key: &str) -> String {
+        match self.kind {
+            Kind::Text | Kind::LongText => literal(&shortened(&text_of(key))),
+            Kind::Bytes | Kind::Long => format!("0x{}", shortened(key)),
+            _ => self.literal(key),
+        }
+    }
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
+/// The text behind hexadecimal UTF-8.
+fn text_of(hex: &str) -> String {
+    let digits = |pair: &[u8]| {
+        std::str::from_utf8(pair)
+            .ok()
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+    };
+    let bytes: Vec<u8> = hex.as_bytes().chunks(2).filter_map(digits).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

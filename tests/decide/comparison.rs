@@ -1,0 +1,310 @@
+//! When members are compared, and what the condition Converged says.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use multimaster::api::status::{ComparisonStatus, Difference, conditions, reasons};
+use multimaster::decide::decide;
+use multimaster::decide::observed::{ComparisonRun, Observed};
+use multimaster::decide::step::Step;
+use multimaster::decide::story::story;
+use multimaster::names::ANNOTATION_COMPARE;
+
+use crate::fixture::{at, condition, fence, link, settle, steps, unreachable, whole};
+
+const HOUR: i64 = 3600;
+
+fn annotated(observed: &mut Observed, text: &str) {
+    observed.cluster.metadata.annotations = Some(BTreeMap::from([(ANNOTATION_COMPARE.to_owned(), text.to_owned())]));
+}
+
+fn created(seconds: i64) -> Observed {
+    let mut observed = whole();
+    observed.cluster.metadata.creation_timestamp = Some(Time(at(seconds)));
+    observed
+}
+
+fn found(seconds: i64, requested: Option<&str>, differences: Vec<Difference>) -> ComparisonStatus {
+    ComparisonStatus {
+        requested: requested.map(str::to_owned),
+        started_at: Some(Time(at(seconds))),
+        finished_at: Some(Time(at(seconds + 5))),
+        tables: 4,
+        chunks: 6,
+        rows: 1000,
+        differing: differences.len().try_into().unwrap(),
+        differences,
+        ..ComparisonStatus::default()
+    }
+}
+
+fn difference() -> Difference {
+    Difference {
+        object: "table shop.t".into(),
+        keys: Some("id > 41 AND id <= 42".into()),
+        members: "demo-0,demo-2 | demo-1".into(),
+    }
+}
+
+/// The next pass writes this into status.
+fn finish(observed: &mut Observed, seconds: i64, result: ComparisonStatus) {
+    observed.comparison = ComparisonRun::Finished(result);
+    settle(observed, seconds);
+    observed.comparison = ComparisonRun::Idle;
+}
+
+fn compares(observed: &Observed, seconds: i64) -> bool {
+    let decision = decide(observed, at(seconds));
+    match steps(&decision)[..] {
+        [] => false,
+        [Step::Compare { .. }] => true,
+        ref other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn members_are_compared_a_period_after_the_last_time() {
+    let mut observed = created(0);
+    assert!(!compares(&observed, 24 * HOUR - 1));
+    assert!(compares(&observed, 24 * HOUR));
+    finish(&mut observed, 24 * HOUR, found(24 * HOUR, None, Vec::new()));
+    assert!(!compares(&observed, 48 * HOUR - 1));
+    assert!(compares(&observed, 48 * HOUR));
+    observed.cluster.spec.comparison.period_hours = 1;
+    assert!(compares(&observed, 25 * HOUR));
+    observed.cluster.spec.comparison.period_hours = 0;
+    assert!(!compares(&observed, 1000 * HOUR));
+}
+
+#[test]
+fn another_text_in_the_annotation_asks_at_once() {
+    let mut observed = created(0);
+    observed.cluster.spec.comparison.period_hours = 0;
+    assert!(!compares(&observed, 60));
+    annotated(&mut observed, "2026-11-22");
+    assert_eq!(
+        steps(&decide(&observed, at(60))),
+        [&Step::Compare {
+            requested: Some("2026-11-22".into())
+        }]
+    );
+    finish(&mut observed, 70, found(60, Some("2026-11-22"), Vec::new()));
+    assert!(!compares(&observed, 71));
+    annotated(&mut observed, "again");
+    assert!(compares(&observed, 72));
+    annotated(&mut observed, "");
+    assert!(!compares(&observed, 73));
+}
+
+#[test]
+fn too_long_a_text_is_named_and_changes_nothing() {
+    let mut observed = created(0);
+    annotated(&mut observed, &"x".repeat(65));
+    let decision = settle(&mut observed, 60);
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    let progressing = condition(&decision, conditions::PROGRESSING);
+    assert_eq!(progressing.reason, reasons::INVALID_ANNOTATION);
+    assert!(
+        progressing.message.contains(ANNOTATION_COMPARE),
+        "{}",
+        progressing.message
+    );
+}
+
+#[test]
+fn one_at_a_time_and_a_failed_one_again_after_a_minute() {
+    let mut observed = created(0);
+    annotated(&mut observed, "now");
+    for (comparison, begins) in [
+        (ComparisonRun::Idle, true),
+        (ComparisonRun::Elsewhere, false),
+        (ComparisonRun::Running, false),
+        (failed(59), false),
+        (failed(0), true),
+    ] {
+        observed.comparison = comparison.clone();
+        assert_eq!(compares(&observed, 60), begins, "{comparison:?}");
+    }
+}
+
+fn failed(seconds: i64) -> ComparisonRun {
+    ComparisonRun::Failed {
+        why: "demo-1: no answer within 310s".into(),
+        at: at(seconds),
+    }
+}
+
+#[test]
+fn it_takes_all_members_in_a_ring_that_replicates() {
+    let away = |change: fn(&mut Observed)| {
+        let mut observed = created(0);
+        annotated(&mut observed, "now");
+        change(&mut observed);
+        let decision = settle(&mut observed, 60);
+        let compared = decision
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Compare { .. } | Step::StopWrites));
+        assert!(!compared, "{:?}", decision.steps);
+        let converged = condition(&decision, conditions::CONVERGED).clone();
+        assert_eq!(
+            (converged.status.as_str(), converged.reason.as_str()),
+            ("Unknown", reasons::CANNOT_COMPARE)
+        );
+        converged.message
+    };
+    for (change, words) in [
+        (
+            (|observed| unreachable(observed, 1)) as fn(&mut Observed),
+            "demo-1 is Suspect",
+        ),
+        (|observed| fence(observed, 2), "demo-2 is Returning"),
+        (
+            |observed| link(observed, 2).applier_running = false,
+            "a link of the ring does not replicate",
+        ),
+        (
+            |observed| observed.cluster.spec.paused = Some(true),
+            "spec.paused is true",
+        ),
+        (|observed| observed.cluster.spec.members = 2, "a member leaves the ring"),
+        // Something differed, and now a member is away.
+        (
+            |observed| {
+                observed.comparison = ComparisonRun::Unsettled;
+                unreachable(observed, 1);
+            },
+            "demo-1 is Suspect",
+        ),
+    ] {
+        let message = away(change);
+        assert!(message.contains(words), "{message}");
+    }
+}
+
+#[test]
+fn writes_are_stopped_by_the_pass_when_nothing_else_is_done() {
+    let mut observed = created(0);
+    observed.comparison = ComparisonRun::Unsettled;
+    let decision = decide(&observed, at(60));
+    assert_eq!(steps(&decision), [&Step::StopWrites]);
+    observed.update_revision = Some("b".into());
+    let decision = decide(&observed, at(60));
+    assert!(matches!(steps(&decision)[..], [Step::Restart { ordinal: 2, .. }]));
+}
+
+#[test]
+fn converged_says_what_differs_where_and_on_whom() {
+    let mut observed = created(0);
+    let decision = settle(&mut observed, 10);
+    let first = condition(&decision, conditions::CONVERGED).clone();
+    assert_eq!(
+        (first.status.as_str(), first.reason.as_str()),
+        ("Unknown", reasons::NOT_COMPARED)
+    );
+    assert!(first.message.contains("first compared at"), "{}", first.message);
+
+    finish(&mut observed, 20, found(15, Some("a"), Vec::new()));
+    let decision = settle(&mut observed, 30);
+    let equal = condition(&decision, conditions::CONVERGED).clone();
+    assert_eq!(
+        (
+            equal.status.as_str(),
+            equal.reason.as_str(),
+            equal.last_transition_time.0
+        ),
+        ("True", reasons::EQUAL, at(20))
+    );
+    assert!(equal.message.contains("4 tables with 1000 rows"), "{}", equal.message);
+
+    finish(&mut observed, 40, found(35, Some("b"), vec![difference()]));
+    finish(&mut observed, 50, found(45, Some("c"), vec![difference()]));
+    let decision = settle(&mut observed, 60);
+    let diverged = condition(&decision, conditions::CONVERGED).clone();
+    assert_eq!(
+        (
+            diverged.status.as_str(),
+            diverged.reason.as_str(),
+            diverged.last_transition_time.0
+        ),
+        ("False", reasons::DIVERGED, at(40))
+    );
+    let words = "rows of table shop.t where id > 41 AND id <= 42: demo-0,demo-2 | demo-1";
+    assert!(diverged.message.contains(words), "{}", diverged.message);
+    assert!(diverged.message.contains("sql_log_bin=0"), "{}", diverged.message);
+
+    // A difference stays one while nobody can look; equality does not.
+    unreachable(&mut observed, 1);
+    annotated(&mut observed, "d");
+    let decision = settle(&mut observed, 70);
+    assert_eq!(condition(&decision, conditions::CONVERGED).status, "False");
+    observed.cluster.status.as_mut().unwrap().comparison = Some(found(60, Some("c"), Vec::new()));
+    let decision = settle(&mut observed, 80);
+    assert_eq!(
+        condition(&decision, conditions::CONVERGED).reason,
+        reasons::CANNOT_COMPARE
+    );
+    annotated(&mut observed, "c");
+    let decision = settle(&mut observed, 90);
+    assert_eq!(condition(&decision, conditions::CONVERGED).reason, reasons::EQUAL);
+}
+
+#[test]
+fn more_than_is_listed_is_counted() {
+    let mut observed = created(0);
+    let many = ComparisonStatus {
+        differing: 25,
+        writes_stopped_milliseconds: 12,
+        ..found(15, None, vec![difference(); 20])
+    };
+    finish(&mut observed, 20, many);
+    let message = condition(&settle(&mut observed, 21), conditions::CONVERGED)
+        .message
+        .clone();
+    assert!(
+        message.contains("; and 5 more; writes were refused for 12 ms"),
+        "{message}"
+    );
+}
+
+#[test]
+fn events_tell_of_differences_and_of_answers() {
+    let told = |result: ComparisonStatus, before: Option<ComparisonStatus>| {
+        let mut observed = created(0);
+        if let Some(before) = before {
+            finish(&mut observed, 10, before);
+        }
+        let before = observed.cluster.status.clone().unwrap();
+        observed.comparison = ComparisonRun::Finished(result);
+        let after = settle(&mut observed, 20).status;
+        let told: Vec<_> = story(&before, &after, at(20))
+            .into_iter()
+            .map(|note| (note.warning, note.reason))
+            .collect();
+        assert_eq!(story(&after, &after, at(21)), []);
+        told
+    };
+    assert_eq!(told(found(15, None, Vec::new()), None), []);
+    assert_eq!(told(found(15, Some("a"), Vec::new()), None), [(false, "Compared")]);
+    assert_eq!(told(found(15, None, vec![difference()]), None), [(true, "Diverged")]);
+    assert_eq!(
+        told(found(15, Some("a"), Vec::new()), Some(found(5, Some("a"), Vec::new()))),
+        []
+    );
+}
+
+#[test]
+fn nothing_is_written_when_nothing_is_new() {
+    let mut observed = created(0);
+    settle(&mut observed, 50);
+    for comparison in [ComparisonRun::Idle, ComparisonRun::Running, ComparisonRun::Elsewhere] {
+        observed.comparison = comparison;
+        let before = observed.cluster.status.clone().unwrap();
+        assert_eq!(settle(&mut observed, 60).status, before);
+    }
+    finish(&mut observed, 70, found(65, Some("a"), vec![difference()]));
+    let before = observed.cluster.status.clone().unwrap();
+    for seconds in 71..200 {
+        assert_eq!(settle(&mut observed, seconds).status, before);
+    }
+}

@@ -1,0 +1,99 @@
+//! Members that have executed the same and hold different rows are found out, while applications write.
+
+use anyhow::{Context, Result, ensure};
+use multimaster::api::status::ComparisonStatus;
+use multimaster::names::ANNOTATION_COMPARE;
+use serde_json::json;
+
+use crate::support::ring::Ring;
+use crate::support::world::in_namespace;
+use crate::support::writers::Writers;
+use crate::support::{eventually, sql};
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn a_row_that_differs_is_named_and_nobody_is_stopped_for_long() -> Result<()> {
+    in_namespace("comparison", |world| async move {
+        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
+        let writers = Writers::at_members(&ring).await?;
+        writers.go_on_everywhere().await?;
+        let mut root = ring.root(0).await?;
+        for statement in [
+            "CREATE TABLE app.prices (id INT PRIMARY KEY, price INT NOT NULL)",
+            "INSERT INTO app.prices VALUES (1, 100), (2, 100), (3, 100)",
+        ] {
+            sql::run(&mut root, statement).await?;
+        }
+        eventually("the rows are everywhere", || async {
+            for mut conn in ring.roots().await? {
+                let rows: u64 = sql::value(&mut conn, "SELECT COUNT(*) FROM app.prices").await?;
+                ensure!(rows == 3, "{rows}");
+            }
+            Ok(())
+        })
+        .await?;
+        let equal = compared(&ring, "as they are").await?;
+        ensure!(equal.differing == 0 && equal.tables >= 2, "{equal:?}");
+        let converged = ring.condition("Converged").await?;
+        ensure!(converged.status == "True", "{converged:?}");
+
+        // What an update here and an update there of the same row at the same time leave behind.
+        price(&ring, 2000).await?;
+        let diverged = compared(&ring, "after two updates").await?;
+        eprintln!("{diverged:?}; {} writes refused", writers.refused());
+        let converged = ring.condition("Converged").await?;
+        ensure!(
+            converged.status == "False" && converged.reason == "Diverged",
+            "{converged:?}"
+        );
+        let words = "rows of table app.prices where id > 1 AND id <= 2: demo-0,demo-2 | demo-1";
+        ensure!(converged.message.contains(words), "{converged:?}");
+        ensure!(diverged.differing == 1, "{diverged:?}");
+        ensure!(
+            diverged.writes_stopped_milliseconds > 0,
+            "writes never pause, so they have to be stopped: {diverged:?}"
+        );
+        writers.go_on_everywhere().await?;
+        ring.wait_ready().await?;
+        ensure!(
+            writers.failures() == writers.refused(),
+            "{} writes failed, {} of them because writes were stopped",
+            writers.failures(),
+            writers.refused()
+        );
+
+        price(&ring, 100).await?;
+        let mended = compared(&ring, "after it was mended").await?;
+        ensure!(mended.differing == 0, "{mended:?}");
+        let converged = ring.condition("Converged").await?;
+        ensure!(converged.status == "True", "{converged:?}");
+        writers.settle().await.map(drop)
+    })
+    .await
+}
+
+/// Sets a row at member 1 only.
+async fn price(ring: &Ring, price: u32) -> Result<()> {
+    let mut root = ring.root(1).await?;
+    sql::run(&mut root, "SET sql_log_bin = 0").await?;
+    sql::run(
+        &mut root,
+        &format!("UPDATE app.prices SET price = {price} WHERE id = 2"),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Asks for a comparison and waits for it.
+async fn compared(ring: &Ring, text: &str) -> Result<ComparisonStatus> {
+    ring.patch(json!({"metadata": {"annotations": {ANNOTATION_COMPARE: text}}}))
+        .await?;
+    eventually(&format!("members are compared {text}"), || async {
+        let status = ring.get().await?.status.context("no status")?;
+        let converged = ring.condition("Converged").await?;
+        let comparison = status.comparison.with_context(|| format!("{converged:?}"))?;
+        ensure!(comparison.requested.as_deref() == Some(text), "{converged:?}");
+        Ok(comparison)
+    })
+    .await
+}
