@@ -77,7 +77,7 @@ check "generated files" generated
 mysqld() {
 	MYSQL_ROOT=$(hack/mysqld.sh) || return 1
 	export MYSQL_ROOT
-	cargo_test --test agent --test compare -- --ignored
+	cargo_test --test agent --test compare --test simulation -- --ignored
 }
 check "tests against a real mysqld" mysqld
 

@@ -82,6 +82,11 @@ impl Cell {
         })
     }
 
+    /// The certificate authority, PEM.
+    pub fn authority(&self) -> &str {
+        &self.ca
+    }
+
     fn certify(&mut self) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -148,7 +153,7 @@ impl Cell {
             .collect();
         args.extend(more.iter().map(|&m| m.to_owned()));
         let client = reqwest::Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_pem(self.ca.as_bytes()).unwrap()])
+            .tls_certs_only([reqwest::Certificate::from_pem(self.authority().as_bytes()).unwrap()])
             .timeout(Duration::from_secs(15))
             .build()
             .unwrap();

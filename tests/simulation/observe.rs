@@ -152,7 +152,8 @@ fn pod(pod: &member::Pod) -> Pod {
     }
 }
 
-fn server(member: &member::Member, now: u64) -> Option<Server> {
+/// What an operator reads from the server of this member.
+pub fn server(member: &member::Member, now: u64) -> Option<Server> {
     let (data, record) = (member.data()?, member.disk.record.as_ref()?);
     debug_assert_eq!(member.mysqld, Mysqld::Running);
     Some(Server {

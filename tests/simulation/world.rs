@@ -8,7 +8,7 @@ use crate::invariants::{Invariant, Judge};
 use crate::model::disk::NAMED_ROWS;
 use crate::model::member::{Frozen, Member, Mysqld, Pod, SECOND};
 use crate::model::replication::{Pace, replicate};
-use crate::model::transactions::{Bits, Ledger, Transaction};
+use crate::model::transactions::{Bits, Id, Ledger, Transaction};
 use crate::operator::{Decider, Operator};
 use crate::random::chance;
 
@@ -266,9 +266,7 @@ impl World {
     pub fn write(&mut self, ordinal: u8, named: Option<u32>) {
         let kind = self.random(chances::KIND, ordinal) % 100;
         let member = &self.members[usize::from(ordinal)];
-        let (Some(record), Some(data)) = (&member.disk.record, member.data()) else {
-            return;
-        };
+        let Some(data) = member.data() else { return };
         let Some(life) = data.uuid else { return };
         let mut recent = self.ledger.transactions.iter().rev().take(30);
         let own = recent
@@ -278,6 +276,14 @@ impl World {
             (None, Some(own)) if kind < 30 => (own.row, false),
             (None, _) => (data.next_row(ordinal), true),
         };
+        self.commit(ordinal, row, inserts);
+    }
+
+    /// One transaction is acknowledged: a new row, or a change of one that is there.
+    pub fn commit(&mut self, ordinal: u8, row: u32, inserts: bool) -> Option<Id> {
+        let member = &self.members[usize::from(ordinal)];
+        let (record, data) = (member.disk.record.as_ref()?, member.data()?);
+        let life = data.uuid?;
         let transaction = Transaction {
             life,
             number: data.executed.next(life),
@@ -292,6 +298,7 @@ impl World {
         if let Some(data) = &mut self.members[usize::from(ordinal)].disk.data {
             data.execute(id, &transaction).unwrap();
         }
+        Some(id)
     }
 
     fn replicate(&mut self) {
