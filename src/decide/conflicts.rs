@@ -131,11 +131,25 @@ pub fn open(observed: &Observed) -> Vec<&Record> {
         .collect()
 }
 
-fn group<'a>(observed: &'a Observed, record: &'a Record) -> Vec<&'a Record> {
+/// Everything that is one conflict with this record, itself included.
+pub fn group<'a>(observed: &'a Observed, record: &'a Record) -> Vec<&'a Record> {
     records(observed)
         .into_iter()
         .filter(|other| record.is_one_with(other))
         .collect()
+}
+
+/// Server UUIDs under which the losing sides wrote.
+pub fn losers(observed: &Observed, records: &[Record]) -> Vec<String> {
+    let sides = records.iter().filter_map(|record| {
+        let loses = if origin(observed, record) == record.winner {
+            record.observer.as_str()
+        } else {
+            record.gtid.split(':').next()?
+        };
+        (writer(observed, loses) != record.winner).then(|| loses.to_owned())
+    });
+    sides.collect()
 }
 
 /// Who wins, as the annotation says: members by the ids of conflicts.
@@ -166,7 +180,8 @@ pub fn ordered(observed: &Observed) -> Result<BTreeMap<String, u8>, String> {
 
 /// Ordinal of the member whose rows win; `None`: that is not decided.
 pub fn winner(observed: &Observed, record: &Record) -> Option<u8> {
-    if record.for_a_person.is_some() {
+    // What was mended by hand and did not end equal can still be settled by naming a winner.
+    if record.for_a_person.is_some() && record.stage != Stage::Taken {
         return None;
     }
     let orders = ordered(observed).ok()?;
@@ -289,6 +304,7 @@ fn compared(observed: &Observed) -> Option<Step> {
     open(observed)
         .into_iter()
         .filter(|record| record.stage == Stage::Taken)
+        .filter(|record| record.for_a_person.is_none() || winner(observed, record).is_some())
         .find_map(|record| {
             let group: Vec<&Record> = group(observed, record)
                 .into_iter()
@@ -299,15 +315,16 @@ fn compared(observed: &Observed) -> Option<Step> {
                 let observer = writer(observed, &side.observer);
                 side.stage == Stage::Taken && observer.is_none_or(|observer| ring.contains(observer))
             });
-            let known = group
+            let mut awaited = group
                 .iter()
                 .fold(GtidSet::default(), |known, side| known.union(&side.known));
-            let ready = sides_are_in && in_ring.iter().all(|(_, server)| server.executed.contains(&known));
+            for (_, server) in &in_ring {
+                // What re-asserted rows before.
+                awaited = awaited.union(&server.executed.tagged(GTID_TAG));
+            }
+            let ready = sides_are_in && in_ring.iter().all(|(_, server)| server.executed.contains(&awaited));
             let winner = winner(observed, record);
-            let (at, server) = in_ring
-                .iter()
-                .find(|(member, _)| Some(member.ordinal) == winner)
-                .or(in_ring.first())?;
+            let (at, server) = keeper(observed, &group, winner, &in_ring).or(in_ring.first())?;
             ready.then(|| Step::CompareRows {
                 ordinal: at.ordinal,
                 server_uuid: server.uuid.clone(),
@@ -318,6 +335,22 @@ fn compared(observed: &Observed) -> Option<Step> {
                 reassert: winner.is_some(),
             })
         })
+}
+
+/// The member that has copied the winner's rows aside, or at least the winner.
+fn keeper<'a, 'b>(
+    observed: &Observed,
+    group: &[&Record],
+    winner: Option<u8>,
+    ring: &'b [(&'a Member, &'a Server)],
+) -> Option<&'b (&'a Member, &'a Server)> {
+    let of = |wanted: &dyn Fn(&Record) -> bool| {
+        let mut sides = group.iter().filter(|side| side.kept.is_some() && wanted(side));
+        sides.find_map(|side| ring.iter().find(|(_, server)| server.uuid == side.observer))
+    };
+    of(&|side| writer(observed, &side.observer) == winner)
+        .or_else(|| of(&|side| origin(observed, side) != winner))
+        .or_else(|| ring.iter().find(|(member, _)| Some(member.ordinal) == winner))
 }
 
 /// What a person is told of the conflicts, if there are any.

@@ -101,6 +101,14 @@ impl GtidSet {
         })
     }
 
+    /// What was written with this tag, by whomever.
+    pub fn tagged(&self, tag: &str) -> Self {
+        self.map(|origin, all| match &origin.tag {
+            Some(theirs) if theirs == tag => all.to_vec(),
+            _ => Vec::new(),
+        })
+    }
+
     /// The number of transactions; `u64::MAX` should there be more.
     pub fn count(&self) -> u64 {
         self.sets

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use mysql_async::Conn;
 
 use crate::conflict_table::{self, Circumstances};
-use crate::decide::conflicts::{ConflictingRow, Record, Stage};
+use crate::decide::conflicts::{self, ConflictingRow, Record, Stage};
 use crate::decide::observed::{Channel, Member};
 use crate::decide::step::Remedy;
 use crate::members::Credentials;
@@ -163,6 +163,9 @@ impl Actor<'_> {
             if remedy != Remedy::Skip {
                 // Clients have gone on writing since it was recorded.
                 record.rows = self.find(at, channel, upstream, gtid).await?.rows;
+                for other in conflicts::group(self.observed, &record.clone()) {
+                    rows::add(at, &mut record.rows, &other.rows).await?;
+                }
                 record.kept = Some(at.place().await?);
                 rows::copy_aside(at, &record.rows).await?;
             }
@@ -277,7 +280,13 @@ impl Actor<'_> {
         for session in sessions.iter_mut() {
             images.push(rows::images(session, &rows).await?);
         }
-        if images.windows(2).all(|two| two[0] == two[1]) {
+        let at = sessions.iter().position(|session| session.uuid == uuid);
+        let at = at.ok_or_else(|| SqlError::Outdated(format!("{uuid} is not in the ring")))?;
+        let late = match reassert {
+            true => rows::overwritten(self, &mut sessions[at], ordinal, &records).await?,
+            false => Vec::new(),
+        };
+        if late.is_empty() && images.windows(2).all(|two| two[0] == two[1]) {
             for session in sessions.iter_mut() {
                 rows::forget(session, &rows).await?;
             }
@@ -293,21 +302,12 @@ impl Actor<'_> {
             }
             return Ok(());
         }
-        let at = sessions.iter_mut().find(|session| session.uuid == uuid);
-        let at = at.ok_or_else(|| SqlError::Outdated(format!("{uuid} is not in the ring")))?;
+        let at = &mut sessions[at];
         if reassert {
-            rows::reassert(self, at, ordinal, &records).await?;
+            return rows::reassert(self, at, ordinal, &records).await;
         }
-        let known = at.known().await?;
-        let own = records.iter().position(|record| record.observer == uuid).unwrap_or(0);
-        if let Some(record) = records.get_mut(own) {
-            // The next comparison waits until every member has executed this.
-            record.known = record.known.union(&known);
-            if reassert {
-                record.kept = record.kept.take().filter(|_| record.observer == uuid);
-            } else {
-                record.for_a_person = Some("it was mended by hand, and the rows are not equal on all members".into());
-            }
+        for record in &mut records {
+            record.for_a_person = Some("it was mended by hand, and the rows are not equal on all members".into());
             at.update(record).await?;
         }
         Ok(())

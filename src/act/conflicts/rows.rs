@@ -7,7 +7,7 @@ use std::time::Duration;
 use mysql_async::{Conn, prelude::Queryable};
 
 use crate::act::Actor;
-use crate::decide::conflicts::{ConflictingRow, Record};
+use crate::decide::conflicts::{self, ConflictingRow, Record};
 use crate::mysql::binlog;
 use crate::mysql::connection::{SqlError, run};
 use crate::mysql::gtid::GtidSet;
@@ -45,13 +45,29 @@ async fn places(conn: &mut Conn, rows: impl Iterator<Item = &ConflictingRow>) ->
     Ok(by_key.into_values().collect())
 }
 
-/// Name of the table in the product's schema that has a table's copied rows.
+/// Name of the table in the product's schema that has the copy of a row.
 fn copies(key: &RowKey) -> String {
-    let table = RowKey {
-        columns: Vec::new(),
-        ..key.clone()
-    };
-    format!("{}.{}", identifier(SCHEMA), identifier(&format!("kept_{}", table.id())))
+    format!("{}.{}", identifier(SCHEMA), identifier(&format!("kept_{}", key.id())))
+}
+
+/// Adds rows that other sides of the conflict have named, as they are here.
+pub(super) async fn add(
+    at: &mut Session,
+    rows: &mut Vec<ConflictingRow>,
+    more: &[ConflictingRow],
+) -> Result<(), SqlError> {
+    for place in places(&mut at.aside, more.iter()).await? {
+        if rows.iter().all(|row| row.key != place.key) {
+            let mine = examine::image(&mut at.aside, &place.table, &place.condition).await?;
+            rows.push(ConflictingRow {
+                id: place.key.id(),
+                key: place.key,
+                theirs: mine.clone(),
+                mine,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Copies the member's own rows, unlogged. What an open conflict has copied before stays: it is what was there before the first.
@@ -135,7 +151,7 @@ async fn reassert_locked(
         );
         at.logged.query_drop(lock).await?;
     }
-    let ignorant = overwritten(actor, at, ordinal, records, places).await?;
+    let ignorant = overwritten(actor, at, ordinal, records).await?;
     for place in places {
         if !ignorant.contains(&place.key) {
             // What is here now is what is meant.
@@ -164,42 +180,40 @@ async fn reassert_locked(
     Ok(())
 }
 
-/// The rows whose last change here, since they were copied aside, is one of the losing side from before it knew of this one.
-async fn overwritten(
+/// The rows whose last change here, since they were copied aside, is one of the losing side from before it knew of the other.
+pub(super) async fn overwritten(
     actor: &Actor<'_>,
     at: &mut Session,
     ordinal: u8,
     records: &[Record],
-    places: &[Place],
 ) -> Result<Vec<RowKey>, SqlError> {
-    let own = records.iter().filter(|record| record.observer == at.uuid);
-    let Some(since) = own
-        .filter_map(|record| Some((record.seen, record.kept.as_ref()?)))
-        .min_by_key(|(seen, _)| *seen)
-    else {
+    let uuid = at.uuid.clone();
+    let own = || records.iter().filter(|record| record.observer == uuid);
+    let copied = own().filter_map(|record| Some((record.seen, record.kept.as_ref()?)));
+    let Some((_, since)) = copied.min_by_key(|(seen, _)| *seen) else {
         return Ok(Vec::new());
     };
+    let places = places(&mut at.aside, own().flat_map(|record| &record.rows)).await?;
+    let losers = conflicts::losers(actor.observed, records);
     let known = records.iter().try_fold(GtidSet::default(), |known, record| {
-        let gtid: GtidSet = record
-            .gtid
-            .parse()
-            .map_err(|error: crate::mysql::gtid::ParseGtidSetError| SqlError::Outdated(error.to_string()))?;
-        Ok::<GtidSet, SqlError>(known.union(&record.known).union(&gtid))
+        let gtid = record.gtid.parse::<GtidSet>();
+        let gtid = gtid.map_err(|error| SqlError::Outdated(error.to_string()))?;
+        Ok::<_, SqlError>(known.union(&record.known).union(&gtid))
     })?;
-    let failed = |error: crate::act::ActError| SqlError::Outdated(error.to_string());
-    let log = actor.connect(ordinal).await.map_err(failed)?;
+    let log = actor
+        .connect(ordinal)
+        .await
+        .map_err(|error| SqlError::Outdated(error.to_string()))?;
     let mut last: BTreeMap<String, bool> = BTreeMap::new();
-    let uuid = at.uuid.clone();
-    binlog::read(log, since.1, DEADLINE, |transaction| {
+    binlog::read(log, since, DEADLINE, |transaction| {
         let mut parts = transaction.gtid.split(':');
-        let (writer, tag) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let ours = tag == GTID_TAG || writer == uuid;
-        let ignorant = !ours && transaction.gtid.parse().is_ok_and(|gtid| known.contains(&gtid));
+        let (writer, tag) = (parts.next().unwrap_or_default(), parts.next());
+        let ignorant = tag != Some(GTID_TAG)
+            && losers.iter().any(|loser| loser == writer)
+            && transaction.gtid.parse().is_ok_and(|gtid| known.contains(&gtid));
         for change in &transaction.changes {
-            for place in places
-                .iter()
-                .filter(|place| place.table.schema == change.schema && place.table.name == change.table)
-            {
+            let table = |place: &&Place| place.table.schema == change.schema && place.table.name == change.table;
+            for place in places.iter().filter(table) {
                 let touches = |row: &Option<Vec<binlog::Cell>>| {
                     row.as_ref()
                         .is_some_and(|row| place.table.key(row).is_ok_and(|key| key == place.key))
@@ -212,9 +226,6 @@ async fn overwritten(
         ControlFlow::Continue(())
     })
     .await?;
-    let keys = places.iter().map(|place| &place.key);
-    Ok(keys
-        .filter(|key| last.get(&key.to_string()) == Some(&true))
-        .cloned()
-        .collect())
+    let keys = places.into_iter().map(|place| place.key);
+    Ok(keys.filter(|key| last.get(&key.to_string()) == Some(&true)).collect())
 }

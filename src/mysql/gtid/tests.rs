@@ -166,3 +166,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_has_a_tag() {
+    let set = set("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:a:1-3:b:7");
+    assert_eq!(
+        set.tagged("a").to_string(),
+        "3e11fa47-71ca-11e1-9e33-c80aa9429562:a:1-3"
+    );
+    assert!(set.tagged("c").is_empty());
+}
