@@ -23,6 +23,8 @@ use super::{ActError, Actor};
 /// How long an applier may take for the one transaction that it is to execute.
 const TAKING: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
+/// How every applier runs but for that one transaction.
+const STRICT: &str = "SET GLOBAL replica_exec_mode = STRICT";
 
 /// Two sessions of root at one member: what it writes in the first is logged and tagged, in the second not logged at all.
 struct Session {
@@ -140,7 +142,7 @@ impl Actor<'_> {
     ) -> Result<(), ActError> {
         let mut at = self.session(ordinal, uuid).await?;
         let done = self.get_past(&mut at, ordinal, upstream, gtid, remedy, winner).await;
-        let strict = run(&mut at.logged, "SET GLOBAL replica_exec_mode = STRICT").await;
+        let strict = run(&mut at.logged, STRICT).await;
         let closed = at.close().await;
         done.and(strict)
             .and(closed)
@@ -220,7 +222,7 @@ impl Actor<'_> {
     ) -> Result<(), ActError> {
         let mut at = self.session(ordinal, uuid).await?;
         let done = async {
-            run(&mut at.logged, "SET GLOBAL replica_exec_mode = STRICT").await?;
+            run(&mut at.logged, STRICT).await?;
             let record = at.record(uuid, gtid).await?;
             let mut record = record.ok_or_else(|| SqlError::Outdated(format!("the record of {gtid} is gone")))?;
             record.winner = winner;
@@ -406,6 +408,12 @@ impl Actor<'_> {
 /// The applier executes exactly this transaction, and what is in the way of its rows is overwritten.
 async fn take(at: &mut Session, channel: &str, gtid: &str) -> Result<(), SqlError> {
     run(&mut at.logged, "SET GLOBAL replica_exec_mode = IDEMPOTENT").await?;
+    let taken = take_one(at, channel, gtid).await;
+    // Before the applier goes on: whatever comes next is to stop it again.
+    taken.and(run(&mut at.logged, STRICT).await)
+}
+
+async fn take_one(at: &mut Session, channel: &str, gtid: &str) -> Result<(), SqlError> {
     let start = format!(
         "START REPLICA SQL_THREAD UNTIL SQL_AFTER_GTIDS = {} FOR CHANNEL {}",
         literal(gtid),
