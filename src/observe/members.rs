@@ -16,9 +16,9 @@ const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
-/// What appliers stopped at.
+/// What appliers stopped at. 3030: a worker that stopped because another one had.
 const STOPPED: &str = "SELECT CHANNEL_NAME AS channel, APPLYING_TRANSACTION AS gtid, LAST_ERROR_MESSAGE AS text \
-     FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER <> 0";
+     FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER NOT IN (0, 3030)";
 
 /// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
 pub async fn server(client: &mut MemberClient) -> Probe<Server> {
@@ -71,15 +71,9 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
     }
     for row in rows(conn, STOPPED).await? {
         let name: String = column(&row, "channel").unwrap_or_default();
-        let stopped = channels
-            .iter_mut()
-            .find(|channel| channel.name == name && !channel.applier_running);
-        if let Some(channel) = stopped {
-            channel.blocked = column::<String>(&row, "gtid").filter(|gtid| !gtid.is_empty());
-            // The channel's own text only says where to find this one.
-            if let (Some(error), Some(text)) = (&mut channel.applier_error, column(&row, "text")) {
-                error.text = text;
-            }
+        let (gtid, text) = (column(&row, "gtid"), column(&row, "text").unwrap_or_default());
+        if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
+            stopped(channel, gtid, text);
         }
     }
     let conflicts = conflict_table::recent(conn).await?;
@@ -103,6 +97,27 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
         binary_logs,
         conflicts,
     })
+}
+
+/// Notes the transaction at which one of a channel's workers stopped: the first in the order of the source's log, should there be several.
+fn stopped(channel: &mut Channel, gtid: Option<String>, text: String) {
+    let (Some(gtid), Some(error)) = (gtid.filter(|gtid| !gtid.is_empty()), &mut channel.applier_error) else {
+        return;
+    };
+    let earlier = channel.blocked.is_none() || place_in(&text) < place_in(&error.text);
+    if earlier && !channel.applier_running {
+        channel.blocked = Some(gtid);
+        // The channel's own text only says where to find this one.
+        error.text = text;
+    }
+}
+
+/// Binary log and offset in `... at source log binlog.000001, end_log_pos 422; Could not ...`.
+fn place_in(text: &str) -> Option<(&str, u64)> {
+    let rest = text.split_once("at source log ")?.1;
+    let (file, rest) = rest.split_once(", end_log_pos ")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((file, digits.parse().ok()?))
 }
 
 /// Without the number of the attempt, which would be news once a second for as long as a source is away.
@@ -154,6 +169,29 @@ fn channel(row: &Row) -> Channel {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn of_several_workers_the_first_in_the_log_counts() {
+        let text = |place: u32| {
+            format!(
+                "Worker 2 failed executing transaction 'x' at source log binlog.000009, end_log_pos {place}; Could not"
+            )
+        };
+        for order in [[422, 1000], [1000, 422]] {
+            let mut channel = super::Channel {
+                applier_error: Some(super::ThreadError {
+                    number: 1062,
+                    text: "Coordinator stopped".into(),
+                }),
+                ..super::Channel::default()
+            };
+            for place in order {
+                super::stopped(&mut channel, Some(format!("u:{place}")), text(place));
+            }
+            assert_eq!(channel.blocked.as_deref(), Some("u:422"));
+            assert_eq!(channel.applier_error.unwrap().text, text(422));
+        }
+    }
+
     #[test]
     fn an_error_that_stays_the_same_reads_the_same() {
         let text = |attempt| {

@@ -1,6 +1,7 @@
 //! What the transaction at which an applier stopped wants, and what is in its way.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -91,10 +92,11 @@ async fn in_the_way(
     let mut effects: Vec<(RowKey, Effect<'_>)> = Vec::new();
     for change in &transaction.changes {
         let name = (change.schema.as_str(), change.table.as_str());
-        if !tables.contains_key(&name) {
-            tables.insert(name, Table::read(&mut at.aside, name.0, name.1).await?);
-        }
-        if let Err(why) = add(&mut effects, &tables[&name], change) {
+        let table = match tables.entry(name) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Table::read(&mut at.aside, name.0, name.1).await?),
+        };
+        if let Err(why) = add(&mut effects, table, change) {
             return Ok(Err(why));
         }
     }
