@@ -190,8 +190,9 @@ pub fn winner(observed: &Observed, record: &Record) -> Option<u8> {
     let older = group(observed, record)
         .into_iter()
         .filter(|other| age(other) < age(record));
-    // The row at the observer is its own, unless an earlier side of this conflict has put it there.
-    let mut sides: Vec<u8> = older.filter_map(|other| winner(observed, other)).collect();
+    // The row at the observer is its own, unless an earlier side of this conflict has put it there. The last of those follows the others.
+    let before = older.max_by_key(|other| age(other));
+    let mut sides: Vec<u8> = before.and_then(|other| winner(observed, other)).into_iter().collect();
     let conflicts = &observed.cluster.spec.conflicts;
     match conflicts.policy {
         _ if named.is_some() => named,

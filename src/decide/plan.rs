@@ -59,11 +59,11 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
         // A clone takes long and may be refused again and again; nobody waits for it.
         fence(observed, now)
             .or_else(|| new_life(observed))
-            .or_else(|| conflicts::next(observed))
             .or_else(|| link(observed))
             .or_else(|| behind(observed))
             .or_else(|| left_over(observed))
             .or_else(|| open(observed))
+            .or_else(|| conflicts::next(observed))
             .or_else(|| rebuild(observed))
             .or_else(|| create_database(observed))
             .or_else(|| replace(observed))

@@ -29,6 +29,15 @@ pub(super) struct Finding {
     pub(super) committed: Option<Timestamp>,
 }
 
+impl Finding {
+    pub(super) fn for_a_person(why: String) -> Self {
+        Self {
+            for_a_person: Some(why),
+            ..Self::default()
+        }
+    }
+}
+
 /// What becomes of one row in a transaction.
 struct Effect<'a> {
     was_there: bool,
@@ -52,12 +61,10 @@ pub(super) async fn find(
         ControlFlow::Continue(())
     })
     .await?;
-    let for_a_person = |why: String| Finding {
-        for_a_person: Some(why),
-        ..Finding::default()
-    };
     let Some(transaction) = found else {
-        return Ok(for_a_person("the upstream's binary log does not have it".into()));
+        return Ok(Finding::for_a_person(
+            "the upstream's binary log does not have it".into(),
+        ));
     };
     let finding = match &transaction.statement {
         Some(statement) => match is_identical(at, &mut source, statement, &transaction.schema).await? {
@@ -65,16 +72,16 @@ pub(super) async fn find(
                 identical: true,
                 ..Finding::default()
             },
-            false => for_a_person(format!("it is a statement that failed here: {statement}")),
+            false => Finding::for_a_person(format!("it is a statement that failed here: {statement}")),
         },
-        None if transaction.is_larger => for_a_person(format!("it changes more than {MAX_CHANGES} rows")),
+        None if transaction.is_larger => Finding::for_a_person(format!("it changes more than {MAX_CHANGES} rows")),
         None => match in_the_way(at, &transaction).await? {
-            Ok(rows) if rows.is_empty() => for_a_person("no row was found that is in its way".into()),
+            Ok(rows) if rows.is_empty() => Finding::for_a_person("no row was found that is in its way".into()),
             Ok(rows) => Finding {
                 rows,
                 ..Finding::default()
             },
-            Err(why) => for_a_person(why),
+            Err(why) => Finding::for_a_person(why),
         },
     };
     Ok(Finding {

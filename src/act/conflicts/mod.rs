@@ -103,7 +103,11 @@ impl Actor<'_> {
 
     async fn record(&self, at: &mut Session, ordinal: u8, upstream: u8, gtid: &str) -> Result<(), SqlError> {
         let channel = self.stopped_channel(ordinal, upstream)?;
-        let finding = self.find(at, channel, upstream, gtid).await?;
+        let finding = match self.find(at, channel, upstream, gtid).await {
+            // A log that is gone, a table that is not there: the next look would find the same.
+            Err(error) if is_final(&error) => examine::Finding::for_a_person(error.to_string()),
+            finding => finding?,
+        };
         let error = channel.conflict();
         let circumstances = Circumstances {
             member: at.name.clone(),
@@ -345,7 +349,10 @@ impl Actor<'_> {
         upstream: u8,
         gtid: &str,
     ) -> Result<examine::Finding, SqlError> {
-        let failed = |error: ActError| SqlError::Outdated(error.to_string());
+        let failed = |error| match error {
+            ActError::Sql { source, .. } => source,
+            _ => SqlError::NotConnected,
+        };
         let place = Place {
             file: channel.applied_file.clone(),
             offset: channel.applied_offset,
@@ -402,6 +409,15 @@ impl Actor<'_> {
             member: self.name(ordinal),
             source,
         }
+    }
+}
+
+/// No later look would find anything else. 1049, 1146: no such schema, no such table; 1236: the binary log is gone.
+fn is_final(error: &SqlError) -> bool {
+    match error {
+        SqlError::Outdated(_) => true,
+        SqlError::Mysql(mysql_async::Error::Server(error)) => matches!(error.code, 1049 | 1146 | 1236),
+        _ => false,
     }
 }
 
