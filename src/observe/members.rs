@@ -17,7 +17,7 @@ const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
 /// What appliers stopped at. 3030: a worker that stopped because another one had.
-const STOPPED: &str = "SELECT CHANNEL_NAME AS channel, APPLYING_TRANSACTION AS gtid, LAST_ERROR_MESSAGE AS text \
+const STOPPED: &str = "SELECT CHANNEL_NAME AS channel, APPLYING_TRANSACTION AS gtid, LAST_ERROR_NUMBER AS number, LAST_ERROR_MESSAGE AS text \
      FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER NOT IN (0, 3030)";
 
 /// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
@@ -71,9 +71,12 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
     }
     for row in rows(conn, STOPPED).await? {
         let name: String = column(&row, "channel").unwrap_or_default();
-        let (gtid, text) = (column(&row, "gtid"), column(&row, "text").unwrap_or_default());
+        let error = ThreadError {
+            number: column(&row, "number").unwrap_or_default(),
+            text: column(&row, "text").unwrap_or_default(),
+        };
         if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
-            stopped(channel, gtid, text);
+            stopped(channel, column(&row, "gtid"), error);
         }
     }
     let conflicts = conflict_table::recent(conn).await?;
@@ -100,15 +103,15 @@ async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
 }
 
 /// Notes the transaction at which one of a channel's workers stopped: the first in the order of the source's log, should there be several.
-fn stopped(channel: &mut Channel, gtid: Option<String>, text: String) {
+fn stopped(channel: &mut Channel, gtid: Option<String>, at: ThreadError) {
     let (Some(gtid), Some(error)) = (gtid.filter(|gtid| !gtid.is_empty()), &mut channel.applier_error) else {
         return;
     };
-    let earlier = channel.blocked.is_none() || place_in(&text) < place_in(&error.text);
+    let earlier = channel.blocked.is_none() || place_in(&at.text) < place_in(&error.text);
     if earlier && !channel.applier_running {
         channel.blocked = Some(gtid);
-        // The channel's own text only says where to find this one.
-        error.text = text;
+        // The channel's own only says where to find this one, and may be that of a worker which stopped because this one had.
+        *error = at;
     }
 }
 
@@ -179,16 +182,21 @@ mod tests {
         for order in [[422, 1000], [1000, 422]] {
             let mut channel = super::Channel {
                 applier_error: Some(super::ThreadError {
-                    number: 1062,
+                    number: 3030,
                     text: "Coordinator stopped".into(),
                 }),
                 ..super::Channel::default()
             };
             for place in order {
-                super::stopped(&mut channel, Some(format!("u:{place}")), text(place));
+                let error = super::ThreadError {
+                    number: 1032,
+                    text: text(place),
+                };
+                super::stopped(&mut channel, Some(format!("u:{place}")), error);
             }
             assert_eq!(channel.blocked.as_deref(), Some("u:422"));
-            assert_eq!(channel.applier_error.unwrap().text, text(422));
+            let error = channel.applier_error.unwrap();
+            assert_eq!((error.number, error.text), (1032, text(422)));
         }
     }
 
