@@ -288,8 +288,10 @@ fn restart_of(member: &Member, why: &str) -> Option<Step> {
 /// pod), or it may as well be now. If anybody else is away it is opened instead.
 fn is_amid_restart(observed: &Observed, member: &Member) -> bool {
     let open = |member: &Member| member.server().is_some_and(|server| !server.super_read_only);
+    // One that does not answer may be open: nothing says that its restart had begun.
+    let fenced = member.server().is_some_and(|server| server.super_read_only);
     is_outdated(observed, member)
-        && !open(member)
+        && fenced
         && observed
             .others(member.ordinal)
             .all(|other| other.has_label() && open(other))

@@ -29,6 +29,16 @@ fn the_highest_outdated_member_goes_first_and_only_from_a_whole_ring() {
     assert!(steps(&decide(&observed, at(60))).is_empty(), "the ring is open");
 }
 
+/// Its restart had not begun: it may be open, and the others are not to be without it for nothing.
+#[test]
+fn one_whose_answer_is_late_is_not_taken_for_one_that_is_being_restarted() {
+    let mut observed = whole();
+    observed.update_revision = Some("b".into());
+    observed.members[0].server = Probe::Unreachable("no answer within 1s".into());
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+}
+
 #[test]
 fn an_outdated_member_that_does_not_run_may_always_be_replaced() {
     let mut observed = whole();
