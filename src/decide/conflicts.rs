@@ -95,7 +95,7 @@ fn is_ours(gtid: &str) -> bool {
 }
 
 /// Ordinal of the member that wrote under this server UUID.
-fn writer(observed: &Observed, uuid: &str) -> Option<u8> {
+pub fn writer(observed: &Observed, uuid: &str) -> Option<u8> {
     let status = observed.cluster.status.as_ref()?;
     let mut members = status.member_statuses.iter();
     let place = members.position(|member| {

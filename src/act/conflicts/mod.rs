@@ -15,6 +15,7 @@ use crate::decide::step::Remedy;
 use crate::members::Credentials;
 use crate::mysql::binlog::Place;
 use crate::mysql::connection::{SqlError, column, rows as query, run};
+use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::mysql::quote::literal;
 use crate::names::{self, GTID_TAG, accounts, keys};
 
@@ -36,14 +37,6 @@ struct Session {
 }
 
 impl Session {
-    /// Executed there.
-    async fn executed(&mut self) -> Result<String, SqlError> {
-        let rows = query(&mut self.logged, "SELECT @@GLOBAL.gtid_executed AS executed").await?;
-        rows.first()
-            .and_then(|row| column(row, "executed"))
-            .ok_or_else(|| SqlError::Outdated("gtid_executed is not there".into()))
-    }
-
     async fn has_executed(&mut self, gtid: &str) -> Result<bool, SqlError> {
         let sets = format!(
             "SELECT GTID_SUBSET({}, @@GLOBAL.gtid_executed) AS subset",
@@ -76,11 +69,14 @@ impl Session {
         conflict_table::update(&mut self.logged, record).await
     }
 
-    async fn known(&mut self) -> Result<crate::mysql::gtid::GtidSet, SqlError> {
-        let executed = self.executed().await?;
+    /// What it has executed.
+    async fn known(&mut self) -> Result<GtidSet, SqlError> {
+        let rows = query(&mut self.logged, "SELECT @@GLOBAL.gtid_executed AS executed").await?;
+        let executed = rows.first().and_then(|row| column::<String>(row, "executed"));
+        let executed = executed.ok_or_else(|| SqlError::Outdated("gtid_executed is not there".into()))?;
         executed
             .parse()
-            .map_err(|error: crate::mysql::gtid::ParseGtidSetError| SqlError::Outdated(error.to_string()))
+            .map_err(|error: ParseGtidSetError| SqlError::Outdated(error.to_string()))
     }
 
     /// A fenced member is one again, whatever happened.
@@ -111,7 +107,11 @@ impl Actor<'_> {
         let error = channel.conflict();
         let circumstances = Circumstances {
             member: at.name.clone(),
-            origin: gtid.split(':').next().and_then(|uuid| self.member_of(uuid)),
+            origin: gtid
+                .split(':')
+                .next()
+                .and_then(|uuid| conflicts::writer(self.observed, uuid))
+                .map(|origin| self.name(origin)),
             error: error.map_or(0, |error| error.number),
             message: error.map_or_else(String::new, |error| error.text.clone()),
             committed: finding.committed,
@@ -271,11 +271,10 @@ impl Actor<'_> {
     ) -> Result<(), SqlError> {
         let mut records = Vec::new();
         for (observer, gtid) in conflicts {
-            for session in sessions.iter_mut() {
-                // As its observer has it, or else anybody.
-                if (session.uuid == *observer || !conflicts.iter().any(|_| self.observer_is_there(observer)))
-                    && let Some(record) = session.record(observer, gtid).await?
-                {
+            // As its observer has it, or else anybody.
+            let there = sessions.iter().position(|session| session.uuid == *observer);
+            for place in there.map_or(0..sessions.len(), |there| there..there + 1) {
+                if let Some(record) = sessions[place].record(observer, gtid).await? {
                     records.push(record);
                     break;
                 }
@@ -319,27 +318,9 @@ impl Actor<'_> {
         Ok(())
     }
 
-    fn observer_is_there(&self, observer: &str) -> bool {
-        let ring = self.observed.ring();
-        let servers = ring
-            .ordinals()
-            .filter_map(|ordinal| self.observed.member(ordinal)?.server());
-        servers.into_iter().any(|server| server.uuid == observer)
-    }
-
     fn stopped_channel(&self, ordinal: u8, upstream: u8) -> Result<&Channel, SqlError> {
         let channel = self.observed.member(ordinal).and_then(|member| member.link(upstream));
         channel.ok_or_else(|| SqlError::Outdated(format!("there is no channel {}", names::channel(upstream))))
-    }
-
-    /// Name of the member that writes, or wrote, under this server UUID.
-    fn member_of(&self, uuid: &str) -> Option<String> {
-        let status = self.cluster().status.as_ref()?;
-        let wrote = status.member_statuses.iter().find(|member| {
-            member.server_uuid.as_deref() == Some(uuid)
-                || member.former_server_uuids.iter().any(|former| former == uuid)
-        });
-        wrote.map(|member| member.name.clone())
     }
 
     async fn find(
@@ -364,36 +345,16 @@ impl Actor<'_> {
     }
 
     async fn session(&self, ordinal: u8, uuid: &str) -> Result<Session, ActError> {
-        let open = async {
-            let mut logged = self.connect(ordinal).await?;
-            let mut aside = self.connect(ordinal).await?;
-            let prepared = async {
-                super::sql::same_life(&mut logged, uuid).await?;
-                // As a session that takes what it is given: zero dates, zeros in AUTO_INCREMENT columns, children before parents.
-                let common = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, \
-                     innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, transaction_isolation = 'READ-COMMITTED'";
-                run(&mut logged, common).await?;
-                run(&mut aside, common).await?;
-                run(&mut aside, "SET SESSION sql_log_bin = 0").await?;
-                run(&mut logged, &format!("SET SESSION gtid_next = 'AUTOMATIC:{GTID_TAG}'")).await?;
-                let fenced = query(&mut logged, "SELECT @@super_read_only AS fenced").await?;
-                let was_fenced = fenced.first().and_then(|row| column::<i64>(row, "fenced")) == Some(1);
-                if was_fenced {
-                    // read_only stays on: no client may write, and root may.
-                    run(&mut logged, "SET GLOBAL super_read_only = OFF").await?;
-                }
-                Ok(was_fenced)
-            };
-            let was_fenced = prepared.await.map_err(|source| self.failed(ordinal, source))?;
-            Ok(Session {
-                name: self.name(ordinal),
-                uuid: uuid.into(),
-                logged,
-                aside,
-                was_fenced,
-            })
-        };
-        open.await
+        let mut logged = self.connect(ordinal).await?;
+        let mut aside = self.connect(ordinal).await?;
+        let was_fenced = prepare(&mut logged, &mut aside, uuid).await;
+        Ok(Session {
+            name: self.name(ordinal),
+            uuid: uuid.into(),
+            logged,
+            aside,
+            was_fenced: was_fenced.map_err(|source| self.failed(ordinal, source))?,
+        })
     }
 
     /// As root, who may read and write what the operator's own account may not.
@@ -410,6 +371,25 @@ impl Actor<'_> {
             source,
         }
     }
+}
+
+/// Makes the sessions what [`Session`] says of them. Answers whether the member was fenced; then only `read_only` is left on.
+async fn prepare(logged: &mut Conn, aside: &mut Conn, uuid: &str) -> Result<bool, SqlError> {
+    super::sql::same_life(logged, uuid).await?;
+    // As a session that takes what it is given: zero dates, zeros in AUTO_INCREMENT columns, children before parents.
+    let common = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, \
+         innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, transaction_isolation = 'READ-COMMITTED'";
+    run(logged, common).await?;
+    run(aside, common).await?;
+    run(aside, "SET SESSION sql_log_bin = 0").await?;
+    run(logged, &format!("SET SESSION gtid_next = 'AUTOMATIC:{GTID_TAG}'")).await?;
+    let fenced = query(logged, "SELECT @@super_read_only AS fenced").await?;
+    let was_fenced = fenced.first().and_then(|row| column::<i64>(row, "fenced")) == Some(1);
+    if was_fenced {
+        // read_only stays on: no client may write, and root may.
+        run(logged, "SET GLOBAL super_read_only = OFF").await?;
+    }
+    Ok(was_fenced)
 }
 
 /// No later look would find anything else. 1049, 1146: no such schema, no such table; 1236: the binary log is gone.

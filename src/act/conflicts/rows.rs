@@ -1,6 +1,7 @@
 //! Rows of conflicts: copied aside, re-asserted, compared. Values never leave the server: MySQL copies its own rows.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
@@ -30,9 +31,15 @@ struct Place {
 }
 
 async fn places(conn: &mut Conn, rows: impl Iterator<Item = &ConflictingRow>) -> Result<Vec<Place>, SqlError> {
+    let mut tables: BTreeMap<(String, String), Table> = BTreeMap::new();
     let mut by_key: BTreeMap<String, Place> = BTreeMap::new();
     for row in rows {
-        let table = Table::read(conn, &row.key.schema, &row.key.table).await?;
+        let table = match tables.entry((row.key.schema.clone(), row.key.table.clone())) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => new
+                .insert(Table::read(conn, &row.key.schema, &row.key.table).await?)
+                .clone(),
+        };
         let condition = table.finds(&row.key).map_err(SqlError::Outdated)?;
         let place = Place {
             key: row.key.clone(),
