@@ -12,7 +12,7 @@ use crate::mysql::gtid::GtidSet;
 use crate::mysql::rows::RowKey;
 use crate::names::{self, ANNOTATION_SETTLE, GTID_TAG};
 
-use super::observed::{Channel, Member, Observed, Server};
+use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::step::{Remedy, Step};
 
 /// One transaction that one member could not apply, as `multimaster.conflicts` has it.
@@ -360,24 +360,14 @@ pub fn told(observed: &Observed) -> Option<String> {
         .into_iter()
         .map(|record| told_of(observed, record))
         .collect();
-    for member in &observed.members {
-        let Some(server) = member.server() else { continue };
-        let recorded = |gtid: &Option<String>| {
-            server
-                .conflicts
-                .iter()
-                .any(|record| Some(&record.gtid) == gtid.as_ref())
-        };
-        for channel in server.channels.iter().filter(|channel| !recorded(&channel.blocked)) {
-            let Some(error) = channel.conflict() else { continue };
-            told.push(format!(
-                "{} stands at a transaction that it cannot apply, error {}: {}",
-                member.name(observed.name()),
-                error.number,
-                error.text
-            ));
-        }
-    }
+    told.extend(unrecorded(observed).map(|(member, error)| {
+        format!(
+            "{} stands at a transaction that it cannot apply, error {}: {}",
+            member.name(observed.name()),
+            error.number,
+            error.text
+        )
+    }));
     (!told.is_empty()).then(|| told.join("; "))
 }
 
@@ -415,17 +405,23 @@ fn told_of(observed: &Observed, record: &Record) -> String {
     }
 }
 
+/// Appliers that stand at a transaction of which their own member has no record yet.
+fn unrecorded(observed: &Observed) -> impl Iterator<Item = (&Member, &SqlError)> {
+    let servers = observed
+        .members
+        .iter()
+        .filter_map(|member| Some((member, member.server()?)));
+    servers.flat_map(|(member, server)| {
+        let recorded = |channel: &Channel| {
+            let mut own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
+            own.any(|record| record.is_open() && Some(&record.gtid) == channel.blocked.as_ref())
+        };
+        let stopped = server.channels.iter().filter(move |channel| !recorded(channel));
+        stopped.filter_map(move |channel| Some((member, channel.conflict()?)))
+    })
+}
+
 /// How many there are: recorded, or not yet.
 pub fn count(observed: &Observed) -> usize {
-    let open = open(observed);
-    let servers = observed.members.iter().filter_map(Member::server);
-    let unrecorded = servers.flat_map(|server| {
-        let open = &open;
-        server.channels.iter().filter(move |channel| {
-            let recorded =
-                |record: &&Record| record.observer == server.uuid && Some(&record.gtid) == channel.blocked.as_ref();
-            channel.conflict().is_some() && !open.iter().any(recorded)
-        })
-    });
-    unrecorded.count() + open.len()
+    unrecorded(observed).count() + open(observed).len()
 }

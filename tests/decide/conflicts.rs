@@ -309,6 +309,19 @@ fn when_all_is_settled_nothing_is_done() {
     assert_eq!(decision.status.conflicts, 0);
 }
 
+/// Another member has met and settled the same transaction; that says nothing of this one.
+#[test]
+fn an_applier_that_stands_is_told_whatever_others_have_recorded() {
+    let mut observed = whole();
+    stop(&mut observed, 2, 1);
+    let mut first = record(0, 1);
+    first.stage = Stage::Settled;
+    server(&mut observed, 2).conflicts = vec![first];
+    let decision = decide(&observed, at(60));
+    assert_eq!(decision.status.conflicts, 1);
+    assert_eq!(condition(&decision, conditions::CONFLICT_FREE).status, "False");
+}
+
 #[test]
 fn an_operator_that_died_in_between_goes_on() {
     let mut observed = taken();
