@@ -55,7 +55,9 @@ async fn a_write_at_any_member_arrives_at_all() -> Result<()> {
     in_namespace("writes", |world| async move {
         let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
         // The first database and its user are there, and the user may use that database and no other.
-        let mut app = ring.app(&ring.service_ip().await?).await?;
+        // kube-proxy learns the Service's endpoints in its own time, so the first connection may not come about.
+        let service = ring.service_ip().await?;
+        let mut app = eventually("a connection through the Service", || ring.app(&service)).await?;
         sql::run(
             &mut app,
             "CREATE TABLE app.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, m INT)",
