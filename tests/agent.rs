@@ -6,6 +6,8 @@
 mod harness;
 #[path = "agent/isolation.rs"]
 mod isolation;
+#[path = "agent/relay_logs.rs"]
+mod relay_logs;
 
 use harness::{Agent, Cell, eventually};
 use multimaster::agent::report::{

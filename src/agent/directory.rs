@@ -13,6 +13,7 @@ use super::accounts::{self, Passwords};
 use super::life::{Intent, Life, sync_folder_of};
 use super::member::{Member, Shared};
 use super::mysqld::{self, Process};
+use super::relay_logs;
 use super::report::{Origin, Phase};
 use crate::names::keys;
 
@@ -83,6 +84,8 @@ fn resume(member: &Member, mut life: Life) -> anyhow::Result<Life> {
 
 /// A new server_id, recorded before the old UUID is removed, so that no start can pair a new one with the other's old one.
 fn begin_anew(member: &Member, life: &mut Life, uuid: Option<String>) -> anyhow::Result<()> {
+    relay_logs::drop_stop_events(&member.data)
+        .with_context(|| format!("cannot prepare the relay logs in {}", member.data.display()))?;
     life.begin_anew(member.ordinal, uuid)?;
     life.save(&member.life)?;
     let path = member.data.join("auto.cnf");

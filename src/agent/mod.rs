@@ -7,6 +7,7 @@
 //! - [`report`]: the contract with the operator.
 //! - [`life`]: the record beside the data directory that says whose history it holds, and what was under way at a crash.
 //! - [`directory`]: the data directory itself, while mysqld is down.
+//! - [`relay_logs`]: what a new life has to do to those of the one before it.
 //! - [`mysqld`]: the command line, the process and its output.  [`accounts`]: the init file.  [`sql`]: its connection.
 //! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.
 //! - [`clone`]: one attempt to become a copy of a donor.
@@ -25,6 +26,7 @@ pub mod isolation;
 pub mod life;
 pub mod member;
 pub mod mysqld;
+pub mod relay_logs;
 pub mod report;
 pub mod sql;
 pub mod supervise;

@@ -181,7 +181,7 @@ impl Drop for Cell {
     }
 }
 
-const MYSQL_PORT: u16 = 23306;
+pub const MYSQL_PORT: u16 = 23306;
 const ADMIN_PORT: u16 = 23362;
 const PROBE_PORT: u16 = 29180;
 const PORT: u16 = 29181;
