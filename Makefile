@@ -1,6 +1,6 @@
 # The local cluster, the images, the operator. `make` alone lists the targets.
 # Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, KUBECONFIG;
-# of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES.
+# of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES; EXHAUSTIVE=faults,writes,kinds.
 CLUSTER ?= multimaster
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
 
@@ -36,7 +36,7 @@ run: routes ## the operator on this host, against the cluster
 	kubectl config use-context kind-$(CLUSTER)
 	cargo run -- operator
 
-.PHONY: generate fmt clippy chaos test simulate demo
+.PHONY: generate fmt clippy chaos test simulate exhaustive demo
 generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
 	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
@@ -52,5 +52,8 @@ test: ## all tests
 # Line numbers of failures in the model matter more than its speed, so only this package is optimised.
 simulate: ## many seeds of the simulation: SEEDS=n FROM=n WITHIN=seconds FAILURES=n; SEED=n replays one
 	cargo test --locked --config profile.dev.package.multimaster.opt-level=1 --test simulation -- $(if $(SEED),replay,every_seed) --nocapture
+TWO_FAULTS := 2,0,2
+exhaustive: ## the simulation in every order of events: EXHAUSTIVE=faults,writes,kinds of faults (2,0,2), WITHIN=seconds
+	EXHAUSTIVE=$(or $(EXHAUSTIVE),$(TWO_FAULTS)) cargo test --locked --config profile.dev.package.multimaster.opt-level=1 --test simulation -- every_order --nocapture
 demo: ## a ring that heals, step by step
 	@hack/demo.sh

@@ -9,7 +9,7 @@ pub struct Event {
     pub fault: Fault,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// kill -9 of mysqld; its agent starts it again.
     CrashMysqld { member: u8 },

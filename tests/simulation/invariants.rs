@@ -54,6 +54,7 @@ pub struct Failure {
     pub text: String,
 }
 
+#[derive(Clone)]
 pub struct Judge {
     pub failure: Option<Failure>,
     pub lost_with_disks: Bits,
@@ -73,8 +74,8 @@ pub struct Judge {
     names: HashMap<(Life, usize), Id>,
     rows: HashMap<u32, Id>,
     /// Not known to anybody who could be asked when their member opened.
-    hidden: Bits,
-    outside_since: [Option<u64>; 9],
+    pub hidden: Bits,
+    pub outside_since: [Option<u64>; 9],
 }
 
 impl Judge {

@@ -1,7 +1,7 @@
 //! The operator's decisions against a model of MySQL and Kubernetes in which everything fails, from seeds.
 //!
 //! `FROM` and `SEEDS` say which seeds, `WITHIN` so many seconds, until so many `FAILURES`; `SEED` replays one with all that happens in it.
-//! `against_mysqld` holds the model against real servers.
+//! `against_mysqld` holds the model against real servers; `exhaustive` goes through every order of events in small scopes.
 //! Not modelled: `positioning: FilePosition`, the first database, foreign volumes, power cuts that tear relay logs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
@@ -12,6 +12,7 @@ mod decisions;
 mod effects;
 mod ending;
 mod event;
+mod exhaustive;
 mod faults;
 mod invariants;
 mod model;

@@ -54,7 +54,7 @@ fn instead(mut decision: Decision, step: Option<Step>) -> Decision {
 }
 
 /// A member that is back takes writes at once.
-fn opens_at_once(observed: &Observed, now: Timestamp) -> Decision {
+pub fn opens_at_once(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     let back = observed.members.iter().find_map(|member| {
         let (server, _) = member.with_data()?;
@@ -159,7 +159,7 @@ fn i5_equal_gtid_sets_with_unequal_rows_are_seen() {
 }
 
 /// Labels go to every member that is open, in the ring or not, and nobody is fenced at contact.
-fn labels_whoever_is_open(observed: &Observed, now: Timestamp) -> Decision {
+pub fn labels_whoever_is_open(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = not_fenced_at_contact(observed, now);
     for member in &observed.members {
         if let (Some(pod), Some(server)) = (&member.pod, member.server())
@@ -181,7 +181,7 @@ fn i6_a_bypassed_member_gets_the_label() {
     finds(Invariant::I6, labels_whoever_is_open, Flaws::default());
 }
 
-fn not_fenced_at_contact(observed: &Observed, now: Timestamp) -> Decision {
+pub fn not_fenced_at_contact(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     decision.steps.retain(|step| !matches!(step, Step::Fence { .. }));
     decision
@@ -209,7 +209,7 @@ fn i7_ready_is_a_lie() {
 }
 
 /// Ready although a receiver is not connected.
-fn believes_in_links(observed: &Observed, now: Timestamp) -> Decision {
+pub fn believes_in_links(observed: &Observed, now: Timestamp) -> Decision {
     let mut believed = observed.clone();
     for channel in servers(&mut believed).flat_map(|(_, server)| &mut server.channels) {
         (channel.receiver, channel.silent_seconds) = (Receiver::On, Some(0));
@@ -291,7 +291,7 @@ fn i8_a_member_with_data_is_cloned_over() {
     finds(Invariant::I8, clones_over, flaws);
 }
 
-fn never_starts(observed: &Observed, now: Timestamp) -> Decision {
+pub fn never_starts(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     decision.steps.retain(|step| !matches!(step, Step::Start { .. }));
     decision
@@ -303,7 +303,7 @@ fn i9_a_link_that_was_stopped_by_hand_stays_so() {
 }
 
 /// An empty member is declared a founder whatever the epoch.
-fn founds_late(observed: &Observed, now: Timestamp) -> Decision {
+pub fn founds_late(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     for step in &mut decision.steps {
         if let Step::Clone {
@@ -325,7 +325,7 @@ fn an_empty_member_is_founded_late() {
 }
 
 /// A failed probe is enough.
-fn without_witnesses(observed: &Observed, now: Timestamp) -> Decision {
+pub fn without_witnesses(observed: &Observed, now: Timestamp) -> Decision {
     let mut believed = observed.clone();
     for member in &mut believed.members {
         if matches!(member.server, Probe::Unreachable(_)) {
@@ -358,7 +358,7 @@ fn two_risky_steps_are_noticed() {
 }
 
 /// The epoch stays what it was when the ring changes.
-fn forgets_epochs(observed: &Observed, now: Timestamp) -> Decision {
+pub fn forgets_epochs(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     let before = observed.epoch();
     if before > 0 {
@@ -373,7 +373,7 @@ fn a_change_of_the_ring_without_an_epoch_is_noticed() {
 }
 
 /// A channel is created again over one that is there.
-fn points_channels_again(observed: &Observed, now: Timestamp) -> Decision {
+pub fn points_channels_again(observed: &Observed, now: Timestamp) -> Decision {
     let attach = observed.members.iter().find_map(|member| {
         let server = member
             .server()

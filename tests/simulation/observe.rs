@@ -45,8 +45,8 @@ impl World {
     pub fn cached(&self, operator: usize) -> (MultiMasterCluster, Pods) {
         let stale = self.operators[operator].stale.as_ref();
         match stale.filter(|stale| self.now < stale.until) {
-            Some(stale) => (stale.cluster.clone(), stale.pods.clone()),
-            None => (self.cluster.clone(), self.pods()),
+            Some(stale) => (MultiMasterCluster::clone(&stale.cluster), stale.pods.clone()),
+            None => (MultiMasterCluster::clone(&self.cluster), self.pods()),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The operators: two of them, of which one leads. The order of a pass is that of `src/reconcile.rs`; every external effect can be the last.
 
 use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use multimaster::api::MultiMasterCluster;
@@ -21,7 +22,7 @@ const STALE: u64 = 25;
 /// An operator that ended is started again.
 const STARTS_AGAIN: u64 = 2 * SECOND;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Operator {
     /// It does not run before.
     pub runs_at: u64,
@@ -36,25 +37,29 @@ pub struct Operator {
     pub silent: Vec<u8>,
     /// Pods at which it has killed the sessions of its predecessor.
     pub introduced: HashSet<u64>,
-    wakes: u64,
-    pass: Option<Pass>,
+    /// When it looks again.
+    pub wakes: u64,
+    pub pass: Option<Pass>,
 }
 
 /// What caches had when they stopped to be told of changes.
+#[derive(Clone)]
 pub struct StaleCaches {
     pub until: u64,
-    pub cluster: MultiMasterCluster,
+    pub cluster: Arc<MultiMasterCluster>,
     pub pods: Vec<Option<Pod>>,
 }
 
-struct Pass {
-    looked: u64,
-    cluster: MultiMasterCluster,
-    decision: Decision,
-    effects: VecDeque<Effect>,
+#[derive(Clone)]
+pub struct Pass {
+    pub looked: u64,
+    /// resourceVersion of the resource that was observed.
+    pub version: Option<String>,
+    pub decision: Arc<Decision>,
+    pub effects: VecDeque<Effect>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub enum Effect {
     WriteStatus,
     /// Not external: the observation must be fresh.
@@ -114,10 +119,9 @@ impl World {
                 self.lease_until = self.now + LEASE;
                 self.go_on(at);
             } else if self.operators[at].pass.is_some() {
-                // It stood still with a statement on its lips, and somebody else leads now: that one may land, then it ends.
+                // It stood still with a statement on its lips, and somebody else leads now.
                 self.say(|| format!("operator {at} wakes up and does not lead any more"));
-                let _ = self.next_effect(at);
-                self.operator_ends(at);
+                self.goes_on_too_late(at);
             } else if self.leader.is_none() || self.now > self.lease_until {
                 self.say(|| format!("operator {at} leads"));
                 self.leader = Some(at);
@@ -127,7 +131,13 @@ impl World {
         }
     }
 
-    fn operator_ends(&mut self, at: usize) {
+    /// What it was about to do when somebody else began to lead may still land; then it ends.
+    pub fn goes_on_too_late(&mut self, at: usize) {
+        let _ = self.next_effect(at);
+        self.operator_ends(at);
+    }
+
+    pub fn operator_ends(&mut self, at: usize) {
         self.operators[at] = Operator {
             runs_at: self.now + STARTS_AGAIN,
             ..Operator::default()
@@ -148,14 +158,19 @@ impl World {
             if !matches!(effect, Effect::Fresh) && self.is_disturbed(at) {
                 return;
             }
-            if let Err((why, retry)) = self.next_effect(at) {
-                self.say(|| format!("operator {at}: {why}"));
-                self.operators[at].wakes = self.now + retry;
-                self.operators[at].pass = None;
-                return;
-            }
+            self.go_one_further(at);
         }
-        if let Some(pass) = self.operators[at].pass.take() {
+        self.go_one_further(at);
+    }
+
+    /// The next effect of a pass, or its end.
+    pub fn go_one_further(&mut self, at: usize) {
+        if let Err((why, retry)) = self.next_effect(at) {
+            self.say(|| format!("operator {at}: {why}"));
+            self.operators[at].wakes = self.now + retry;
+            self.operators[at].pass = None;
+        }
+        if let Some(pass) = self.operators[at].pass.take_if(|pass| pass.effects.is_empty()) {
             let wait = u64::try_from(pass.decision.requeue.as_millis() / 100).unwrap_or(SECOND);
             self.operators[at].wakes = self.now + wait.max(1);
         }
@@ -187,7 +202,7 @@ impl World {
     }
 
     /// Observes and decides. False: its cache has not seen its own last write yet.
-    fn begin_pass(&mut self, at: usize) -> bool {
+    pub fn begin_pass(&mut self, at: usize) -> bool {
         let replaced = &self.operators[at].replaced;
         if replaced.is_some() && *replaced == self.cached_version(at) {
             self.operators[at].wakes = self.now + 1;
@@ -207,8 +222,8 @@ impl World {
         }
         self.operators[at].pass = Some(Pass {
             looked: self.now,
-            cluster: observed.cluster,
-            decision,
+            version: observed.cluster.metadata.resource_version,
+            decision: Arc::new(decision),
             effects,
         });
         true
@@ -247,7 +262,7 @@ impl World {
             Effect::Fresh if self.now > pass.looked + STALE => Err(("the observation is too old".into(), 1)),
             Effect::Fresh => Ok(()),
             Effect::WriteStatus => {
-                if self.cluster.metadata.resource_version != pass.cluster.metadata.resource_version {
+                if self.cluster.metadata.resource_version != pass.version {
                     return Err(("the resource changed meanwhile".into(), 1));
                 }
                 let status = pass.decision.status.clone();
@@ -260,8 +275,9 @@ impl World {
                     .unwrap()
                     .parse()
                     .unwrap();
-                self.cluster.metadata.resource_version = Some((version + 1).to_string());
-                self.cluster.status = Some(status);
+                let cluster = Arc::make_mut(&mut self.cluster);
+                cluster.metadata.resource_version = Some((version + 1).to_string());
+                cluster.status = Some(status);
                 Ok(())
             }
             Effect::Label { ordinal, pod, serving } => self.label(ordinal, &pod, serving).map_err(later),

@@ -1,5 +1,7 @@
 //! Everything that exists in a run, and one tick of it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use multimaster::api::MultiMasterCluster;
 
@@ -42,6 +44,7 @@ pub struct Flaws {
     pub blind_to: &'static [Invariant],
 }
 
+#[derive(Clone)]
 pub struct World {
     pub setup: Setup,
     pub flaws: Flaws,
@@ -50,7 +53,7 @@ pub struct World {
     pub members: Vec<Member>,
     pub ledger: Ledger,
     /// The resource in the API server.
-    pub cluster: MultiMasterCluster,
+    pub cluster: Arc<MultiMasterCluster>,
     pub operators: [Operator; 2],
     pub leader: Option<usize>,
     pub lease_until: u64,
@@ -75,7 +78,7 @@ impl World {
             now: 0,
             members: (0..setup.members).map(Member::new).collect(),
             ledger: Ledger::default(),
-            cluster: cluster(&setup),
+            cluster: Arc::new(cluster(&setup)),
             operators: [Operator::default(), Operator::default()],
             leader: None,
             lease_until: 0,
@@ -150,7 +153,7 @@ impl World {
     }
 
     /// Pods, containers and agents of one member.
-    fn kubelet(&mut self, at: usize) {
+    pub fn kubelet(&mut self, at: usize) {
         let (now, template) = (self.now, self.template);
         let starts = 5 + self.random(chances::START, u8::try_from(at).unwrap()) % 15;
         let flawed = self.flaws.keeps_server_id;
@@ -203,7 +206,7 @@ impl World {
     }
 
     /// Readiness asks mysqld; one that stands still is found out after two seconds.
-    fn readiness(&mut self, at: usize) {
+    pub fn readiness(&mut self, at: usize) {
         let now = self.now;
         let it = &mut self.members[at];
         let (running, open) = (it.mysqld != Mysqld::Down, it.takes_writes());

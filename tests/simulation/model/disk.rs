@@ -17,7 +17,7 @@ pub struct Disk {
     pub data: Option<Data>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Intent {
     Cloning,
     NewLife,

@@ -34,7 +34,7 @@ pub enum Mysqld {
     Running,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Frozen {
     No,
     /// mysqld is stopped; agent and kubelet live.
@@ -51,7 +51,7 @@ pub struct Late {
 }
 
 /// What a step sends over SQL, one at a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Statement {
     SameLife(String),
     NoChannel(u8),
@@ -72,6 +72,7 @@ pub struct Cloning {
     pub until: u64,
 }
 
+#[derive(Clone)]
 pub struct Member {
     pub ordinal: u8,
     pub disk: Disk,
@@ -242,7 +243,7 @@ impl Member {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Order {
     Found,
     Clone { donor: u8, takes: u64 },

@@ -11,7 +11,7 @@ pub type Life = usize;
 pub type Id = usize;
 
 /// A set of small numbers.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Hash)]
 pub struct Bits(Vec<u64>);
 
 impl Bits {
@@ -50,7 +50,7 @@ impl Bits {
 }
 
 /// A GTID set.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, Debug, Hash)]
 pub struct Set(Vec<Bits>);
 
 impl Set {
@@ -141,7 +141,7 @@ pub fn uuid(life: Life) -> String {
 }
 
 /// What one transaction does: one row is enough to see whether it was applied.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub struct Transaction {
     pub life: Life,
     pub number: usize,
@@ -155,7 +155,7 @@ pub struct Transaction {
 }
 
 /// Every transaction that was ever acknowledged, and every life.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Ledger {
     pub transactions: Vec<Transaction>,
     /// Ordinals, by life.
