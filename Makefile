@@ -1,11 +1,11 @@
 # The local cluster, the images, the operator. `make` alone lists the targets.
-# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, KUBECONFIG;
+# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE, KUBECONFIG;
 # of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES; EXHAUSTIVE=faults,writes,kinds.
 CLUSTER ?= multimaster
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
 
 # What make sets is what the scripts see; the cache's own tools come first.
-export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE
+export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE HAPROXY_IMAGE
 export SEED SEEDS FROM WITHIN FAILURES
 export PATH := $(CACHE)/bin:$(PATH)
 
@@ -19,11 +19,12 @@ cluster: ## a Ready kind cluster CLUSTER with the MySQL image in its nodes
 	@hack/cluster.sh up
 cluster-delete: ## removes the kind cluster CLUSTER
 	@hack/cluster.sh down
-images: ## builds (or pulls) the images of MySQL and of the operator, prints their names
+images: ## builds (or pulls) the images of MySQL, HAProxy and the operator, prints their names
 	@hack/images.sh print mysql
+	@hack/images.sh print haproxy
 	@hack/images.sh print operator
-load: ## both images into the nodes of the cluster
-	@hack/load.sh mysql operator
+load: ## these images into the nodes of the cluster
+	@hack/load.sh mysql haproxy operator
 routes: ## routes from this host to the pods
 	@hack/routes.sh
 

@@ -46,7 +46,7 @@ up() {
 		kubectl -n "${deployment%/*}" rollout status "deployment/${deployment#*/}" --timeout=180s >/dev/null
 	done
 	say "    nodes, DNS and storage ready: $(elapsed "$begin")"
-	hack/load.sh mysql
+	hack/load.sh mysql haproxy
 	kubectl get nodes >&2
 }
 

@@ -19,13 +19,14 @@ manifests() {
 apply() { kubectl apply --server-side --force-conflicts -f "$@"; }
 
 up() {
-	local operator mysql begin=$EPOCHREALTIME
+	local operator mysql haproxy begin=$EPOCHREALTIME
 	[ -n "$(ls crds/*.yaml 2>/dev/null)" ] || fail "no crds/*.yaml: make generate"
 	operator=$(hack/images.sh print operator)
 	mysql=$(hack/images.sh print mysql)
+	haproxy=$(hack/images.sh print haproxy)
 	apply crds/
 	kubectl wait --for=condition=Established --timeout=30s -f crds/ >/dev/null
-	manifests | sed "s|multimaster/operator:dev|$operator|; s|value: mysql:9.7\$|value: $mysql|" | apply -
+	manifests | sed "s|multimaster/operator:dev|$operator|; s|value: mysql:9.7\$|value: $mysql|; s|value: haproxy:3.2\$|value: $haproxy|" | apply -
 	manifests | kubectl get -f - -o json |
 		jq -r '.items[] | select(.kind == "Deployment") | "\(.metadata.namespace) \(.metadata.name)"' |
 		while read -r namespace name; do

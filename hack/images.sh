@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# images.sh print|archive node|mysql|operator: makes sure of an image, then prints
+# images.sh print|archive node|mysql|haproxy|operator: makes sure of an image, then prints
 # its name, or the path of an archive of it (as `docker save` writes it).
 # images.sh tool NAME: the same for a folder of Go programs of images/NAME.
 #
 # Stock images are pulled where that works, else built from package registries:
-# IMAGES=pull|build decides, NODE_IMAGE and MYSQL_IMAGE name any other image.
+# IMAGES=pull|build decides, NODE_IMAGE, MYSQL_IMAGE and HAPROXY_IMAGE name any other image.
 # shellcheck source=hack/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -12,6 +12,7 @@ go_hash() { recipe "images/$1/go.mod" "images/$1/go.sum" "images/$1/main.go" hac
 go_product() { product "go-$1" "$(go_hash "$1")" "$ROOT/hack/go.sh" "$1"; }
 
 mysql_hash() { recipe images/mysql/build.sh hack/debian.sh hack/pack.sh; }
+haproxy_hash() { recipe images/haproxy/build.sh hack/debian.sh hack/pack.sh; }
 root_hash() { recipe images/node/root.sh hack/debian.sh; }
 node_parts=(kubernetes etcd crictl containerd coredns local-path-provisioner)
 node_hash() {
@@ -24,6 +25,7 @@ node_hash() {
 stock() {
 	case $1 in
 	mysql) echo mysql:9.7 ;;
+	haproxy) echo haproxy:3.2 ;;
 	node) # the one that this version of kind was released with
 		(
 			cd "$ROOT/images/kind"
@@ -34,7 +36,7 @@ stock() {
 	esac
 }
 
-# given IMAGE: the name in NODE_IMAGE or MYSQL_IMAGE, or nothing.
+# given IMAGE: the name in NODE_IMAGE, MYSQL_IMAGE or HAPROXY_IMAGE, or nothing.
 given() {
 	local variable=${1^^}_IMAGE
 	echo "${!variable:-}"
@@ -80,6 +82,9 @@ built() { # the archive, and what made it, of an image that is built
 	mysql)
 		product mysql "$(mysql_hash)" "$ROOT/images/mysql/build.sh" "$(mysql_hash)"
 		;;
+	haproxy)
+		product haproxy "$(haproxy_hash)" "$ROOT/images/haproxy/build.sh" "$(haproxy_hash)"
+		;;
 	node)
 		local part root parts=()
 		root=$(product node-root "$(root_hash)" "$ROOT/images/node/root.sh")
@@ -93,9 +98,10 @@ built() { # the archive, and what made it, of an image that is built
 # Everything for a cluster at once: one lane compiles Kubernetes, the others mostly
 # download. What fails is said by its step.
 prepare() {
-	local node mysql part lanes=() lane failed=''
+	local node mysql haproxy part lanes=() lane failed=''
 	node=$(source_of node)
 	mysql=$(source_of mysql)
+	haproxy=$(source_of haproxy)
 	if [ "$node" = build ]; then
 		go_product kubernetes >/dev/null &
 		lanes+=($!)
@@ -105,6 +111,7 @@ prepare() {
 	{
 		if [ "$node" = build ]; then product node-root "$(root_hash)" "$ROOT/images/node/root.sh"; fi
 		if [ "$mysql" = build ]; then built mysql; fi
+		if [ "$haproxy" = build ]; then built haproxy; fi
 	} >/dev/null &
 	lanes+=($!)
 	for lane in "${lanes[@]}"; do wait "$lane" || failed=yes; done
@@ -118,12 +125,12 @@ tool:?*)
 	exit
 	;;
 print:operator | archive:operator) source=build ;;
-print:node | print:mysql | archive:node | archive:mysql) source=$(source_of "$image") ;;
+print:node | print:mysql | print:haproxy | archive:node | archive:mysql | archive:haproxy) source=$(source_of "$image") ;;
 prepare:)
 	prepare
 	exit
 	;;
-*) fail "usage: $0 print|archive node|mysql|operator, or $0 tool NAME, or $0 prepare" ;;
+*) fail "usage: $0 print|archive node|mysql|haproxy|operator, or $0 tool NAME, or $0 prepare" ;;
 esac
 
 case $source in

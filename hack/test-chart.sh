@@ -93,11 +93,12 @@ check() {
 }
 
 up() {
-	local operator mysql begin=$EPOCHREALTIME
+	local operator mysql haproxy begin=$EPOCHREALTIME
 	operator=$(hack/images.sh print operator)
 	mysql=$(hack/images.sh print mysql)
+	haproxy=$(hack/images.sh print haproxy)
 	helm upgrade --install "$release" "$chart" --kube-context "kind-$CLUSTER" --namespace "$namespace" --create-namespace \
-		--set "image.repository=${operator%:*}" --set-string "image.tag=${operator##*:}" --set-string "mysqlImage=$mysql" \
+		--set "image.repository=${operator%:*}" --set-string "image.tag=${operator##*:}" --set-string "mysqlImage=$mysql" --set-string "haproxyImage=$haproxy" \
 		--wait --timeout 120s
 	kubectl --context "kind-$CLUSTER" -n "$namespace" rollout status deployment/multimaster-operator --timeout=120s
 	say "    $operator runs, by helm: $(elapsed "$begin")"

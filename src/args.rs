@@ -1,4 +1,4 @@
-//! The command line: one binary, two roles.
+//! The command line: one binary, and what it can be.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -27,7 +27,9 @@ pub enum Role {
     Crd,
     /// Run mysqld: process 1 of a member's MySQL container.
     Agent(AgentArgs),
-    /// Copy this binary into a folder, for the MySQL container to start.
+    /// Run HAProxy: process 1 of a balancer's container.
+    Balancer(BalancerArgs),
+    /// Copy this binary into a folder, for the container beside it to start.
     Install(InstallArgs),
 }
 
@@ -46,12 +48,41 @@ pub struct OperatorArgs {
     /// The image of members where `spec.image` is unset.
     #[arg(long, env = "MYSQL_IMAGE", default_value = "mysql:9.7")]
     pub mysql_image: String,
+    /// The image of HAProxy where `spec.balancer.image` is unset.
+    #[arg(long, env = "HAPROXY_IMAGE", default_value = "haproxy:3.2")]
+    pub haproxy_image: String,
     /// Where `/healthz`, `/readyz` and `/metrics` are served.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// `Text` or `Json`.
     #[arg(long, env = "LOG_FORMAT", default_value = "Text")]
     pub log_format: LogFormat,
+}
+
+/// Arguments of `balancer`. In a pod all come from the environment.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BalancerArgs {
+    /// Name of the pod; HAProxy's peers know it by this name.
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: String,
+    /// IP address of the pod.
+    #[arg(long, env = "POD_IP")]
+    pub pod_ip: IpAddr,
+    /// `Text` or `Json`.
+    #[arg(long, env = "LOG_FORMAT", default_value = "Text")]
+    pub log_format: LogFormat,
+    /// Folder for HAProxy's configuration and sockets, and for the last order.
+    #[arg(long, default_value = names::paths::RUN)]
+    pub run: PathBuf,
+    /// Folder with the token.
+    #[arg(long, default_value = names::paths::CREDENTIALS)]
+    pub credentials: PathBuf,
+    /// Folder with the certificates.
+    #[arg(long, default_value = names::paths::TLS)]
+    pub tls: PathBuf,
+    /// HAProxy's program.
+    #[arg(long, default_value = "haproxy")]
+    pub haproxy: String,
 }
 
 /// Arguments of `install`.

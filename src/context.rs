@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -35,6 +35,8 @@ pub struct Stores {
     pub services: Store<Service>,
     /// ConfigMaps of clusters.
     pub config_maps: Store<ConfigMap>,
+    /// Deployments of clusters.
+    pub deployments: Store<Deployment>,
     /// PodDisruptionBudgets of clusters.
     pub budgets: Store<PodDisruptionBudget>,
 }
@@ -52,6 +54,7 @@ impl Stores {
                 self.statefulsets.wait_until_ready(),
                 self.services.wait_until_ready(),
                 self.config_maps.wait_until_ready(),
+                self.deployments.wait_until_ready(),
                 self.budgets.wait_until_ready(),
             )
         };

@@ -137,6 +137,7 @@ struct Streams {
     statefulsets: Watched<k8s_openapi::api::apps::v1::StatefulSet>,
     services: Watched<k8s_openapi::api::core::v1::Service>,
     config_maps: Watched<k8s_openapi::api::core::v1::ConfigMap>,
+    deployments: Watched<k8s_openapi::api::apps::v1::Deployment>,
     budgets: Watched<k8s_openapi::api::policy::v1::PodDisruptionBudget>,
 }
 
@@ -148,6 +149,7 @@ impl Streams {
             .owns_stream(self.statefulsets)
             .owns_stream(self.services)
             .owns_stream(self.config_maps)
+            .owns_stream(self.deployments)
             .owns_stream(self.budgets)
             .watches_stream(self.pods, |pod| cluster_of(&pod))
     }
@@ -164,12 +166,14 @@ fn watches(client: &Client) -> (Stores, Streams) {
     let (statefulsets, statefulset_stream) = watch(client);
     let (services, service_stream) = watch(client);
     let (config_maps, config_map_stream) = watch(client);
+    let (deployments, deployment_stream) = watch(client);
     let (budgets, budget_stream) = watch(client);
     let stores = Stores {
         pods,
         statefulsets,
         services,
         config_maps,
+        deployments,
         budgets,
     };
     let streams = Streams {
@@ -177,6 +181,7 @@ fn watches(client: &Client) -> (Stores, Streams) {
         statefulsets: statefulset_stream,
         services: service_stream,
         config_maps: config_map_stream,
+        deployments: deployment_stream,
         budgets: budget_stream,
     };
     (stores, streams)

@@ -14,7 +14,7 @@
 //! - [`compare`]: compares what members hold, beside the passes.
 //! - [`context`], [`members`], [`kubernetes`]: clients that passes share, and deadlines.
 //! - [`mysql`]: GTID sets, connections, statements.
-//! - [`agent`]: what runs as process 1 beside mysqld in every member's pod.
+//! - [`agent`]: what runs as process 1 beside mysqld in every member's pod; [`balancer`]: the same beside HAProxy; [`ports`]: theirs.
 //! - [`conflict_table`]: `multimaster.conflicts`, where conflicts are recorded in MySQL itself.
 //! - [`names`], [`telemetry`], [`args`]: names that people rely on, logs and metrics, the command line.
 //!
@@ -26,6 +26,7 @@ pub mod act;
 pub mod agent;
 pub mod api;
 pub mod args;
+pub mod balancer;
 pub mod compare;
 pub mod conflict_table;
 pub mod context;
@@ -36,5 +37,6 @@ pub mod members;
 pub mod mysql;
 pub mod names;
 pub mod observe;
+pub mod ports;
 pub mod reconcile;
 pub mod telemetry;

@@ -1,4 +1,4 @@
-//! One binary, two roles; see [`multimaster::args`].
+//! One binary, several roles; see [`multimaster::args`].
 
 use std::process::ExitCode;
 
@@ -6,6 +6,7 @@ use clap::Parser;
 use multimaster::agent;
 use multimaster::api::crd;
 use multimaster::args::{Args, OperatorArgs, Role};
+use multimaster::balancer;
 use multimaster::controller::{self, Options};
 use multimaster::decide::resources::Settings;
 use multimaster::telemetry::start_logging;
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         Role::Operator(args) => operator(args),
         Role::Crd => print_crd(),
         Role::Agent(args) => return agent::main(args),
+        Role::Balancer(args) => return balancer::main(args),
         Role::Install(args) => return agent::install::main(&args),
     };
     match result {
@@ -41,6 +43,7 @@ async fn operator(args: OperatorArgs) -> anyhow::Result<()> {
     let settings = Settings {
         operator_image: args.operator_image,
         default_mysql_image: args.mysql_image,
+        default_haproxy_image: args.haproxy_image,
         log_format: format!("{:?}", args.log_format),
     };
     let options = Options {

@@ -36,6 +36,13 @@ pub const AGENT_PROBE_PORT: u16 = 9180;
 /// The agent's closed port: TLS and a bearer token.
 pub const AGENT_PORT: u16 = 9181;
 
+/// HAProxy's port for its peers: which client is with which member.
+pub const BALANCER_PEER_PORT: u16 = 9182;
+/// HAProxy's port for people and Prometheus: `/` and `/metrics` over HTTP.
+pub const BALANCER_STATISTICS_PORT: u16 = 9183;
+
+/// Name of the container that runs HAProxy.
+pub const HAPROXY_CONTAINER: &str = "haproxy";
 /// Name of the container that runs MySQL.
 pub const MYSQL_CONTAINER: &str = "mysql";
 /// Name of the init container that copies the agent's binary.
@@ -103,6 +110,16 @@ pub fn member(cluster: &str, ordinal: u8) -> String {
 /// Name of the headless Service that gives every member its DNS name, ready or not.
 pub fn members_service(cluster: &str) -> String {
     format!("{cluster}-members")
+}
+
+/// Name of HAProxy's Deployment and of its PodDisruptionBudget.
+pub fn balancer(cluster: &str) -> String {
+    format!("{cluster}-balancer")
+}
+
+/// Name that the certificate of all pods of a cluster has for what is behind its Service.
+pub fn service_host(cluster: &str, namespace: &str) -> String {
+    format!("{cluster}.{namespace}.svc")
 }
 
 /// Name of the Secret with the passwords.

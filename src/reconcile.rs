@@ -128,10 +128,19 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             requeue = CACHE_BEHIND;
             continue;
         }
-        actor.act(step).await.map_err(|source| ReconcileError::Act {
-            step: format!("{step:?}"),
-            source,
-        })?;
+        if let Err(source) = actor.act(step).await {
+            let error = ReconcileError::Act {
+                step: format!("{step:?}"),
+                source,
+            };
+            // A balancer that cannot be told must not keep the ring from healing. It is told again.
+            if step.is_of_a_balancer() {
+                tracing::warn!(cluster = %observed.cluster.name_any(), namespace = observed.cluster.namespace(), %error, "going on without it");
+                requeue = RETRY;
+                continue;
+            }
+            return Err(error);
+        }
         if matches!(step, Step::CreateDatabase { .. }) {
             let created = MultiMasterClusterStatus {
                 database_created: true,

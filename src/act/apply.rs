@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
@@ -62,7 +62,12 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
         members_service,
         stateful_set,
         pod_disruption_budget,
+        balancer,
+        balancer_disruption_budget,
     } = desired(cluster, &context.settings, live.as_deref());
+    let balancer_name = names::balancer(&name);
+    let live_balancer = find(&stores.deployments, &balancer_name, &namespace);
+    let live_balancer_budget = find(&stores.budgets, &balancer_name, &namespace);
     let written = [
         ensure(
             &config_map,
@@ -89,6 +94,15 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
         )
         .await?,
         ensure(&stateful_set, live.as_deref(), context).await?,
+        // After the Service, which by now leads elsewhere if there is to be none.
+        keep(balancer.as_ref(), live_balancer.as_deref(), cluster, context).await?,
+        keep(
+            balancer_disruption_budget.as_ref(),
+            live_balancer_budget.as_deref(),
+            cluster,
+            context,
+        )
+        .await?,
         grow_volumes(cluster, context).await?,
         secrets_written,
     ];
@@ -131,6 +145,46 @@ where
         tracing::info!(namespace = wanted.namespace(), "applied {what}");
     }
     Ok(true)
+}
+
+/// [`ensure`], or deletes what is no longer wanted: the object that was seen, if it is this cluster's, and no other.
+async fn keep<K>(
+    wanted: Option<&K>,
+    live: Option<&K>,
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<bool, ActError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let live = match (wanted, live) {
+        (Some(wanted), live) => return ensure(wanted, live, context).await,
+        (None, Some(live)) if live.meta().deletion_timestamp.is_none() && is_owned(live, cluster) => live,
+        (None, _) => return Ok(false),
+    };
+    let api: Api<K> = Api::namespaced(context.client.clone(), &live.namespace().unwrap_or_default());
+    let what = format!("{} {}", K::kind(&()), live.name_any());
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: live.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::background()
+    };
+    match ask(&what, api.delete(&live.name_any(), &params)).await {
+        Ok(_) => tracing::info!(namespace = live.namespace(), "deleted {what}"),
+        Err(KubernetesError::Api {
+            source: kube::Error::Api(status),
+            ..
+        }) if status.is_not_found() || status.is_conflict() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(true)
+}
+
+fn is_owned<K: Resource>(object: &K, cluster: &MultiMasterCluster) -> bool {
+    let mut owners = object.owner_references().iter();
+    owners.any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
 }
 
 /// Secrets are created once and never applied over: the volumes know the passwords. While a ring that was founded lacks one, nothing is created (it

@@ -12,6 +12,10 @@ pub fn sentence(observed: &Observed, step: &Step) -> Option<(&'static str, Strin
         Step::Apply | Step::Compare { .. } | Step::StopWrites => return None,
         Step::Serve { ordinal, .. } => ("Serving", format!("{} is in the Service", name(ordinal))),
         Step::Withdraw { ordinal, why, .. } => ("Withdrawn", format!("{} is out of the Service: {why}", name(ordinal))),
+        // Every change of it has another event: of the member, or of the spec.
+        Step::Balance { .. } => return None,
+        Step::ServeBalancer { pod, .. } => ("BalancerServing", format!("{pod} is in the Service")),
+        Step::WithdrawBalancer { pod, why, .. } => ("BalancerWithdrawn", format!("{pod} is out of the Service: {why}")),
         Step::Found { ordinal, .. } => ("Founded", format!("{} is a founder of the ring", name(ordinal))),
         Step::Clone { ordinal, donor, .. } => (
             "Cloning",

@@ -8,16 +8,18 @@ pub mod events;
 pub mod pods;
 pub mod sql;
 
+use futures::future::join_all;
 use kube::runtime::events::EventType;
 
 use crate::agent::report::{CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE};
 use crate::api::MultiMasterCluster;
+use crate::balancer;
 use crate::context::Context;
 use crate::decide::observed::{Member, Observed};
 use crate::decide::step::Step;
 use crate::kubernetes::KubernetesError;
 use crate::members::{AgentError, Credentials, MemberClient};
-use crate::mysql::connection::{STEP_DEADLINE, SqlError};
+use crate::mysql::connection::{PROBE_DEADLINE, STEP_DEADLINE, SqlError};
 use crate::names;
 
 use kube::ResourceExt;
@@ -106,10 +108,20 @@ impl Actor<'_> {
         match step {
             Step::Apply => return apply::apply(self.cluster(), self.context).await,
             Step::Serve { ordinal, pod_uid } => {
-                pods::label(self.cluster(), *ordinal, pod_uid, true, self.context).await?;
+                pods::label(self.cluster(), &self.name(*ordinal), pod_uid, true, self.context).await?;
             }
             Step::Withdraw { ordinal, pod_uid, .. } => {
-                pods::label(self.cluster(), *ordinal, pod_uid, false, self.context).await?;
+                pods::label(self.cluster(), &self.name(*ordinal), pod_uid, false, self.context).await?;
+            }
+            Step::ServeBalancer { pod, pod_uid } => {
+                pods::label(self.cluster(), pod, pod_uid, true, self.context).await?;
+            }
+            Step::WithdrawBalancer { pod, pod_uid, .. } => {
+                pods::label(self.cluster(), pod, pod_uid, false, self.context).await?;
+            }
+            Step::Balance { pods, order } => {
+                let told = join_all(pods.iter().map(|pod| self.balance(pod, order))).await;
+                told.into_iter().collect::<Result<(), _>>()?;
             }
             Step::Found { ordinal, server_uuid } => {
                 self.order(*ordinal, PATH_FOUND, &order_for(server_uuid)).await?;
@@ -221,7 +233,7 @@ impl Actor<'_> {
             Step::Compare { requested } => return self.compare(requested.clone()),
             Step::StopWrites => return self.stop_writes().await,
             Step::Restart { ordinal, pod_uid, .. } => {
-                pods::label(self.cluster(), *ordinal, pod_uid, false, self.context).await?;
+                pods::label(self.cluster(), &self.name(*ordinal), pod_uid, false, self.context).await?;
                 if let Some(server) = self.observed.member(*ordinal).and_then(Member::server) {
                     self.fence(*ordinal, &server.uuid).await?;
                 }
@@ -293,6 +305,33 @@ impl Actor<'_> {
             .await;
         client.map_err(|source| ActError::Agent {
             member: self.name(ordinal),
+            source,
+        })
+    }
+
+    /// The pod carries it out also where nobody waits for its answer, and the next pass asks what it does.
+    async fn balance(&self, pod: &str, order: &balancer::order::Order) -> Result<(), ActError> {
+        let gone = || ActError::Gone(pod.to_owned());
+        let found = self
+            .observed
+            .balancers
+            .iter()
+            .find(|balancer| balancer.name == pod)
+            .ok_or_else(gone)?;
+        let ip = found.pod.ip.as_ref().and_then(|ip| ip.parse().ok()).ok_or_else(gone)?;
+        let namespace = self.cluster().namespace().unwrap_or_default();
+        let host = names::service_host(&self.cluster().name_any(), &namespace);
+        let credentials = self.credentials.ok_or_else(gone)?;
+        let post = async {
+            let agent = self
+                .context
+                .members
+                .agent(&found.pod.uid, ip, host, credentials)
+                .await?;
+            agent.post(balancer::order::PATH_ORDER, order, PROBE_DEADLINE).await
+        };
+        post.await.map_err(|source| ActError::Agent {
+            member: pod.to_owned(),
             source,
         })
     }

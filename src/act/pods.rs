@@ -21,21 +21,20 @@ fn api(cluster: &MultiMasterCluster, context: &Context) -> Api<Pod> {
 /// [`KubernetesError`].
 pub async fn label(
     cluster: &MultiMasterCluster,
-    ordinal: u8,
+    name: &str,
     pod_uid: &str,
     serving: bool,
     context: &Context,
 ) -> Result<(), KubernetesError> {
     let value = if serving { json!("true") } else { json!(null) };
     let patch = json!({ "metadata": { "uid": pod_uid, "labels": { names::LABEL_SERVING: value } } });
-    let name = names::member(&cluster.name_any(), ordinal);
     let params = PatchParams {
         field_manager: Some(names::FIELD_MANAGER.into()),
         ..PatchParams::default()
     };
     match ask(
         &format!("label of Pod {name}"),
-        api(cluster, context).patch_metadata(&name, &params, &Patch::Merge(patch)),
+        api(cluster, context).patch_metadata(name, &params, &Patch::Merge(patch)),
     )
     .await
     {

@@ -1,27 +1,24 @@
 //! The agent's ports: open probes over HTTP; report and orders over TLS with the bearer token of the Secret.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::extract::{Query, Request as HttpRequest, State};
-use axum::http::{StatusCode, Uri, header};
-use axum::middleware::{self, Next};
+use axum::extract::{Query, State};
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use axum_server::tls_rustls::RustlsConfig;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::report::{
     CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_LIVE, PATH_LOOK,
     PATH_NEW_LIFE, PATH_REPORT, Phase, Terms,
 };
-use crate::names::keys;
+use crate::ports::{self, Ports, Servers, only_with_token};
 
 /// Below the kubelet's timeout of one second, so that the answer is this agent's and says why.
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);
@@ -29,8 +26,6 @@ const PROBE_DEADLINE: Duration = Duration::from_millis(900);
 const LOOK_DEADLINE: Duration = Duration::from_millis(700);
 /// An order is answered once it is recorded, which takes an fsync.
 const ORDER_DEADLINE: Duration = Duration::from_secs(10);
-/// How often renewed certificates are looked for.
-const RELOAD: Duration = Duration::from_secs(60);
 
 /// What the handlers share.
 #[derive(Clone)]
@@ -39,18 +34,6 @@ struct Handles {
     shared: Arc<Shared>,
     orders: mpsc::Sender<Request>,
     http: reqwest::Client,
-}
-
-/// The servers, which run until they are stopped.
-pub struct Servers(Vec<JoinHandle<()>>);
-
-impl Servers {
-    /// Ends them.
-    pub fn stop(&self) {
-        for server in &self.0 {
-            server.abort();
-        }
-    }
 }
 
 /// What the agent asks other agents' open ports with.
@@ -71,17 +54,10 @@ pub async fn serve(
 ) -> anyhow::Result<Servers> {
     let context = Handles {
         member: Arc::clone(&member),
-        shared,
+        shared: Arc::clone(&shared),
         orders,
         http,
     };
-    let probes = bind(member.args.listen, member.args.probe_port)?;
-    let closed = bind(member.args.listen, member.args.port)?;
-    let (certificate, key) = (member.args.tls.join("tls.crt"), member.args.tls.join("tls.key"));
-    let tls = RustlsConfig::from_pem_file(&certificate, &key)
-        .await
-        .with_context(|| format!("cannot use the certificate in {}", member.args.tls.display()))?;
-
     let probe_routes = Router::new()
         .route(PATH_LIVE, get(async || "ok"))
         .route("/readyz", get(readyz))
@@ -94,45 +70,17 @@ pub async fn serve(
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
         .route(PATH_EMPTY, post(empty))
-        .layer(middleware::from_fn_with_state(context.clone(), only_with_token))
         .with_state(context);
 
-    let probe_server = axum_server::from_tcp(probes)?;
-    let closed_server = axum_server::from_tcp_rustls(closed, tls.clone())?;
-    Ok(Servers(vec![
-        tokio::spawn(async move {
-            if let Err(error) = probe_server.serve(probe_routes.into_make_service()).await {
-                error!(%error, "the probe port is closed");
-            }
-        }),
-        tokio::spawn(async move {
-            if let Err(error) = closed_server.serve(closed_routes.into_make_service()).await {
-                error!(%error, "the orders port is closed");
-            }
-        }),
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(RELOAD).await;
-                if let Err(error) = tls.reload_from_pem_file(&certificate, &key).await {
-                    warn!(%error, "cannot read the certificate again; the old one stays");
-                }
-            }
-        }),
-    ]))
-}
-
-/// On every address, IPv6 too where there is such a thing.
-fn bind(listen: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {
-    let listener = match listen {
-        Some(address) => TcpListener::bind(SocketAddr::new(address, port)),
-        None => TcpListener::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
-            .or_else(|_| TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))),
+    let heard = Arc::clone(&shared);
+    let closed_routes = only_with_token(closed_routes, member.args.credentials.clone(), move || heard.hear());
+    let ports = Ports {
+        listen: member.args.listen,
+        open: member.args.probe_port,
+        closed: member.args.port,
+        tls: &member.args.tls,
     };
-    let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
-    listener
-        .set_nonblocking(true)
-        .context("cannot make a listener non-blocking")?;
-    Ok(listener)
+    ports::serve(ports, probe_routes, closed_routes).await
 }
 
 /// Ready: a real query was answered in time and the member is not fenced. Never depends on its neighbours.
@@ -179,34 +127,6 @@ async fn look(State(context): State<Handles>, Query(at): Query<At>) -> Response 
     let asked = context.http.get(url).timeout(LOOK_DEADLINE).send().await;
     let answered = asked.is_ok_and(|answer| answer.status().is_success());
     Json(Look { answered }).into_response()
-}
-
-/// The token is read each time: the Secret may have been renewed.
-async fn only_with_token(State(context): State<Handles>, request: HttpRequest, next: Next) -> Response {
-    let token = match context.member.credential(keys::AGENT_TOKEN) {
-        Ok(token) => token,
-        Err(error) => {
-            error!("{error:#}");
-            return (StatusCode::INTERNAL_SERVER_ERROR, "the agent cannot read its token\n").into_response();
-        }
-    };
-    let given = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .map(|value| value.as_bytes());
-    match given.and_then(|value| value.strip_prefix(b"Bearer ")) {
-        Some(given) if equal(given, token.as_bytes()) => {
-            context.shared.hear();
-            next.run(request).await
-        }
-        _ => (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response(),
-    }
-}
-
-/// Compares in a time that does not tell where the first difference is.
-fn equal(a: &[u8], b: &[u8]) -> bool {
-    let differences = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
-    std::hint::black_box(differences) == 0 && a.len() == b.len()
 }
 
 /// Keeps the terms, if there are any: an operator of an earlier version has none.
@@ -296,16 +216,8 @@ mod tests {
     use axum::extract::Query;
     use axum::http::Uri;
 
-    use super::{PATH_REPORT, Terms, equal};
+    use super::{PATH_REPORT, Terms};
     use crate::api::IsolationPolicy;
-
-    #[test]
-    fn tokens_are_equal_only_if_they_are() {
-        assert!(equal(b"abc", b"abc"));
-        for other in [&b""[..], b"ab", b"abd", b"abcd"] {
-            assert!(!equal(other, b"abc"));
-        }
-    }
 
     #[test]
     fn terms_are_read_as_they_are_said() {

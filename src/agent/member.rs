@@ -14,7 +14,7 @@ use crate::api::MAX_MEMBERS;
 use crate::api::status::FencedItself;
 use crate::args::AgentArgs;
 use crate::mysql::gtid::GtidSet;
-use crate::names;
+use crate::{names, ports};
 
 /// What never changes while the agent runs.
 #[derive(Clone, Debug)]
@@ -66,13 +66,7 @@ impl Member {
 
     /// One key of the credentials Secret, exactly as it is there.
     pub fn credential(&self, key: &str) -> anyhow::Result<String> {
-        let path = self.args.credentials.join(key);
-        let value =
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read the credential {}", path.display()))?;
-        if value.is_empty() {
-            bail!("the credential {} is empty", path.display());
-        }
-        Ok(value)
+        ports::credential(&self.args.credentials, key)
     }
 
     /// How messages name the image.

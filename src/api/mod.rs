@@ -3,6 +3,7 @@
 //! Rules that the schema can check are CEL rules here, so a bad manifest is refused by the API server itself, with a message
 //! that names the field. What CEL cannot express is in [`crate::decide::validate`].
 
+pub mod balancer;
 pub mod status;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use balancer::Balancer;
 use status::MultiMasterClusterStatus;
 
 /// The fewest members that make a ring.
@@ -52,7 +54,9 @@ pub const MAX_MEMBERS: u8 = 9;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
     validation = Rule::new("!has(self.conflicts) || !has(self.conflicts.prefer) || self.conflicts.prefer.all(ordinal, ordinal < self.members)")
-        .message("spec.conflicts.prefer: names a member that is not there; ordinals go from 0 to spec.members - 1")
+        .message("spec.conflicts.prefer: names a member that is not there; ordinals go from 0 to spec.members - 1"),
+    validation = Rule::new("!has(self.balancer) || !has(self.balancer.members) || self.balancer.members.all(member, member.ordinal < self.members)")
+        .message("spec.balancer.members: names a member that is not there; ordinals go from 0 to spec.members - 1")
 )]
 pub struct MultiMasterClusterSpec {
     /// Number of MySQL servers in the ring, 2 to 9. More: new members are copies of others, and join without a restart of anybody. Fewer: the
@@ -103,6 +107,10 @@ pub struct MultiMasterClusterSpec {
     /// When members are compared: equal GTID sets should mean equal rows.
     #[serde(default)]
     pub comparison: Comparison,
+
+    /// What stands between applications and the members, behind the Service that is named as this resource.
+    #[serde(default)]
+    pub balancer: Balancer,
 
     /// A first database and its user, created once after the ring first closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,6 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::balancer::BalancerType;
+
 /// The observed state of a ring. Never better than the truth: what cannot be seen is `Unknown` or absent.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,6 +44,9 @@ pub struct MultiMasterClusterStatus {
     /// True once the first database and its user were created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub database_created: bool,
+    /// What stands behind the Service.
+    #[serde(default)]
+    pub balancer: BalancerStatus,
     /// The last comparison of the members that came to an end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub comparison: Option<ComparisonStatus>,
@@ -55,6 +60,28 @@ pub struct MultiMasterClusterStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What stands behind the Service.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BalancerStatus {
+    /// What the Service selects: after a change of `spec.balancer.type` to HAProxy the members, until an HAProxy pod serves.
+    #[serde(rename = "type", default)]
+    pub type_: BalancerType,
+    /// HAProxy pods in the Service.
+    #[serde(default)]
+    pub serving: u8,
+    /// Why it is not all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl BalancerStatus {
+    /// Whether HAProxy is behind the Service.
+    pub fn is_haproxy(&self) -> bool {
+        self.type_ == BalancerType::HAProxy
+    }
 }
 
 /// A comparison of all members that came to an end.
@@ -301,6 +328,8 @@ pub mod reasons {
     pub const IMAGE_UNAVAILABLE: &str = "ImageUnavailable";
     /// mysqld of a member does not start.
     pub const MYSQLD_NOT_STARTING: &str = "MysqldNotStarting";
+    /// HAProxy is to balance, and not every pod of it serves.
+    pub const BALANCER_NOT_SERVING: &str = "BalancerNotServing";
     /// The API server refused an object of the cluster.
     pub const APPLY_FAILED: &str = "ApplyFailed";
     /// At least one member serves.

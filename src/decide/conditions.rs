@@ -106,6 +106,11 @@ impl Facts<'_> {
         }
         match self.broken_links() {
             Some(broken) => ("False", reasons::LINKS_BROKEN, broken),
+            None if self.next.balancer.message.is_some() => (
+                "False",
+                reasons::BALANCER_NOT_SERVING,
+                self.next.balancer.message.clone().unwrap_or_default(),
+            ),
             // Whoever waited for Ready wants to log in.
             None if self.observed.cluster.spec.database.is_some() && !self.next.database_created => {
                 ("False", reasons::FOUNDING, "the first database is being created".into())
@@ -129,6 +134,15 @@ impl Facts<'_> {
             .filter(|member| matches!(member.state, MemberState::Serving | MemberState::Halted))
             .map(|member| member.name.as_str())
             .collect();
+        if self.next.balancer.is_haproxy() && self.next.balancer.serving == 0 {
+            let message = self.next.balancer.message.clone().unwrap_or_default();
+            let way_out = "with spec.balancer.type Service, and without HAProxy's settings, it leads to the members";
+            return (
+                "False",
+                reasons::BALANCER_NOT_SERVING,
+                format!("nobody is behind the Service; {way_out}; {message}"),
+            );
+        }
         match serving.is_empty() {
             true => (
                 "False",

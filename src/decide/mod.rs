@@ -2,6 +2,7 @@
 //!
 //! [`decide`] is the whole of it. `docs/ring.md` is its specification.
 
+pub mod balance;
 pub mod behind;
 pub mod comparison;
 pub mod conditions;

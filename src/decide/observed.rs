@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::agent::report::{Origin, Phase, Report};
 use crate::api::MultiMasterCluster;
 use crate::api::status::{ComparisonStatus, MemberStatus};
+use crate::balancer;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
@@ -22,6 +23,8 @@ pub struct Observed {
     pub problems: Vec<Problem>,
     /// The members, by ordinal: those that are desired, and those that have not left yet.
     pub members: Vec<Member>,
+    /// HAProxy's pods, by name.
+    pub balancers: Vec<Balancer>,
     /// How far the comparison of the members is.
     pub comparison: ComparisonRun,
 }
@@ -96,6 +99,17 @@ pub struct Member {
     pub sightings: Vec<Sighting>,
 }
 
+/// One HAProxy pod as seen in one pass.
+#[derive(Clone, Debug)]
+pub struct Balancer {
+    /// Name of the pod.
+    pub name: String,
+    /// What Kubernetes says of it.
+    pub pod: Pod,
+    /// What its agent said.
+    pub report: Probe<balancer::order::Report>,
+}
+
 /// An agent asked a member's agent whether its mysqld answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
@@ -105,7 +119,7 @@ pub struct Sighting {
     pub answered: bool,
 }
 
-/// What Kubernetes says of a member's pod.
+/// What Kubernetes says of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pod {
     /// `metadata.uid`.
@@ -114,7 +128,7 @@ pub struct Pod {
     pub ip: Option<String>,
     /// Condition Ready.
     pub ready: bool,
-    /// The MySQL container runs.
+    /// Its main container runs.
     pub running: bool,
     /// It is being deleted.
     pub terminating: bool,
@@ -124,7 +138,7 @@ pub struct Pod {
     pub revision: Option<String>,
     /// Why it does not run, where Kubernetes or the agent's last words say so.
     pub problem: Option<Problem>,
-    /// What the agent said when the MySQL container last failed.
+    /// What process 1 said when the main container last failed.
     pub last_words: Option<String>,
 }
 

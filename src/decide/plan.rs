@@ -8,6 +8,7 @@ use crate::api::status::{MemberState, reasons};
 use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
 
+use super::balance;
 use super::behind;
 use super::comparison;
 use super::conflicts;
@@ -44,15 +45,16 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     if is_blind(observed) {
         return steps;
     }
-    let withdrawals = withdrawals(observed);
-    steps.extend(
-        observed
-            .members
-            .iter()
-            .filter(|member| should_serve(observed, member))
-            .filter_map(serve),
-    );
-    steps.extend(withdrawals);
+    let labels: Vec<Step> = observed
+        .members
+        .iter()
+        .filter(|member| should_serve(observed, member))
+        .filter_map(serve)
+        .chain(withdrawals(observed))
+        .collect();
+    let served = served(observed, &labels);
+    steps.extend(labels);
+    steps.extend(balance::steps(observed, &served));
     let risky = if observed.epoch() == 0 {
         found(observed).or_else(|| replace(observed))
     } else {
@@ -95,6 +97,16 @@ fn serve(member: &Member) -> Option<Step> {
         ordinal: member.ordinal,
         pod_uid: pod.uid.clone(),
     })
+}
+
+/// The members that have the label after these steps.
+fn served(observed: &Observed, labels: &[Step]) -> Vec<u8> {
+    let kept = observed.members.iter().filter(|member| {
+        let withdrawn = |step: &Step| matches!(step, Step::Withdraw { ordinal, .. } if *ordinal == member.ordinal);
+        let labelled = |step: &Step| matches!(step, Step::Serve { ordinal, .. } if *ordinal == member.ordinal);
+        member.has_label() && !labels.iter().any(withdrawn) || labels.iter().any(labelled)
+    });
+    kept.map(|member| member.ordinal).collect()
 }
 
 /// Labels that must go. A fact (fenced, ending, mysqld down) is enough; a failed probe needs a second witness and another member that serves.

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, reasons};
 use crate::names;
 
+use super::balance;
 use super::comparison;
 use super::conditions::Facts;
 use super::conflicts;
@@ -89,6 +90,7 @@ fn fresh(
         max_lag_seconds: links().filter_map(|link| link.lag_seconds).max(),
         conflicts: u32::try_from(conflicts::count(observed)).unwrap_or(u32::MAX),
         database_created: present.database_created,
+        balancer: balance::status(observed, &present.balancer),
         comparison: comparison::last(observed).cloned(),
         recorded_at: None,
         member_statuses: members,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::balancer::order::Order;
 use crate::mysql::gtid::GtidSet;
 
 /// One thing to do. `act` knows how; before a step that cannot be taken back it reads again what justified it.
@@ -20,6 +21,29 @@ pub enum Step {
     Withdraw {
         /// Which member.
         ordinal: u8,
+        /// The pod that was seen.
+        pod_uid: String,
+        /// For the event.
+        why: String,
+    },
+    /// Tell HAProxy's pods what to do.
+    Balance {
+        /// Names of those that do something else.
+        pods: Vec<String>,
+        /// All of it.
+        order: Box<Order>,
+    },
+    /// Put the serving label on an HAProxy pod.
+    ServeBalancer {
+        /// Name of the pod.
+        pod: String,
+        /// The pod that was seen.
+        pod_uid: String,
+    },
+    /// Take the serving label off an HAProxy pod.
+    WithdrawBalancer {
+        /// Name of the pod.
+        pod: String,
         /// The pod that was seen.
         pod_uid: String,
         /// For the event.
@@ -231,18 +255,34 @@ impl Step {
             self,
             // A comparison leaves members as it found them.
             Self::Apply | Self::Serve { .. } | Self::Withdraw { .. } | Self::Compare { .. } | Self::StopWrites
-        )
+        ) && !self.is_of_a_balancer()
     }
 
     /// Right for what was seen, and perhaps wrong later: not for an old observation. Taking a label off is always safe.
     pub fn ages(&self) -> bool {
-        !matches!(self, Self::Apply | Self::Withdraw { .. })
+        !matches!(
+            self,
+            Self::Apply | Self::Withdraw { .. } | Self::WithdrawBalancer { .. }
+        )
+    }
+
+    /// It is about an HAProxy pod and not about the ring.
+    pub fn is_of_a_balancer(&self) -> bool {
+        matches!(
+            self,
+            Self::Balance { .. } | Self::ServeBalancer { .. } | Self::WithdrawBalancer { .. }
+        )
     }
 
     /// The member that it is about.
     pub fn ordinal(&self) -> Option<u8> {
         match self {
-            Self::Apply | Self::Compare { .. } | Self::StopWrites => None,
+            Self::Apply
+            | Self::Balance { .. }
+            | Self::ServeBalancer { .. }
+            | Self::WithdrawBalancer { .. }
+            | Self::Compare { .. }
+            | Self::StopWrites => None,
             Self::Serve { ordinal, .. }
             | Self::Withdraw { ordinal, .. }
             | Self::Found { ordinal, .. }

@@ -42,6 +42,10 @@ pub fn validate(cluster: &MultiMasterCluster) -> Result<(), Vec<InvalidField>> {
         let problem = "ends with -members, as the Services with the members' names do";
         report("metadata.name".into(), problem, "choose another name");
     }
+    if cluster.name_any().ends_with("-balancer") {
+        let problem = "ends with -balancer, as HAProxy's objects of another cluster do";
+        report("metadata.name".into(), problem, "choose another name");
+    }
     if quantity::nanos(&cluster.spec.storage.size.0).is_none_or(|size| size <= 0) {
         report("spec.storage.size".into(), "is not a size", "write it like 10Gi");
     }
@@ -244,8 +248,10 @@ mod tests {
     #[test]
     fn a_name_that_another_clusters_service_has_is_refused() {
         let mut cluster = cluster(json!({ "storage": { "size": "1Gi" } }));
-        cluster.metadata.name = Some("demo-members".into());
-        assert_eq!(validate(&cluster).unwrap_err()[0].field, "metadata.name");
+        for name in ["demo-members", "demo-balancer"] {
+            cluster.metadata.name = Some(name.into());
+            assert_eq!(validate(&cluster).unwrap_err()[0].field, "metadata.name");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use mysql_async::{Conn, Row};
 
 use crate::agent::report::{Look, PATH_LOOK, PATH_REPORT, Report, Terms};
+use crate::balancer::order;
 use crate::conflict_table;
 use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlError as ThreadError};
 use crate::members::{AgentClient, MemberClient};
@@ -47,6 +48,14 @@ pub async fn agent(client: &AgentClient, terms: &Terms) -> Probe<Report> {
     match client.get::<Report>(&path, PROBE_DEADLINE).await {
         Ok(report) => Probe::Reached(report),
         Err(error) => Probe::Unreachable(format!("its agent: {error}")),
+    }
+}
+
+/// Asks an HAProxy pod what it does.
+pub async fn balancer(client: &AgentClient) -> Probe<order::Report> {
+    match client.get::<order::Report>(order::PATH_REPORT, PROBE_DEADLINE).await {
+        Ok(report) => Probe::Reached(report),
+        Err(error) => Probe::Unreachable(format!("it does not answer: {error}")),
     }
 }
 

@@ -15,7 +15,8 @@ use crate::agent::report::Terms;
 use crate::api::MultiMasterCluster;
 use crate::api::status::reasons;
 use crate::context::Context;
-use crate::decide::observed::{Member, Observed, Pod, Probe, Problem, Sighting};
+use crate::decide::observed::{Balancer, Member, Observed, Pod, Probe, Problem, Sighting};
+use crate::decide::resources::labels;
 use crate::decide::resources::secrets::missing_keys;
 use crate::decide::validate::validate;
 use crate::kubernetes::{KubernetesError, ask};
@@ -63,7 +64,10 @@ pub async fn observe(
             message: refusal,
         });
     }
-    let members = members(cluster, credentials.as_ref(), context).await;
+    let (members, balancers) = tokio::join!(
+        members(cluster, credentials.as_ref(), context),
+        balancers(cluster, credentials.as_ref(), context)
+    );
     let update_revision = statefulset.as_deref().and_then(update_revision);
     Ok((
         Observed {
@@ -71,6 +75,7 @@ pub async fn observe(
             update_revision,
             problems,
             members,
+            balancers,
             comparison: context.comparisons.of(&uid),
         },
         credentials,
@@ -163,7 +168,7 @@ async fn member(
 ) -> Member {
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     let live = find(&context.stores.pods, &names::member(&name, ordinal), &namespace);
-    let pod = live.as_deref().map(pod);
+    let pod = live.as_deref().map(|live| pod(live, names::MYSQL_CONTAINER));
     let mut member = Member {
         ordinal,
         pod,
@@ -211,19 +216,61 @@ fn terms(cluster: &MultiMasterCluster, ordinal: u8, context: &Context) -> Terms 
     }
 }
 
-fn pod(pod: &KubePod) -> Pod {
+/// HAProxy's pods, all at once.
+async fn balancers(
+    cluster: &MultiMasterCluster,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Vec<Balancer> {
+    let (namespace, selector) = (cluster.namespace(), labels::balancer_selector(cluster));
+    let mut pods = context.stores.pods.state();
+    pods.retain(|pod| {
+        let has = |(key, value): (&String, &String)| pod.labels().get(key) == Some(value);
+        pod.namespace() == namespace && selector.iter().all(has)
+    });
+    pods.sort_by_key(|pod| pod.name_any());
+    join_all(pods.iter().map(|live| balancer(cluster, live, credentials, context))).await
+}
+
+async fn balancer(
+    cluster: &MultiMasterCluster,
+    live: &KubePod,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Balancer {
+    let pod = pod(live, names::HAPROXY_CONTAINER);
+    let address = pod
+        .ip
+        .as_ref()
+        .and_then(|ip| ip.parse().ok())
+        .filter(|_| pod.running && !pod.terminating);
+    let host = names::service_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default());
+    let report = match (address, credentials) {
+        (Some(ip), Some(credentials)) => match context.members.agent(&pod.uid, ip, host, credentials).await {
+            Ok(agent) => super::members::balancer(&agent).await,
+            Err(error) => Probe::Unreachable(error.to_string()),
+        },
+        _ => Probe::NoAddress,
+    };
+    Balancer {
+        name: live.name_any(),
+        pod,
+        report,
+    }
+}
+
+/// What Kubernetes says of a pod whose main container has this name.
+fn pod(pod: &KubePod, main: &str) -> Pod {
     let status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let init = status.init_container_statuses.unwrap_or_default();
-    let mysql = containers
-        .iter()
-        .find(|container| container.name == names::MYSQL_CONTAINER);
+    let main = containers.iter().find(|container| container.name == main);
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let unscheduled = conditions
         .iter()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
-    let running = mysql
+    let running = main
         .and_then(|container| container.state.as_ref())
         .is_some_and(|state| state.running.is_some());
     let name = pod.metadata.name.clone().unwrap_or_default();
@@ -249,7 +296,7 @@ fn pod(pod: &KubePod) -> Pod {
         serving: labels.get(names::LABEL_SERVING).is_some_and(|value| value == "true"),
         revision: labels.get("controller-revision-hash").cloned(),
         problem: container_problem.or(unscheduled_problem),
-        last_words: mysql.and_then(last_words),
+        last_words: main.and_then(last_words),
     }
 }
 
@@ -266,10 +313,10 @@ fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> 
     let reason = waiting.reason.clone().unwrap_or_default();
     match reason.as_str() {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-            let field = if container.name == names::MYSQL_CONTAINER {
-                "spec.image"
-            } else {
-                "the operator's own image"
+            let field = match container.name.as_str() {
+                names::MYSQL_CONTAINER => "spec.image",
+                names::HAPROXY_CONTAINER => "spec.balancer.image",
+                _ => "the operator's own image",
             };
             let message = format!(
                 "{field}: {pod} cannot pull {}: {}",

@@ -99,6 +99,7 @@ pub fn whole() -> Observed {
         update_revision: Some("a".into()),
         problems: Vec::new(),
         members: (0..3).map(member).collect(),
+        balancers: Vec::new(),
         comparison: ComparisonRun::Idle,
     };
     settle(&mut observed, 0);
@@ -112,6 +113,7 @@ pub fn new() -> Observed {
         update_revision: Some("a".into()),
         problems: Vec::new(),
         members: (0..3).map(member).collect(),
+        balancers: Vec::new(),
         comparison: ComparisonRun::Idle,
     };
     for ordinal in 0..3 {

@@ -4,6 +4,7 @@
 
 mod fixture;
 
+mod balance;
 mod behind;
 mod comparison;
 mod conditions;

@@ -110,6 +110,30 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.conflicts.prefer: names a member twice",
             ),
             (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "members": [{"ordinal": 3, "weight": 50}]}}),
+                "spec.balancer.members: names a member that is not there",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "members": [{"ordinal": 1}, {"ordinal": 1}]}}),
+                "spec.balancer.members: names a member twice",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "members": [{"ordinal": 1, "weight": 0}]}}),
+                "spec.balancer.members.weight: 1 to 100",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "maxConnections": 0}}),
+                "spec.balancer.maxConnections: 1 to 100000",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "affinity": "ClientIP"}}),
+                "spec.balancer.affinity: only with type Service",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"sticky": true}}),
+                "are settings of HAProxy; set spec.balancer.type to HAProxy",
+            ),
+            (
                 json!({"storage": storage, "database": {"name": "mysql", "user": "a"}}),
                 "spec.database.name",
             ),

@@ -8,6 +8,7 @@
 mod support;
 
 mod bad_input;
+mod balancer;
 mod chaos;
 mod comparison;
 mod conflicts;

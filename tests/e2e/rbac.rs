@@ -8,13 +8,14 @@ use crate::support::kubectl;
 use crate::support::operator::NAMESPACE;
 
 /// Resource and verbs, in any namespace.
-const EVERYWHERE: [&str; 13] = [
+const EVERYWHERE: [&str; 14] = [
     "configmaps [list watch create patch]",
+    "deployments.apps [list watch create patch delete]",
     "events.events.k8s.io [create patch]",
     "multimasterclusters.multimaster.dev [list watch]",
     "multimasterclusters.multimaster.dev/status [update]",
     "persistentvolumeclaims [list patch]",
-    "poddisruptionbudgets.policy [list watch create patch]",
+    "poddisruptionbudgets.policy [list watch create patch delete]",
     "pods [list watch patch delete]",
     "secrets [get create]",
     "selfsubjectaccessreviews.authorization.k8s.io [create]",

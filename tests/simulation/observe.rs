@@ -37,6 +37,7 @@ impl World {
             update_revision: Some(revision(self.template)),
             problems: Vec::new(),
             members,
+            balancers: Vec::new(),
             comparison: ComparisonRun::Idle,
         }
     }

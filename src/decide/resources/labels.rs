@@ -7,30 +7,47 @@ use kube::ResourceExt;
 use crate::api::MultiMasterCluster;
 use crate::names;
 
-/// What tells members from other pods that a cluster may have one day (a balancer, for example).
-const COMPONENT: (&str, &str) = ("app.kubernetes.io/component", "member");
+/// What tells members and HAProxy's pods apart.
+const COMPONENT: &str = "app.kubernetes.io/component";
+const MEMBER: &str = "member";
+const BALANCER: &str = "balancer";
 
 /// The labels that every member's pod has for as long as it exists.
 pub fn selector(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
+    component(cluster, MEMBER)
+}
+
+/// The labels that every HAProxy pod has for as long as it exists.
+pub fn balancer_selector(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
+    component(cluster, BALANCER)
+}
+
+fn component(cluster: &MultiMasterCluster, component: &str) -> BTreeMap<String, String> {
     map([
         (names::LABEL_CLUSTER, cluster.name_any()),
-        (COMPONENT.0, COMPONENT.1.into()),
+        (COMPONENT, component.into()),
     ])
 }
 
-/// The members that serve: what the application's Service selects.
-pub fn serving(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
-    map([
-        (names::LABEL_CLUSTER, cluster.name_any()),
-        (names::LABEL_SERVING, "true".into()),
-    ])
+/// The pods that serve, of members or of HAProxy: what the application's Service selects.
+pub fn serving(mut selector: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    selector.insert(names::LABEL_SERVING.into(), "true".into());
+    selector
 }
 
 /// The labels of all objects. Never the serving label: only the operator's own decision sets that.
 pub fn all(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
-    let mut labels = selector(cluster);
+    common(cluster, "mysql", selector(cluster))
+}
+
+/// The labels of all objects that have to do with HAProxy.
+pub fn all_of_balancer(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
+    common(cluster, "haproxy", balancer_selector(cluster))
+}
+
+fn common(cluster: &MultiMasterCluster, name: &str, mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
     labels.extend(map([
-        ("app.kubernetes.io/name", "mysql".into()),
+        ("app.kubernetes.io/name", name.into()),
         ("app.kubernetes.io/instance", cluster.name_any()),
         ("app.kubernetes.io/managed-by", names::FIELD_MANAGER.into()),
     ]));

@@ -3,6 +3,7 @@
 //! Every builder is a pure function of the resource, so that a pass in which nothing changed builds the very same objects and
 //! [`drift::is_subset`] can tell that nothing needs to be written.
 
+mod balancer;
 pub mod config;
 pub mod drift;
 pub mod labels;
@@ -14,7 +15,7 @@ pub mod secrets;
 mod services;
 mod statefulset;
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -22,6 +23,7 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::api::MultiMasterCluster;
+use crate::names;
 
 pub use pdb::pod_disruption_budget;
 pub use pod::pod_template;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub operator_image: String,
     /// The image of members where `spec.image` is unset.
     pub default_mysql_image: String,
+    /// The image of HAProxy where `spec.balancer.image` is unset.
+    pub default_haproxy_image: String,
     /// `LOG_FORMAT` of the agents: `Text` or `Json`.
     pub log_format: String,
 }
@@ -54,6 +58,12 @@ pub struct Desired {
     pub pod_disruption_budget: PodDisruptionBudget,
     /// The members.
     pub stateful_set: StatefulSet,
+    /// HAProxy, where it balances.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balancer: Option<Deployment>,
+    /// At most one HAProxy pod leaves by eviction at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balancer_disruption_budget: Option<PodDisruptionBudget>,
 }
 
 /// The objects of this cluster. `live` is the StatefulSet as it is: its immutable fields stay.
@@ -64,6 +74,8 @@ pub fn desired(cluster: &MultiMasterCluster, settings: &Settings, live: Option<&
         service: service(cluster),
         pod_disruption_budget: pod_disruption_budget(cluster),
         stateful_set: stateful_set(cluster, settings, live),
+        balancer: balancer::deployment(cluster, settings),
+        balancer_disruption_budget: pdb::of_balancer(cluster),
     }
 }
 
@@ -72,6 +84,14 @@ pub(crate) fn owned(cluster: &MultiMasterCluster, name: String) -> ObjectMeta {
     ObjectMeta {
         owner_references: owner(cluster).map(|owner| vec![owner]),
         ..unowned(cluster, name)
+    }
+}
+
+/// Metadata of an object that has to do with HAProxy; it goes with the resource.
+pub(crate) fn owned_balancer(cluster: &MultiMasterCluster) -> ObjectMeta {
+    ObjectMeta {
+        labels: Some(labels::all_of_balancer(cluster)),
+        ..owned(cluster, names::balancer(&cluster.name_any()))
     }
 }
 

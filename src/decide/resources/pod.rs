@@ -27,7 +27,7 @@ const AGENT_IN_OPERATOR_IMAGE: &str = "/multimaster";
 /// Where the init container has the volume that the MySQL container has at the folder of [`paths::BINARY`].
 const BINARY_IN_INIT: &str = "/multimaster-bin";
 /// The folder of [`paths::BINARY`].
-const BINARY_FOLDER: &str = "/multimaster";
+pub(super) const BINARY_FOLDER: &str = "/multimaster";
 /// The folder of [`paths::CONFIG`].
 const CONFIG_FOLDER: &str = "/etc/multimaster/config";
 /// mysqld's temporary files; the root file system is read-only.
@@ -82,12 +82,8 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
         init_containers: Some(vec![init_container(settings)]),
         containers: vec![mysql_container(cluster, settings)],
         volumes: Some(volumes(cluster)),
-        affinity: Some(anti_affinity(cluster)),
-        topology_spread_constraints: Some(
-            ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
-                .map(|key| spread(cluster, key))
-                .to_vec(),
-        ),
+        affinity: Some(anti_affinity(&labels::selector(cluster))),
+        topology_spread_constraints: Some(spread(&labels::selector(cluster))),
         security_context: Some(PodSecurityContext {
             run_as_user: Some(MYSQL_UID),
             run_as_group: Some(MYSQL_UID),
@@ -111,7 +107,7 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
 }
 
 /// Copies the agent's static binary out of the operator's image, as a new image reaches a member only by a restart.
-fn init_container(settings: &Settings) -> Container {
+pub(super) fn init_container(settings: &Settings) -> Container {
     Container {
         name: names::AGENT_INIT_CONTAINER.into(),
         image: Some(settings.operator_image.clone()),
@@ -162,8 +158,9 @@ fn image<'a>(cluster: &'a MultiMasterCluster, settings: &'a Settings) -> &'a str
     cluster.spec.image.as_ref().unwrap_or(&settings.default_mysql_image)
 }
 
-fn environment(cluster: &MultiMasterCluster, settings: &Settings) -> Vec<EnvVar> {
-    let field = |name: &str, path: &str| EnvVar {
+/// A variable with a field of the pod.
+pub(super) fn field(name: &str, path: &str) -> EnvVar {
+    EnvVar {
         name: name.into(),
         value_from: Some(EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
@@ -173,12 +170,19 @@ fn environment(cluster: &MultiMasterCluster, settings: &Settings) -> Vec<EnvVar>
             ..EnvVarSource::default()
         }),
         ..EnvVar::default()
-    };
-    let text = |name: &str, value: &str| EnvVar {
+    }
+}
+
+/// A variable with a text.
+pub(super) fn text(name: &str, value: &str) -> EnvVar {
+    EnvVar {
         name: name.into(),
         value: Some(value.into()),
         ..EnvVar::default()
-    };
+    }
+}
+
+fn environment(cluster: &MultiMasterCluster, settings: &Settings) -> Vec<EnvVar> {
     let positioning = match cluster.spec.replication.positioning {
         Positioning::Gtid => "Gtid",
         Positioning::FilePosition => "FilePosition",
@@ -204,30 +208,6 @@ fn environment(cluster: &MultiMasterCluster, settings: &Settings) -> Vec<EnvVar>
 
 fn volumes(cluster: &MultiMasterCluster) -> Vec<Volume> {
     let cluster = cluster.name_any();
-    let empty = |name: &str, medium: Option<&str>| Volume {
-        name: name.into(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            medium: medium.map(Into::into),
-            ..EmptyDirVolumeSource::default()
-        }),
-        ..Volume::default()
-    };
-    // Never ca.key: whoever breaks into one member must not be able to make certificates.
-    let items = ["ca.crt", "tls.crt", "tls.key"].map(|key| KeyToPath {
-        key: key.into(),
-        path: key.into(),
-        mode: None,
-    });
-    let secret = |name: &str, secret: String, items: Option<Vec<KeyToPath>>| Volume {
-        name: name.into(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret),
-            items,
-            default_mode: Some(SECRET_MODE),
-            ..SecretVolumeSource::default()
-        }),
-        ..Volume::default()
-    };
     vec![
         empty("run", Some("Memory")),
         empty("tmp", None),
@@ -240,20 +220,52 @@ fn volumes(cluster: &MultiMasterCluster) -> Vec<Volume> {
             }),
             ..Volume::default()
         },
-        secret("credentials", names::credentials_secret(&cluster), None),
-        secret("tls", names::tls_secret(&cluster), Some(items.to_vec())),
+        secret("credentials", names::credentials_secret(&cluster), &[]),
+        // Never ca.key: whoever breaks into one member must not be able to make certificates.
+        secret("tls", names::tls_secret(&cluster), &["ca.crt", "tls.crt", "tls.key"]),
     ]
 }
 
-/// Two members on one node is worse than one on each, and better than a member that has no node.
-fn anti_affinity(cluster: &MultiMasterCluster) -> Affinity {
+/// Scratch space that lives as long as the pod.
+pub(super) fn empty(name: &str, medium: Option<&str>) -> Volume {
+    Volume {
+        name: name.into(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: medium.map(Into::into),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+/// These keys of a Secret as files; all of them where none is named.
+pub(super) fn secret(name: &str, secret: String, keys: &[&str]) -> Volume {
+    let items = keys.iter().map(|key| KeyToPath {
+        key: (*key).into(),
+        path: (*key).into(),
+        mode: None,
+    });
+    Volume {
+        name: name.into(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            items: (!keys.is_empty()).then(|| items.collect()),
+            default_mode: Some(SECRET_MODE),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+/// Two of these pods on one node is worse than one on each, and better than one that has no node.
+pub(super) fn anti_affinity(pods: &BTreeMap<String, String>) -> Affinity {
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
             preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
                 weight: 100,
                 pod_affinity_term: PodAffinityTerm {
                     topology_key: "kubernetes.io/hostname".into(),
-                    label_selector: Some(members(cluster)),
+                    label_selector: Some(matching(pods)),
                     ..PodAffinityTerm::default()
                 },
             }]),
@@ -263,24 +275,28 @@ fn anti_affinity(cluster: &MultiMasterCluster) -> Affinity {
     }
 }
 
-fn spread(cluster: &MultiMasterCluster, topology_key: &str) -> TopologySpreadConstraint {
-    TopologySpreadConstraint {
+/// Over nodes and zones, as far as there are any.
+pub(super) fn spread(pods: &BTreeMap<String, String>) -> Vec<TopologySpreadConstraint> {
+    let over = |key: &str| TopologySpreadConstraint {
         max_skew: 1,
-        topology_key: topology_key.into(),
+        topology_key: key.into(),
         when_unsatisfiable: "ScheduleAnyway".into(),
-        label_selector: Some(members(cluster)),
+        label_selector: Some(matching(pods)),
         ..TopologySpreadConstraint::default()
-    }
+    };
+    ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        .map(over)
+        .to_vec()
 }
 
-fn members(cluster: &MultiMasterCluster) -> LabelSelector {
+fn matching(pods: &BTreeMap<String, String>) -> LabelSelector {
     LabelSelector {
-        match_labels: Some(labels::selector(cluster)),
+        match_labels: Some(pods.clone()),
         ..LabelSelector::default()
     }
 }
 
-fn locked_down() -> SecurityContext {
+pub(super) fn locked_down() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities {
@@ -292,7 +308,7 @@ fn locked_down() -> SecurityContext {
     }
 }
 
-fn probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
+pub(super) fn probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.into()),
@@ -306,7 +322,7 @@ fn probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
     }
 }
 
-fn port(name: &str, number: u16) -> ContainerPort {
+pub(super) fn port(name: &str, number: u16) -> ContainerPort {
     ContainerPort {
         name: Some(name.into()),
         container_port: number.into(),
@@ -315,7 +331,7 @@ fn port(name: &str, number: u16) -> ContainerPort {
     }
 }
 
-fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(volume: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: volume.into(),
         mount_path: path.into(),

@@ -1,21 +1,44 @@
 //! The two Services: one for applications, one for the members' names.
 
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{ClientIPConfig, Service, ServicePort, ServiceSpec, SessionAffinityConfig};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use super::{labels, owned};
 use crate::api::MultiMasterCluster;
+use crate::api::balancer::Affinity;
 use crate::names;
 
-/// Service `<cluster>`: the one address that applications use, balanced over the members that serve.
+/// Seconds for which a silent client is still sent to its member: as Kubernetes' own default.
+const AFFINITY_SECONDS: i32 = 10_800;
+
+/// Service `<cluster>`: the one address that applications use, balanced over the members that serve, or over HAProxy's pods once these serve.
 pub fn service(cluster: &MultiMasterCluster) -> Service {
+    let through_haproxy = cluster
+        .status
+        .as_ref()
+        .is_some_and(|status| status.balancer.is_haproxy());
+    let selector = match cluster.spec.balancer.is_haproxy() && through_haproxy {
+        true => labels::balancer_selector(cluster),
+        false => labels::selector(cluster),
+    };
+    let affinity = cluster
+        .spec
+        .balancer
+        .affinity
+        .map(|Affinity::ClientIP| SessionAffinityConfig {
+            client_ip: Some(ClientIPConfig {
+                timeout_seconds: Some(AFFINITY_SECONDS),
+            }),
+        });
     Service {
         metadata: owned(cluster, cluster.name_any()),
         spec: Some(ServiceSpec {
             type_: Some("ClusterIP".into()),
-            selector: Some(labels::serving(cluster)),
+            selector: Some(labels::serving(selector)),
             ports: Some(vec![port("mysql", names::MYSQL_PORT)]),
+            session_affinity: Some(if affinity.is_some() { "ClientIP" } else { "None" }.into()),
+            session_affinity_config: affinity,
             ..ServiceSpec::default()
         }),
         ..Service::default()

@@ -6,6 +6,7 @@ use kube::Resource;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::balancer::BalancerType;
 use crate::names;
 
 /// The cluster `demo` as the API server would give it.
@@ -45,6 +46,7 @@ fn everything() -> MultiMasterCluster {
         "mysql": { "config": { "max_connections": "500", "innodb_buffer_pool_size": "1G", "skip-external-locking": "" } },
         "replication": { "positioning": "FilePosition" },
         "database": { "name": "shop", "user": "shop" },
+        "balancer": { "type": "HAProxy", "image": "registry.example/haproxy:3.2.1", "replicas": 3, "resources": { "limits": { "memory": "256Mi" } } },
     }))
 }
 
@@ -52,6 +54,7 @@ pub(crate) fn settings() -> Settings {
     Settings {
         operator_image: "multimaster-operator:0.1.0".into(),
         default_mysql_image: "mysql:9.7".into(),
+        default_haproxy_image: "haproxy:3.2".into(),
         log_format: "Json".into(),
     }
 }
@@ -77,7 +80,9 @@ fn a_manifest_with_everything() {
 
 #[test]
 fn every_object_names_its_type_its_owner_and_its_cluster() {
-    let objects = serde_json::to_value(desired(&minimal(), &settings(), None)).unwrap();
+    let mut cluster = minimal();
+    cluster.spec.balancer.type_ = BalancerType::HAProxy;
+    let objects = serde_json::to_value(desired(&cluster, &settings(), None)).unwrap();
     for object in objects.as_object().unwrap().values() {
         assert!(
             object["apiVersion"].is_string() && object["kind"].is_string(),

@@ -1,0 +1,244 @@
+//! HAProxy's configuration for an order.
+//!
+//! Two proxies in a row. `clients` takes everybody and lets only so many through to `members` at the same time; who is too many waits in
+//! its queue and is closed after a while (a limit of the listening side would leave him in the kernel's backlog for ever). `members`
+//! balances, checks, logs.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::order::{Order, Slot, State};
+use crate::api::balancer::Algorithm;
+use crate::names;
+
+/// Name of the proxy that balances.
+pub const MEMBERS: &str = "members";
+/// The fewest and the most milliseconds that a member has for the answer to a check. Two that fail take it out within three periods.
+const CHECK_TIMEOUT: (u16, u16) = (400, 800);
+/// A member that failed one check is asked again after this, in milliseconds.
+const CHECK_AGAIN: u16 = 250;
+/// Clients whose member is remembered. When there are more, the one that was not seen for longest is forgotten.
+const CLIENTS: &str = "100k";
+
+/// Where HAProxy's files are, and who this pod is.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Folder of the sockets.
+    pub run: &'a Path,
+    /// Name of this pod.
+    pub pod: &'a str,
+    /// Its address: HAProxy listens on all addresses of this family, and of IPv4 too where this is IPv6.
+    pub ip: IpAddr,
+}
+
+impl Place<'_> {
+    fn listen(&self, port: u16) -> String {
+        match self.ip {
+            IpAddr::V4(_) => format!("bind *:{port}"),
+            IpAddr::V6(_) => format!("bind :::{port} v4v6"),
+        }
+    }
+}
+
+/// Name of a member's server line.
+pub fn server(ordinal: u8) -> String {
+    format!("m-{ordinal}")
+}
+
+/// A member's address; of a slot that nobody has, one that leads nowhere.
+pub fn address(slot: &Slot) -> String {
+    slot.address
+        .map_or_else(|| "0.0.0.0".into(), |address| address.to_string())
+}
+
+/// The whole file.
+pub fn config(order: &Order, place: Place<'_>) -> String {
+    let mut text = String::new();
+    // Writing to a String does not fail.
+    let _ = write(&mut text, order, place);
+    text
+}
+
+fn write(text: &mut String, order: &Order, place: Place<'_>) -> std::fmt::Result {
+    let (settings, timeouts) = (&order.settings, &order.settings.timeouts);
+    let (run, pod) = (place.run.display(), place.pod);
+    writeln!(
+        text,
+        "# Written anew at every order of the operator.
+global
+    log stdout len 4096 format raw local0
+    localpeer {pod}
+
+defaults
+    mode tcp
+    log global
+    timeout connect {connect}ms
+    timeout client {idle}s
+    timeout server {idle}s
+    timeout queue {queue}s
+    timeout check {check}ms
+    retries 3
+    option redispatch 1
+    option clitcpka
+    option srvtcpka
+",
+        connect = timeouts.connect_milliseconds,
+        idle = timeouts.idle_seconds,
+        queue = timeouts.queue_seconds,
+        check = settings.check_milliseconds.clamp(CHECK_TIMEOUT.0, CHECK_TIMEOUT.1),
+    )?;
+    if settings.sticky {
+        writeln!(text, "peers balancers")?;
+        for peer in &order.peers {
+            let address = match peer.address {
+                IpAddr::V6(address) => format!("[{address}]"),
+                IpAddr::V4(address) => address.to_string(),
+            };
+            writeln!(text, "    peer {} {address}:{}", peer.name, names::BALANCER_PEER_PORT)?;
+        }
+        writeln!(text)?;
+    }
+    writeln!(
+        text,
+        "listen clients
+    no log
+    {listen}
+    server gate unix@{run}/gate.sock send-proxy-v2 maxconn {limit}
+
+listen {MEMBERS}
+    bind unix@{run}/gate.sock accept-proxy
+    balance {algorithm}
+    log-format \"{LOG}\"
+    option httpchk
+    http-check send meth GET uri /readyz
+    default-server check port {probe} inter {check}ms fastinter {fast}ms fall 2 rise 2 on-marked-down shutdown-sessions",
+        listen = place.listen(names::MYSQL_PORT),
+        limit = settings.max_connections,
+        algorithm = match settings.algorithm {
+            Algorithm::RoundRobin => "roundrobin",
+            Algorithm::LeastConnections => "leastconn",
+            // Otherwise HAProxy refuses to change weights while it runs.
+            Algorithm::Source => "source\n    hash-type consistent",
+        },
+        probe = names::AGENT_PROBE_PORT,
+        check = settings.check_milliseconds,
+        fast = CHECK_AGAIN.min(settings.check_milliseconds),
+    )?;
+    if settings.sticky {
+        writeln!(
+            text,
+            "    stick-table type ipv6 size {CLIENTS} peers balancers\n    stick on src"
+        )?;
+    }
+    for slot in &order.slots {
+        let limit = slot.max_connections.map(|limit| format!(" maxconn {limit}"));
+        writeln!(
+            text,
+            "    server {} {}{}:{} weight {}{}{}",
+            server(slot.ordinal),
+            // In the file, but not at the socket, it needs to be told where the port begins.
+            if matches!(slot.address, Some(IpAddr::V6(_))) {
+                "ipv6@"
+            } else {
+                ""
+            },
+            address(slot),
+            names::MYSQL_PORT,
+            weight(slot),
+            limit.unwrap_or_default(),
+            if slot.state == State::Out { " disabled" } else { "" },
+        )?;
+    }
+    writeln!(
+        text,
+        "
+frontend statistics
+    mode http
+    no log
+    timeout client 10s
+    {listen}
+    http-request use-service prometheus-exporter if {{ path /metrics }}
+    stats enable
+    stats uri /",
+        listen = place.listen(names::BALANCER_STATISTICS_PORT)
+    )
+}
+
+/// A server of weight 0 takes nothing new and keeps what it has.
+pub fn weight(slot: &Slot) -> u8 {
+    match slot.state {
+        State::Serve => slot.weight,
+        State::Drain | State::Out => 0,
+    }
+}
+
+/// One JSON object for each connection that has ended, in the container's log.
+const LOG: &str = "%{+json}o %(client)ci %(port)cp %(started)Ts %(server)s %(queued)Tw %(connected)Tc %(duration)Tt \
+     %(received)U %(sent)B %(ended)ts";
+
+#[cfg(test)]
+mod tests {
+    use super::super::order::{Peer, Settings};
+    use super::*;
+    use crate::api::balancer::Timeouts;
+
+    /// Two members of three serve, one drains; a place for a fourth.
+    pub fn order() -> Order {
+        let slot = |ordinal: u8, state| Slot {
+            ordinal,
+            address: (ordinal < 3).then(|| IpAddr::from([10, 0, 0, ordinal])),
+            state,
+            weight: 100,
+            max_connections: (ordinal == 1).then_some(20),
+        };
+        Order {
+            settings: Settings {
+                algorithm: Algorithm::LeastConnections,
+                sticky: true,
+                max_connections: 250,
+                check_milliseconds: 1000,
+                timeouts: Timeouts::default(),
+            },
+            peers: vec![
+                Peer {
+                    name: "demo-balancer-a".into(),
+                    address: [10, 0, 1, 1].into(),
+                },
+                Peer {
+                    name: "demo-balancer-b".into(),
+                    address: "fd00::2".parse().unwrap(),
+                },
+            ],
+            slots: vec![
+                slot(0, State::Serve),
+                slot(1, State::Serve),
+                slot(2, State::Drain),
+                slot(3, State::Out),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_configuration_says_what_the_order_says() {
+        let place = Place {
+            run: Path::new("/run/multimaster"),
+            pod: "demo-balancer-a",
+            ip: [10, 0, 1, 1].into(),
+        };
+        insta::assert_snapshot!(config(&order(), place));
+    }
+
+    #[test]
+    fn without_stickiness_there_are_no_peers() {
+        let mut order = order();
+        order.settings.sticky = false;
+        let place = Place {
+            run: Path::new("/run/multimaster"),
+            pod: "demo-balancer-a",
+            ip: [10, 0, 1, 1].into(),
+        };
+        let text = config(&order, place);
+        assert!(!text.contains("stick") && !text.contains("peers"), "{text}");
+    }
+}

@@ -1,0 +1,263 @@
+//! The balancer: process 1 of an HAProxy container.
+//!
+//! It runs HAProxy, tells it what the operator orders, and keeps it running as it was ordered while the operator is away. HAProxy itself
+//! checks the members and takes out those that fail.
+//!
+//! - [`order`]: the contract with the operator.  [`config`]: HAProxy's configuration for an order.
+//! - [`haproxy`]: its processes, and what it is told while it runs.
+
+pub mod config;
+pub mod haproxy;
+pub mod order;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
+
+use crate::args::BalancerArgs;
+use crate::names;
+use crate::ports::{self, Ports};
+use crate::telemetry::start_logging;
+use haproxy::{HaProxy, describe};
+use order::{Order, PATH_ORDER, PATH_REPORT, Report};
+
+/// How long new connections may still come after this pod was told to end: until every node knows that it is no endpoint any more.
+const ENDPOINTS: Duration = Duration::from_secs(3);
+/// From one look at workers of earlier configurations to the next.
+const LOOK: Duration = Duration::from_secs(1);
+/// From one look at HAProxy's process to the next while it finishes its sessions.
+const FINISHING: Duration = Duration::from_millis(200);
+
+/// Runs until SIGTERM or until HAProxy ends.
+pub fn main(args: BalancerArgs) -> ExitCode {
+    start_logging(args.log_format);
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// HAProxy and the order that it follows.
+struct Balancer {
+    haproxy: HaProxy,
+    order_file: PathBuf,
+    /// HAProxy's master process; `None` before the first order. Held while an order is carried out.
+    process: Mutex<Option<Child>>,
+    /// Read by probes, which wait for nobody.
+    report: std::sync::Mutex<Report>,
+    /// HAProxy runs.
+    serves: AtomicBool,
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(args: BalancerArgs) -> anyhow::Result<()> {
+    // Twice is an error of no consequence: the first one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let balancer = Arc::new(Balancer {
+        haproxy: HaProxy {
+            run: args.run.clone(),
+            pod: args.pod_name.clone(),
+            ip: args.pod_ip,
+            program: args.haproxy.clone(),
+        },
+        order_file: args.run.join("order.json"),
+        process: Mutex::default(),
+        report: std::sync::Mutex::default(),
+        serves: AtomicBool::new(false),
+    });
+    // The container was restarted: HAProxy goes on as it was told before, whether there is an operator or not.
+    if let Some(order) = balancer.last_order()?
+        && let Err(error) = Arc::clone(&balancer).follow(order).await
+    {
+        error!("HAProxy cannot go on as before; the operator's next order may mend it: {error:#}");
+    }
+    let open = Router::new()
+        .route("/livez", get(async || "ok"))
+        .route("/readyz", get(ready))
+        .with_state(Arc::clone(&balancer));
+    let closed = Router::new()
+        .route(PATH_REPORT, get(report))
+        .route(PATH_ORDER, post(follow))
+        .with_state(Arc::clone(&balancer));
+    let closed = ports::only_with_token(closed, args.credentials.clone(), || {});
+    let at = Ports {
+        listen: None,
+        open: names::AGENT_PROBE_PORT,
+        closed: names::AGENT_PORT,
+        tls: &args.tls,
+    };
+    let servers = ports::serve(at, open, closed).await?;
+    let result = tokio::select! {
+        result = balancer.watch() => result,
+        _ = terminate.recv() => balancer.finish().await,
+    };
+    servers.stop();
+    result
+}
+
+impl Balancer {
+    fn last_order(&self) -> anyhow::Result<Option<Order>> {
+        let path = self.order_file.display();
+        match fs::read(&self.order_file) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("cannot read {path}")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("cannot read {path}")),
+        }
+    }
+
+    fn report(&self) -> MutexGuard<'_, Report> {
+        // Plain data, as good as any after a panic.
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what an order says, and remembers it for a restart of the container.
+    async fn follow(self: Arc<Self>, order: Order) -> anyhow::Result<()> {
+        let mut process = self.process.lock().await;
+        let result = self.carry_out(&mut process, &order).await;
+        self.report().problem = result.as_ref().err().map(|error| format!("{error:#}"));
+        result?;
+        self.report().order = Some(order.clone());
+        write_whole(&self.order_file, &serde_json::to_vec(&order)?)?;
+        self.look_after_earlier_workers().await;
+        Ok(())
+    }
+
+    async fn carry_out(&self, process: &mut Option<Child>, order: &Order) -> anyhow::Result<()> {
+        let before = self.report().order.clone();
+        match before {
+            _ if process.is_none() => {
+                self.haproxy.write(order)?;
+                *process = Some(self.haproxy.start().await?);
+                self.serves.store(true, Ordering::Relaxed);
+                info!("HAProxy serves");
+                Ok(())
+            }
+            Some(before) if before.settings == order.settings && before.peers == order.peers => {
+                // For the next reload.
+                self.haproxy.write(order)?;
+                let mut result = Ok(());
+                for (slot, before) in order
+                    .slots
+                    .iter()
+                    .zip(&before.slots)
+                    .filter(|(slot, before)| slot != before)
+                {
+                    info!(?slot, "a member's place is another");
+                    // One that cannot be changed keeps no other from being closed.
+                    result = result.and(self.haproxy.set(slot, before).await);
+                }
+                if result.is_err() {
+                    // It is neither one order nor the other now; a reload makes it one again.
+                    self.report().order = None;
+                }
+                result
+            }
+            before => {
+                self.haproxy.write(order)?;
+                let reloaded = self.haproxy.reload().await;
+                if let (Err(_), Some(before)) = (&reloaded, &before) {
+                    self.haproxy.write(before)?;
+                }
+                reloaded?;
+                info!("HAProxy has another configuration");
+                Ok(())
+            }
+        }
+    }
+
+    async fn look_after_earlier_workers(&self) {
+        if let Err(error) = self.haproxy.cut().await {
+            warn!("cannot look after sessions of an earlier configuration: {error:#}");
+        }
+    }
+
+    /// Ends when HAProxy does.
+    async fn watch(&self) -> anyhow::Result<()> {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let mut process = self.process.lock().await;
+            let Some(process) = process.as_mut() else { continue };
+            if let Some(status) = process.try_wait()? {
+                bail!("HAProxy ended: {}", describe(Ok(status)));
+            }
+            self.look_after_earlier_workers().await;
+        }
+    }
+
+    /// Takes nothing new, and ends when the last session has ended. The kubelet ends it if that takes too long.
+    async fn finish(&self) -> anyhow::Result<()> {
+        let mut process = self.process.lock().await;
+        let Some(process) = process.as_mut() else {
+            return Ok(());
+        };
+        info!("no new connections from now on; open sessions go on");
+        tokio::time::sleep(ENDPOINTS).await;
+        if let Some(pid) = process.id() {
+            let pid = i32::try_from(pid)
+                .ok()
+                .and_then(Pid::from_raw)
+                .context("HAProxy's process id")?;
+            kill_process(pid, Signal::USR1).context("telling HAProxy to finish")?;
+        }
+        while process.try_wait()?.is_none() {
+            tokio::time::sleep(FINISHING).await;
+        }
+        Ok(())
+    }
+}
+
+async fn ready(State(balancer): State<Arc<Balancer>>) -> Response {
+    if balancer.serves.load(Ordering::Relaxed) {
+        return "ok\n".into_response();
+    }
+    let problem = balancer.report().problem.clone();
+    let why = problem.unwrap_or_else(|| "the operator has not said anything yet".into());
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+}
+
+async fn report(State(balancer): State<Arc<Balancer>>) -> Response {
+    Json(balancer.report().clone()).into_response()
+}
+
+/// Carried out to its end, whether the operator waits for it or not.
+async fn follow(State(balancer): State<Arc<Balancer>>, Json(order): Json<Order>) -> Response {
+    let why = match tokio::spawn(balancer.follow(order)).await {
+        Ok(Ok(())) => return "done\n".into_response(),
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(error) => error.to_string(),
+    };
+    error!("an order could not be followed: {why}");
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response()
+}
+
+/// Whoever looks sees all of the file or what was there before.
+fn write_whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        let unfinished = path.with_extension("new");
+        let mut file = File::create(&unfinished)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}

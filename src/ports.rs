@@ -1,0 +1,164 @@
+//! The two ports of whatever runs as process 1 in a pod of a cluster: an open one with probes over HTTP, and a closed one over TLS with the
+//! bearer token of the credentials Secret.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum_server::tls_rustls::RustlsConfig;
+use tokio::task::JoinHandle;
+use tracing::{error, warn};
+
+use crate::names::keys;
+
+/// How often renewed certificates are looked for.
+const RELOAD: Duration = Duration::from_secs(60);
+
+/// Where the ports are, and what protects the closed one.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports<'a> {
+    /// `None`: every address, IPv6 too where the pod has it.
+    pub listen: Option<IpAddr>,
+    /// Number of the open port.
+    pub open: u16,
+    /// Number of the closed port.
+    pub closed: u16,
+    /// Folder with `tls.crt` and `tls.key`.
+    pub tls: &'a Path,
+}
+
+/// The servers, which run until they are stopped.
+pub struct Servers(Vec<JoinHandle<()>>);
+
+impl Servers {
+    /// Ends them.
+    pub fn stop(&self) {
+        for server in &self.0 {
+            server.abort();
+        }
+    }
+}
+
+/// Binds both ports, then serves them in the background.
+///
+/// # Errors
+/// When a port is taken or the certificate cannot be used.
+pub async fn serve(ports: Ports<'_>, open: Router, closed: Router) -> anyhow::Result<Servers> {
+    let (open_listener, closed_listener) = (bind(ports.listen, ports.open)?, bind(ports.listen, ports.closed)?);
+    let (certificate, key) = (ports.tls.join("tls.crt"), ports.tls.join("tls.key"));
+    let tls = RustlsConfig::from_pem_file(&certificate, &key)
+        .await
+        .with_context(|| format!("cannot use the certificate in {}", ports.tls.display()))?;
+    let open_server = axum_server::from_tcp(open_listener)?;
+    let closed_server = axum_server::from_tcp_rustls(closed_listener, tls.clone())?;
+    Ok(Servers(vec![
+        tokio::spawn(async move {
+            if let Err(error) = open_server.serve(open.into_make_service()).await {
+                error!(%error, "the probe port is closed");
+            }
+        }),
+        tokio::spawn(async move {
+            if let Err(error) = closed_server.serve(closed.into_make_service()).await {
+                error!(%error, "the orders port is closed");
+            }
+        }),
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RELOAD).await;
+                if let Err(error) = tls.reload_from_pem_file(&certificate, &key).await {
+                    warn!(%error, "cannot read the certificate again; the old one stays");
+                }
+            }
+        }),
+    ]))
+}
+
+/// On every address, IPv6 too where there is such a thing.
+fn bind(listen: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {
+    let listener = match listen {
+        Some(address) => TcpListener::bind(SocketAddr::new(address, port)),
+        None => TcpListener::bind(SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port))
+            .or_else(|_| TcpListener::bind(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))),
+    };
+    let listener = listener.with_context(|| format!("cannot listen on port {port}"))?;
+    listener
+        .set_nonblocking(true)
+        .context("cannot make a listener non-blocking")?;
+    Ok(listener)
+}
+
+/// One key of the credentials Secret, exactly as it is in the folder where the Secret is mounted.
+///
+/// # Errors
+/// When it is not there or empty.
+pub fn credential(folder: &Path, key: &str) -> anyhow::Result<String> {
+    let path = folder.join(key);
+    let value =
+        std::fs::read_to_string(&path).with_context(|| format!("cannot read the credential {}", path.display()))?;
+    ensure!(!value.is_empty(), "the credential {} is empty", path.display());
+    Ok(value)
+}
+
+/// What tells the operator from others.
+#[derive(Clone)]
+struct Guard {
+    credentials: PathBuf,
+    heard: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Lets only requests with the token through. `heard` is called for each of them.
+pub fn only_with_token(routes: Router, credentials: PathBuf, heard: impl Fn() + Send + Sync + 'static) -> Router {
+    let guard = Guard {
+        credentials,
+        heard: Arc::new(heard),
+    };
+    routes.layer(middleware::from_fn_with_state(guard, check))
+}
+
+/// The token is read each time: the Secret may have been renewed.
+async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let token = match credential(&guard.credentials, keys::AGENT_TOKEN) {
+        Ok(token) => token,
+        Err(error) => {
+            error!("{error:#}");
+            return (StatusCode::INTERNAL_SERVER_ERROR, "the token cannot be read\n").into_response();
+        }
+    };
+    let given = request
+        .headers()
+        .get(header::AUTHORIZATION)
+        .map(|value| value.as_bytes());
+    match given.and_then(|value| value.strip_prefix(b"Bearer ")) {
+        Some(given) if equal(given, token.as_bytes()) => {
+            (guard.heard)();
+            next.run(request).await
+        }
+        _ => (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response(),
+    }
+}
+
+/// Compares in a time that does not tell where the first difference is.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    let differences = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
+    std::hint::black_box(differences) == 0 && a.len() == b.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::equal;
+
+    #[test]
+    fn tokens_are_equal_only_if_they_are() {
+        assert!(equal(b"abc", b"abc"));
+        for other in [&b""[..], b"ab", b"abd", b"abcd"] {
+            assert!(!equal(other, b"abc"));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! HAProxy comes and goes under a client that writes, leaves a frozen member, and lets nobody wait for ever.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use mysql_async::Conn;
+use serde_json::{Value, json};
+
+use crate::support::ring::Ring;
+use crate::support::world::in_namespace;
+use crate::support::writers::{At, Writers};
+use crate::support::{eventually, kubectl, sql};
+
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
+    in_namespace("balancer", |world| async move {
+        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
+        let service = ring.service_ip().await?;
+        let writers = Writers::start(&ring, vec![At::Service]).await?;
+        writers.go_on(&[At::Service]).await?;
+
+        // Without HAProxy's pods the members stay behind the Service.
+        ring.patch(json!({"spec": {"balancer": {"type": "HAProxy", "image": "no-such-image:of-haproxy"}}}))
+            .await?;
+        ring.wait_refused(
+            "BalancerNotServing",
+            &["spec.balancer.image", "no-such-image:of-haproxy"],
+        )
+        .await?;
+        balance(&ring, json!({"type": "HAProxy", "checkMilliseconds": 200})).await?;
+        writers.go_on(&[At::Service]).await?;
+        ensure!(writers.failures() == 0, "the change cost {} writes", writers.failures());
+        let members = eventually("all members through HAProxy", || async {
+            let mut members = BTreeSet::new();
+            for _ in 0..12 {
+                let mut conn = ring.app(&service).await?;
+                ensure!(through_haproxy(&ring, &mut conn).await?, "straight to a member");
+                members.insert(member(&mut conn).await?);
+            }
+            ensure!(members.len() == 3, "{members:?}");
+            Ok(members)
+        })
+        .await?;
+
+        let mut held = ring.app(&service).await?;
+        let frozen = member(&mut held).await?;
+        let ordinal = frozen.rsplit('-').next().context("no ordinal")?.parse()?;
+        ring.signal_mysqld(ordinal, "STOP").await?;
+        let others = members.iter().filter(|name| **name != frozen).cloned().collect();
+        let cut = sql::rows::<u64>(&mut held, "SELECT 1").await;
+        let left = eventually("the frozen member is left", || reached(&ring, &service, &others)).await;
+        ring.signal_mysqld(ordinal, "CONT").await?;
+        left?;
+        // A Service would have left it open: no answer, for as long as the client waits.
+        ensure!(
+            cut.is_err_and(|error| !format!("{error:#}").contains("no answer")),
+            "the session with {frozen} was not closed"
+        );
+
+        ring.wait_ready().await?;
+        balance(
+            &ring,
+            json!({"type": "HAProxy", "maxConnections": 4, "timeouts": {"queueSeconds": 1}}),
+        )
+        .await?;
+        eventually("nobody waits for ever", || only_so_many(&ring, &service)).await?;
+
+        balance(&ring, json!({"type": "Service"})).await?;
+        eventually("members without HAProxy", || async {
+            let mut conn = ring.app(&service).await?;
+            ensure!(!through_haproxy(&ring, &mut conn).await?, "through HAProxy");
+            Ok(())
+        })
+        .await?;
+        eventually("HAProxy is gone", || async {
+            let left = kubectl(&["get", "deployment,pdb", "-n", &ring.namespace, "-o", "name"]).await?;
+            ensure!(!left.contains("balancer"), "{left}");
+            Ok(())
+        })
+        .await?;
+        writers.settle().await.map(drop)
+    })
+    .await
+}
+
+/// Changes who balances, and waits until it is so. What was set before is gone.
+async fn balance(ring: &Ring, balancer: Value) -> Result<()> {
+    let mut merged = json!({"image": null, "algorithm": null, "sticky": null, "maxConnections": null, "checkMilliseconds": null, "timeouts": null});
+    let all = merged.as_object_mut().context("no object")?;
+    all.extend(balancer.as_object().context("no object")?.clone());
+    ring.patch(json!({"spec": {"balancer": merged}})).await?;
+    eventually("the Service leads where it is to", || async {
+        let status = ring.get().await?.status.unwrap_or_default().balancer;
+        ensure!(json!(status.type_) == balancer["type"], "{status:?}");
+        Ok(())
+    })
+    .await?;
+    ring.wait_ready().await
+}
+
+async fn member(conn: &mut Conn) -> Result<String> {
+    sql::value(conn, "SELECT @@hostname").await
+}
+
+/// Whether the member that answers sees an HAProxy pod as its client.
+async fn through_haproxy(ring: &Ring, conn: &mut Conn) -> Result<bool> {
+    let host: String = sql::value(
+        conn,
+        "SELECT SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
+    )
+    .await?;
+    let selector = "app.kubernetes.io/component=balancer";
+    let path = "jsonpath={.items[*].status.podIP}";
+    let pods = kubectl(&["get", "pods", "-n", &ring.namespace, "-l", selector, "-o", path]).await?;
+    Ok(pods.split_whitespace().any(|ip| ip == host))
+}
+
+/// Many new connections, of which each must come about, reach exactly these members.
+async fn reached(ring: &Ring, service: &str, members: &BTreeSet<String>) -> Result<()> {
+    let mut reached = BTreeSet::new();
+    for _ in 0..12 {
+        reached.insert(member(&mut ring.app(service).await?).await?);
+    }
+    ensure!(reached == *members, "{reached:?}");
+    Ok(())
+}
+
+/// Of ten clients at the same time some are served, four at most, the writer among them, and each of the others is told so.
+async fn only_so_many(ring: &Ring, service: &str) -> Result<()> {
+    let clients = futures::future::join_all((0..10).map(|_| ring.app(service))).await;
+    let served = clients.iter().filter(|client| client.is_ok()).count();
+    let timed_out = |error: &anyhow::Error| format!("{error:#}").contains("timed out");
+    if let Some(Err(error)) = clients.iter().find(|client| client.as_ref().is_err_and(timed_out)) {
+        bail!("a client waited in vain: {error:#}");
+    }
+    ensure!((1..=4).contains(&served), "{served} of 10 were served");
+    Ok(())
+}
