@@ -20,8 +20,8 @@ use stateright::{Checker, HasDiscoveries, Model, Property};
 use crate::event::{Fault, Setup};
 use crate::invariants::Invariant;
 use crate::operator::Decider;
-use crate::variable;
 use crate::world::{Flaws, World};
+use crate::{say, variable};
 use settle::{is_at_rest, settle};
 use state::{Action, Bounds, KINDS, State, faults, insert};
 
@@ -123,13 +123,13 @@ fn explore(rings: Rings) -> Option<(Invariant, String)> {
         None if cut => format!("all within {} actions", depth.saturating_sub(1)),
         None => format!("all there are, the last after {depth} actions"),
     };
-    println!(
+    say(&format!(
         "{bounds:?} of {faults}: {} distinct worlds in {} steps, {all}; the ring becomes whole from {} worlds at rest; {:.1} s",
         checker.unique_state_count(),
         checker.state_count(),
         known.lock().unwrap().len(),
         began.elapsed().as_secs_f64(),
-    );
+    ));
     let path = found?;
     let failure = path.last_state().world.judge.failure.clone()?;
     let text = format!("{}\n{:?}", failure.text, path.into_actions());
