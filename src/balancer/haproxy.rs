@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -78,7 +78,7 @@ impl HaProxy {
         };
         tokio::select! {
             result = timeout(START_DEADLINE, answers) => result.context("HAProxy does not begin to serve")?,
-            status = child.wait() => bail!("HAProxy ended at once: {}", describe(status)),
+            status = child.wait() => bail!("HAProxy ended at once: {}", status.context("waiting for HAProxy")?),
         }
         Ok(child)
     }
@@ -161,14 +161,6 @@ fn commands(slot: &Slot, before: &Slot) -> Vec<String> {
         commands.push(format!("set server {server} state ready"));
     }
     commands
-}
-
-/// How a process ended, in words.
-pub fn describe(status: std::io::Result<ExitStatus>) -> String {
-    match status {
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    }
 }
 
 /// What `show proc` lists.

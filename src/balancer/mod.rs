@@ -34,7 +34,7 @@ use crate::args::BalancerArgs;
 use crate::names;
 use crate::ports::{self, Ports};
 use crate::telemetry::start_logging;
-use haproxy::{HaProxy, describe};
+use haproxy::HaProxy;
 use order::{Order, PATH_ORDER, PATH_REPORT, Report};
 
 /// How long new connections may still come after this pod was told to end: until every node knows that it is no endpoint any more.
@@ -198,7 +198,7 @@ impl Balancer {
             let mut process = self.process.lock().await;
             let Some(process) = process.as_mut() else { continue };
             if let Some(status) = process.try_wait()? {
-                bail!("HAProxy ended: {}", describe(Ok(status)));
+                bail!("HAProxy ended: {status}");
             }
             self.look_after_earlier_workers().await;
         }

@@ -216,12 +216,16 @@ fn terms(cluster: &MultiMasterCluster, ordinal: u8, context: &Context) -> Terms 
     }
 }
 
-/// HAProxy's pods, all at once.
+/// HAProxy's pods, all at once; none where it does not balance.
 async fn balancers(
     cluster: &MultiMasterCluster,
     credentials: Option<&Credentials>,
     context: &Context,
 ) -> Vec<Balancer> {
+    // To find them takes a look at every pod of every cluster.
+    if !cluster.spec.balancer.is_haproxy() {
+        return Vec::new();
+    }
     let (namespace, selector) = (cluster.namespace(), labels::balancer_selector(cluster));
     let mut pods = context.stores.pods.state();
     pods.retain(|pod| {

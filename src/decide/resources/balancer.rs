@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::api::core::v1::{Container, PodSecurityContext, PodSpec, PodTemplateSpec, SeccompProfile, Toleration};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -89,17 +89,7 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
             tolerate("node.kubernetes.io/not-ready"),
             tolerate("node.kubernetes.io/unreachable"),
         ]),
-        security_context: Some(PodSecurityContext {
-            run_as_user: Some(HAPROXY_UID),
-            run_as_group: Some(HAPROXY_UID),
-            run_as_non_root: Some(true),
-            fs_group: Some(HAPROXY_UID),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(pod::run_as(HAPROXY_UID)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         termination_grace_period_seconds: Some(GOODBYE_SECONDS),

@@ -85,17 +85,9 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
         affinity: Some(anti_affinity(&labels::selector(cluster))),
         topology_spread_constraints: Some(spread(&labels::selector(cluster))),
         security_context: Some(PodSecurityContext {
-            run_as_user: Some(MYSQL_UID),
-            run_as_group: Some(MYSQL_UID),
-            run_as_non_root: Some(true),
-            fs_group: Some(MYSQL_UID),
             // Changing the owner of every file of a large volume would take minutes at each start.
             fs_group_change_policy: Some("OnRootMismatch".into()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".into(),
-                ..SeccompProfile::default()
-            }),
-            ..PodSecurityContext::default()
+            ..run_as(MYSQL_UID)
         }),
         // Members do not speak to the API server.
         automount_service_account_token: Some(false),
@@ -293,6 +285,21 @@ fn matching(pods: &BTreeMap<String, String>) -> LabelSelector {
     LabelSelector {
         match_labels: Some(pods.clone()),
         ..LabelSelector::default()
+    }
+}
+
+/// Everything in the pod runs as this user and group, which is not root.
+pub(super) fn run_as(id: i64) -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_user: Some(id),
+        run_as_group: Some(id),
+        run_as_non_root: Some(true),
+        fs_group: Some(id),
+        seccomp_profile: Some(SeccompProfile {
+            type_: "RuntimeDefault".into(),
+            ..SeccompProfile::default()
+        }),
+        ..PodSecurityContext::default()
     }
 }
 
