@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::mysql::connection::{Address, PROBE_DEADLINE, SqlError, column, connect, rows};
+use crate::mysql::hearing::Hearing;
 use crate::names::{self, accounts, keys};
 
 /// What the operator has to know to talk to members of one cluster: the contents of its two Secrets.
@@ -67,6 +68,8 @@ pub struct MemberClient {
     conn: Option<Conn>,
     introduced: bool,
     agent: AgentClient,
+    /// What its channels have heard, from look to look.
+    pub hearing: Hearing,
 }
 
 /// One member's agent.
@@ -79,19 +82,13 @@ pub struct AgentClient {
 
 impl MemberClient {
     fn new(address: Address, ip: IpAddr, token: String) -> Result<Self, AgentError> {
-        let authority = reqwest::Certificate::from_pem(&address.authority)?;
-        let http = reqwest::Client::builder()
-            .tls_certs_only([authority])
-            .resolve(&address.host, SocketAddr::new(ip, names::AGENT_PORT))
-            .connect_timeout(PROBE_DEADLINE)
-            .no_proxy()
-            .build()?;
-        let url = format!("https://{}:{}", address.host, names::AGENT_PORT);
+        let agent = AgentClient::new(ip, &address.host, names::AGENT_PORT, &address.authority, token)?;
         Ok(Self {
             address,
             conn: None,
             introduced: false,
-            agent: AgentClient { http, url, token },
+            agent,
+            hearing: Hearing::default(),
         })
     }
 
@@ -145,19 +142,41 @@ impl MemberClient {
 }
 
 impl AgentClient {
+    /// The agent at this address and port, whose certificate names the host and was made by the authority (PEM).
+    ///
+    /// # Errors
+    /// [`AgentError::Http`] when the authority's certificate cannot be used.
+    pub fn new(ip: IpAddr, host: &str, port: u16, authority: &[u8], token: String) -> Result<Self, AgentError> {
+        let http = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(authority)?])
+            .resolve(host, SocketAddr::new(ip, port))
+            .connect_timeout(PROBE_DEADLINE)
+            .no_proxy()
+            .build()?;
+        let url = format!("https://{host}:{port}");
+        Ok(Self { http, url, token })
+    }
+
     /// GET.
     ///
     /// # Errors
     /// [`AgentError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, AgentError> {
-        let response = self
-            .http
-            .get(format!("{}{path}", self.url))
-            .bearer_auth(&self.token)
-            .timeout(deadline)
-            .send()
-            .await?;
-        Ok(accepted(response).await?.json().await?)
+        Ok(self.answer(path, deadline).await?.json().await?)
+    }
+
+    /// GET, where only yes or no matters.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn ask(&self, path: &str, deadline: Duration) -> Result<(), AgentError> {
+        self.answer(path, deadline).await.map(drop)
+    }
+
+    async fn answer(&self, path: &str, deadline: Duration) -> Result<reqwest::Response, AgentError> {
+        let request = self.http.get(format!("{}{path}", self.url));
+        let response = request.bearer_auth(&self.token).timeout(deadline).send().await?;
+        accepted(response).await
     }
 
     /// POST.

@@ -3,6 +3,7 @@
 //!
 //! It never opens the server again: the operator does, as for every member that it finds fenced.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use mysql_async::Row;
 use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
@@ -22,8 +24,9 @@ use super::report::{PATH_LIVE, Phase, Terms};
 use super::sql::{self, Sql};
 use crate::api::IsolationPolicy;
 use crate::api::status::FencedItself;
-use crate::mysql::connection::SqlError;
-use crate::mysql::statements::{self, SILENCE, silence};
+use crate::mysql::connection::{SqlError, column};
+use crate::mysql::hearing::Hearing;
+use crate::mysql::statements::{self, SILENCE, told_silence};
 
 /// From one look to the next: `afterSeconds` looks in a row are that many seconds.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -62,7 +65,7 @@ impl Solitude {
 
 /// Looks every second for as long as the agent runs.
 pub async fn watch(member: Arc<Member>, shared: Arc<Shared>, http: reqwest::Client) -> Infallible {
-    let mut solitude = Solitude::default();
+    let (mut solitude, mut hearing) = (Solitude::default(), Hearing::default());
     let mut looks = interval(PERIOD);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -74,7 +77,8 @@ pub async fn watch(member: Arc<Member>, shared: Arc<Shared>, http: reqwest::Clie
             solitude = Solitude::default();
             continue;
         };
-        let found = heard || finds_somebody(&member, &shared.sql, &http, &terms).await || shared.take_heard();
+        let found =
+            heard || finds_somebody(&member, &shared.sql, &mut hearing, &http, &terms).await || shared.take_heard();
         let seconds = solitude.look(begun, found);
         if seconds >= terms.after_seconds {
             fence_if_open(&shared, seconds).await;
@@ -84,10 +88,16 @@ pub async fn watch(member: Arc<Member>, shared: Arc<Shared>, http: reqwest::Clie
 }
 
 /// Whether anybody at all is there, asked at the same time.
-async fn finds_somebody(member: &Member, sql: &Sql, http: &reqwest::Client, terms: &Terms) -> bool {
+async fn finds_somebody(
+    member: &Member,
+    sql: &Sql,
+    hearing: &mut Hearing,
+    http: &reqwest::Client,
+    terms: &Terms,
+) -> bool {
     let looks: FuturesUnordered<BoxFuture<'_, bool>> = FuturesUnordered::new();
     looks.push(api_server_accepts(member).boxed());
-    looks.push(hears_a_source(sql).boxed());
+    looks.push(hears_a_source(sql, hearing).boxed());
     for address in &terms.members {
         looks.push(agent_answers(member, http, *address).boxed());
     }
@@ -109,16 +119,23 @@ async fn agent_answers(member: &Member, http: &reqwest::Client, address: IpAddr)
 }
 
 /// A connection that is still there proves nothing, neither a receiver's nor that of a downstream: only what was heard does.
-async fn hears_a_source(sql: &Sql) -> bool {
-    let channels = async {
+async fn hears_a_source(sql: &Sql, hearing: &mut Hearing) -> bool {
+    let read = async {
         let mut conn = sql.connect(DEADLINE).await?;
-        sql::all::<(String, Option<i64>, Option<i64>)>(&mut conn, DEADLINE, SILENCE).await
+        let statuses: Vec<Row> = sql::all(&mut conn, DEADLINE, "SHOW REPLICA STATUS").await?;
+        let told: Vec<Row> = sql::all(&mut conn, DEADLINE, SILENCE).await?;
+        Ok::<_, sql::Error>((statuses, told))
     };
-    let heard = |ages| silence(ages).is_some_and(|seconds| seconds < HEARD_SECONDS);
-    let channels = channels.await.unwrap_or_default();
-    channels
-        .into_iter()
-        .any(|(_, heartbeat, transaction)| heard([heartbeat, transaction]))
+    let Ok((statuses, told)) = read.await else { return false };
+    let (told, now): (HashMap<String, _>, _) = (told.iter().map(told_silence).collect(), Instant::now());
+    // Each of them is looked at, because the next look compares with this one.
+    let heard = statuses.iter().filter(|row| {
+        let name: String = column(row, "Channel_Name").unwrap_or_default();
+        let told = told.get(&name).copied().flatten();
+        let silent = hearing.silent_seconds(row, told, now);
+        silent.is_some_and(|seconds| seconds < HEARD_SECONDS)
+    });
+    heard.count() > 0
 }
 
 async fn fence_if_open(shared: &Shared, seconds: u16) {

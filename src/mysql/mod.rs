@@ -3,6 +3,7 @@
 pub mod binlog;
 pub mod connection;
 pub mod gtid;
+pub mod hearing;
 pub mod owned_settings;
 pub mod quote;
 pub mod rows;

@@ -1,21 +1,26 @@
 //! Statements that the operator and the agents share.
 
-use mysql_async::{Conn, prelude::Queryable};
+use mysql_async::{Conn, Row, prelude::Queryable};
 
 use crate::mysql::connection::{STEP_DEADLINE, SqlError, column, rows, run, within};
 use crate::mysql::quote::literal;
 use crate::names::accounts;
 
 /// For each channel: its name (`channel`), and how many whole seconds ago it last heard a heartbeat (`heartbeat`) and a transaction
-/// (`transaction`) from its source. Both are for [`silence`].
+/// (`transaction`) from its source. Rows are for [`told_silence`].
 pub const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, \
      CAST(TIMESTAMPDIFF(SECOND, LAST_HEARTBEAT_TIMESTAMP, NOW(6)) AS SIGNED) AS heartbeat, \
      CAST(TIMESTAMPDIFF(SECOND, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP, NOW(6)) AS SIGNED) AS transaction \
      FROM performance_schema.replication_connection_status";
 
-/// Whole seconds since a channel last heard anything. What it heard in the future, it heard before its server's clock was set back: that says
-/// nothing.
-pub fn silence(ages: [Option<i64>; 2]) -> Option<i64> {
+/// Name of a channel, and whole seconds since it last heard a heartbeat or a transaction: a row of [`SILENCE`].
+pub fn told_silence(row: &Row) -> (String, Option<i64>) {
+    let ages = [column(row, "heartbeat"), column(row, "transaction")];
+    (column(row, "channel").unwrap_or_default(), silence(ages))
+}
+
+/// What was heard in the future was heard before the server's clock was set back: that says nothing.
+fn silence(ages: [Option<i64>; 2]) -> Option<i64> {
     ages.into_iter().flatten().filter(|age| *age >= 0).min()
 }
 

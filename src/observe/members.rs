@@ -1,6 +1,7 @@
 //! Reads members: all at once, each by its server's SQL and its agent's report. A failed probe is data.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use mysql_async::{Conn, Row};
 
@@ -11,7 +12,8 @@ use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlErr
 use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
-use crate::mysql::statements::{SILENCE, silence};
+use crate::mysql::hearing::Hearing;
+use crate::mysql::statements::{SILENCE, told_silence};
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
@@ -23,11 +25,13 @@ const STOPPED: &str = "SELECT CHANNEL_NAME AS channel, APPLYING_TRANSACTION AS g
 
 /// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
 pub async fn server(client: &mut MemberClient) -> Probe<Server> {
+    let mut hearing = std::mem::take(&mut client.hearing);
     let answer = within(PROBE_DEADLINE, async {
         let conn = client.connection().await?;
-        read(conn).await
+        read(conn, &mut hearing).await
     })
     .await;
+    client.hearing = hearing;
     match answer {
         Ok(server) => Probe::Reached(server),
         Err(error) => {
@@ -70,14 +74,17 @@ pub async fn look(by: u8, client: &AgentClient, address: IpAddr) -> Option<Sight
 }
 
 /// `gtid_executed` is read after the channels' retrieved sets, so that what was applied in between is not taken for missing.
-async fn read(conn: &mut Conn) -> Result<Server, SqlError> {
-    let mut channels: Vec<Channel> = rows(conn, "SHOW REPLICA STATUS").await?.iter().map(channel).collect();
-    for row in rows(conn, SILENCE).await? {
-        let name: String = column(&row, "channel").unwrap_or_default();
-        if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
-            channel.silent_seconds = silence([column(&row, "heartbeat"), column(&row, "transaction")]);
-        }
-    }
+async fn read(conn: &mut Conn, hearing: &mut Hearing) -> Result<Server, SqlError> {
+    let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
+    let silences: Vec<(String, Option<i64>)> = rows(conn, SILENCE).await?.iter().map(told_silence).collect();
+    let now = Instant::now();
+    let with_silence = |row: &Row| {
+        let mut channel = channel(row);
+        let told = silences.iter().find(|(name, _)| *name == channel.name);
+        channel.silent_seconds = hearing.silent_seconds(row, told.and_then(|(_, told)| *told), now);
+        channel
+    };
+    let mut channels: Vec<Channel> = statuses.iter().map(with_silence).collect();
     for row in rows(conn, STOPPED).await? {
         let name: String = column(&row, "channel").unwrap_or_default();
         let error = ThreadError {
