@@ -100,6 +100,21 @@ pub struct Memory {
     pub silent: Vec<u8>,
     /// Why the API server refused an object, and when.
     pub refused: Option<(Instant, String)>,
+    /// When this operator first looked at the cluster.
+    pub first_look: Option<Instant>,
+    /// The last answers of members' agents, by ordinal.
+    pub heard: HashMap<u8, Heard>,
+}
+
+/// An agent's answer.
+#[derive(Clone)]
+pub struct Heard {
+    /// The agent's pod.
+    pub pod_uid: String,
+    /// When it had arrived.
+    pub at: Instant,
+    /// The agent's own clock, which is older than that.
+    pub clock: u64,
 }
 
 impl Context {
@@ -177,6 +192,16 @@ impl Context {
     /// Changes what is remembered of a cluster.
     pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
         change(self.lock().entry(uid.into()).or_default());
+    }
+
+    /// When this operator first looked at a cluster: now, if it never has.
+    pub fn first_look(&self, uid: &str) -> Instant {
+        let mut memory = self.lock();
+        *memory
+            .entry(uid.into())
+            .or_default()
+            .first_look
+            .get_or_insert_with(Instant::now)
     }
 
     /// Forgets a cluster.

@@ -12,6 +12,8 @@ pub const FIELD_MANAGER: &str = "multimaster-operator";
 pub const LABEL_CLUSTER: &str = "multimaster.dev/cluster";
 /// Label on a pod: `true` while the member serves. Set and removed by the operator only; Services select it.
 pub const LABEL_SERVING: &str = "multimaster.dev/serving";
+/// Label on a member's pod: `true` while it serves reads. Set and removed by the operator only; the Service for reads selects it.
+pub const LABEL_READS: &str = "multimaster.dev/reads";
 /// Annotation on the pod template: hash of the MySQL configuration, so that a change of it makes a new revision.
 pub const ANNOTATION_CONFIG_HASH: &str = "multimaster.dev/config-hash";
 /// Annotation on a `MultiMasterCluster`: names of members, separated by commas, that are to be fenced.
@@ -110,6 +112,11 @@ pub fn member(cluster: &str, ordinal: u8) -> String {
 /// Name of the headless Service that gives every member its DNS name, ready or not.
 pub fn members_service(cluster: &str) -> String {
     format!("{cluster}-members")
+}
+
+/// Name of the Service that leads to the members that serve reads.
+pub fn reads_service(cluster: &str) -> String {
+    format!("{cluster}-reads")
 }
 
 /// Name of HAProxy's Deployment and of its PodDisruptionBudget.

@@ -152,6 +152,8 @@ impl Metrics {
             Step::Apply => "Apply",
             Step::Serve { .. } => "Serve",
             Step::Withdraw { .. } => "Withdraw",
+            Step::ServeReads { .. } => "ServeReads",
+            Step::WithdrawReads { .. } => "WithdrawReads",
             Step::Balance { .. } => "Balance",
             Step::ServeBalancer { .. } => "ServeBalancer",
             Step::WithdrawBalancer { .. } => "WithdrawBalancer",

@@ -6,6 +6,8 @@
 mod harness;
 #[path = "agent/isolation.rs"]
 mod isolation;
+#[path = "agent/lease.rs"]
+mod lease;
 #[path = "agent/relay_logs.rs"]
 mod relay_logs;
 

@@ -59,6 +59,7 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     let Desired {
         config_map,
         service,
+        reads_service,
         members_service,
         stateful_set,
         pod_disruption_budget,
@@ -84,6 +85,12 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
         ensure(
             &service,
             find(&stores.services, &service.name_any(), &namespace).as_deref(),
+            context,
+        )
+        .await?,
+        ensure(
+            &reads_service,
+            find(&stores.services, &reads_service.name_any(), &namespace).as_deref(),
             context,
         )
         .await?,

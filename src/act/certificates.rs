@@ -57,7 +57,7 @@ pub fn issue(cluster: &MultiMasterCluster) -> Result<Secret, rcgen::Error> {
     })
 }
 
-/// Every name under which a member, or the Service in front of them, is called.
+/// Every name under which a member, or a Service in front of them, is called.
 fn host_names(cluster: &str, namespace: &str) -> Vec<String> {
     let mut names = Vec::new();
     for ordinal in 0..MAX_MEMBERS {
@@ -65,13 +65,15 @@ fn host_names(cluster: &str, namespace: &str) -> Vec<String> {
         names.push(format!("{host}.cluster.local"));
         names.push(host);
     }
-    let service = format!("{cluster}.{namespace}.svc");
-    names.extend([
-        cluster.to_owned(),
-        format!("{cluster}.{namespace}"),
-        format!("{service}.cluster.local"),
-        service,
-    ]);
+    for name in [cluster.to_owned(), names::reads_service(cluster)] {
+        let service = format!("{name}.{namespace}.svc");
+        names.extend([
+            format!("{name}.{namespace}"),
+            format!("{service}.cluster.local"),
+            service,
+            name,
+        ]);
+    }
     names.extend(["localhost", "127.0.0.1", "::1"].map(Into::into));
     names
 }

@@ -12,6 +12,11 @@ pub fn sentence(observed: &Observed, step: &Step) -> Option<(&'static str, Strin
         Step::Apply | Step::Compare { .. } | Step::StopWrites => return None,
         Step::Serve { ordinal, .. } => ("Serving", format!("{} is in the Service", name(ordinal))),
         Step::Withdraw { ordinal, why, .. } => ("Withdrawn", format!("{} is out of the Service: {why}", name(ordinal))),
+        Step::ServeReads { ordinal, .. } => ("ServingReads", format!("{} is in the Service for reads", name(ordinal))),
+        Step::WithdrawReads { ordinal, why, .. } => (
+            "ReadsWithdrawn",
+            format!("{} is out of the Service for reads: {why}", name(ordinal)),
+        ),
         // Every change of it has another event: of the member, or of the spec.
         Step::Balance { .. } => return None,
         Step::ServeBalancer { pod, .. } => ("BalancerServing", format!("{pod} is in the Service")),
@@ -81,6 +86,8 @@ pub fn sentence(observed: &Observed, step: &Step) -> Option<(&'static str, Strin
             let leaves = observed.leaving().is_some_and(|member| member.ordinal == *ordinal);
             let why = if leaves {
                 "it leaves the ring"
+            } else if observed.is_reader(*ordinal) {
+                "another member is the writer; what it took beside that is merged"
             } else {
                 "an annotation says so"
             };

@@ -20,7 +20,7 @@ use crate::decide::step::Step;
 use crate::kubernetes::KubernetesError;
 use crate::members::{AgentError, Credentials, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, STEP_DEADLINE, SqlError};
-use crate::names;
+use crate::names::{self, LABEL_READS, LABEL_SERVING};
 
 use kube::ResourceExt;
 use tokio::sync::OwnedMutexGuard;
@@ -108,16 +108,50 @@ impl Actor<'_> {
         match step {
             Step::Apply => return apply::apply(self.cluster(), self.context).await,
             Step::Serve { ordinal, pod_uid } => {
-                pods::label(self.cluster(), &self.name(*ordinal), pod_uid, true, self.context).await?;
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_SERVING, true),
+                    self.context,
+                )
+                .await?;
             }
             Step::Withdraw { ordinal, pod_uid, .. } => {
-                pods::label(self.cluster(), &self.name(*ordinal), pod_uid, false, self.context).await?;
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_SERVING, false),
+                    self.context,
+                )
+                .await?;
+            }
+            Step::ServeReads { ordinal, pod_uid } => {
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_READS, true),
+                    self.context,
+                )
+                .await?;
+            }
+            Step::WithdrawReads { ordinal, pod_uid, .. } => {
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_READS, false),
+                    self.context,
+                )
+                .await?;
             }
             Step::ServeBalancer { pod, pod_uid } => {
-                pods::label(self.cluster(), pod, pod_uid, true, self.context).await?;
+                pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, true), self.context).await?;
             }
             Step::WithdrawBalancer { pod, pod_uid, .. } => {
-                pods::label(self.cluster(), pod, pod_uid, false, self.context).await?;
+                pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, false), self.context).await?;
             }
             Step::Balance { pods, order } => {
                 let told = join_all(pods.iter().map(|pod| self.balance(pod, order))).await;
@@ -233,7 +267,14 @@ impl Actor<'_> {
             Step::Compare { requested } => return self.compare(requested.clone()),
             Step::StopWrites => return self.stop_writes().await,
             Step::Restart { ordinal, pod_uid, .. } => {
-                pods::label(self.cluster(), &self.name(*ordinal), pod_uid, false, self.context).await?;
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_SERVING, false),
+                    self.context,
+                )
+                .await?;
                 if let Some(server) = self.observed.member(*ordinal).and_then(Member::server) {
                     self.fence(*ordinal, &server.uuid).await?;
                 }

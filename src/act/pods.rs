@@ -1,4 +1,4 @@
-//! The serving label, and deletion of a pod for a restart.
+//! The labels that Services select, and deletion of a pod for a restart.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -14,7 +14,7 @@ fn api(cluster: &MultiMasterCluster, context: &Context) -> Api<Pod> {
     Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default())
 }
 
-/// Sets or removes the serving label of the pod that was observed, and of no other: the UID in the patch makes the API server refuse it for
+/// Sets or removes a label of the pod that was observed, and of no other: the UID in the patch makes the API server refuse it for
 /// a pod that came in its place.
 ///
 /// # Errors
@@ -23,11 +23,11 @@ pub async fn label(
     cluster: &MultiMasterCluster,
     name: &str,
     pod_uid: &str,
-    serving: bool,
+    (label, serving): (&str, bool),
     context: &Context,
 ) -> Result<(), KubernetesError> {
     let value = if serving { json!("true") } else { json!(null) };
-    let patch = json!({ "metadata": { "uid": pod_uid, "labels": { names::LABEL_SERVING: value } } });
+    let patch = json!({ "metadata": { "uid": pod_uid, "labels": { label: value } } });
     let params = PatchParams {
         field_manager: Some(names::FIELD_MANAGER.into()),
         ..PatchParams::default()

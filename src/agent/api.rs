@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use axum::extract::{Query, State};
@@ -15,8 +15,8 @@ use tracing::warn;
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::report::{
-    CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_LIVE, PATH_LOOK,
-    PATH_NEW_LIFE, PATH_REPORT, Phase, Terms,
+    CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_CONFIRM, PATH_EMPTY, PATH_FOUND, PATH_LIVE,
+    PATH_LOOK, PATH_NEW_LIFE, PATH_REPORT, Phase, Terms,
 };
 use crate::ports::{self, Ports, Servers, only_with_token};
 
@@ -70,10 +70,13 @@ pub async fn serve(
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
         .route(PATH_EMPTY, post(empty))
-        .with_state(context);
+        .with_state(context.clone());
 
     let heard = Arc::clone(&shared);
     let closed_routes = only_with_token(closed_routes, member.args.credentials.clone(), move || heard.hear());
+    let agents_routes = Router::new().route(PATH_CONFIRM, get(confirm)).with_state(context);
+    let agents_routes = only_with_token(agents_routes, member.args.credentials.clone(), || {});
+    let closed_routes = closed_routes.merge(agents_routes);
     let ports = Ports {
         listen: member.args.listen,
         open: member.args.probe_port,
@@ -83,8 +86,17 @@ pub async fn serve(
     ports::serve(ports, probe_routes, closed_routes).await
 }
 
-/// Ready: a real query was answered in time and the member is not fenced. Never depends on its neighbours.
-async fn readyz(State(context): State<Handles>) -> Response {
+/// What is asked for beyond an answer.
+#[derive(serde::Deserialize)]
+struct Wanted {
+    /// It has to take writes: to serve reads is not enough.
+    #[serde(default)]
+    writes: bool,
+}
+
+/// Ready: a real query was answered in time, and the member takes writes, or is to serve reads. Never depends on its neighbours.
+async fn readyz(State(context): State<Handles>, Query(wanted): Query<Wanted>) -> Response {
+    let reads = || !wanted.writes && context.shared.terms().is_some_and(|terms| terms.reads);
     let not_ready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     match context.shared.phase() {
         Phase::Running => {}
@@ -92,10 +104,10 @@ async fn readyz(State(context): State<Handles>) -> Response {
     }
     match context.shared.sql.probe(PROBE_DEADLINE).await {
         Err(error) => not_ready(format!("mysqld does not answer: {error}\n")),
-        Ok(state) if state.super_read_only || state.read_only => {
+        Ok(state) if state.offline => not_ready("mysqld is in offline_mode\n".into()),
+        Ok(state) if (state.super_read_only || state.read_only) && !reads() => {
             not_ready("the member is fenced (super_read_only)\n".into())
         }
-        Ok(state) if state.offline => not_ready("mysqld is in offline_mode\n".into()),
         Ok(_) => "ok\n".into_response(),
     }
 }
@@ -144,6 +156,20 @@ async fn report(State(context): State<Handles>, uri: Uri) -> Response {
             "the agent has not looked at its volume yet\n",
         )
             .into_response(),
+    }
+}
+
+/// Whom another agent asks about.
+#[derive(serde::Deserialize)]
+struct Writer {
+    writer: u8,
+}
+
+/// Another member's agent asks whether that is still the writer.
+async fn confirm(State(context): State<Handles>, Query(asked): Query<Writer>) -> Response {
+    match context.shared.lease().confirm(asked.writer, Instant::now()) {
+        true => "ok\n".into_response(),
+        false => (StatusCode::CONFLICT, "another member is the writer\n").into_response(),
     }
 }
 
@@ -215,17 +241,25 @@ async fn pass(context: &Handles, server_uuid: String, order: Work) -> Response {
 mod tests {
     use axum::extract::Query;
     use axum::http::Uri;
+    use std::net::IpAddr;
 
     use super::{PATH_REPORT, Terms};
     use crate::api::IsolationPolicy;
 
     #[test]
     fn terms_are_read_as_they_are_said() {
-        for members in [vec![], vec!["10.0.0.1"], vec!["10.0.0.1", "fd00::7:1"]] {
+        let lists = [vec![], vec!["10.0.0.1"], vec!["10.0.0.1", "fd00::7:1"]];
+        for (members, writer) in lists.into_iter().zip([None, Some(0), Some(8)]) {
+            let members: Vec<IpAddr> = members.iter().map(|address| address.parse().unwrap()).collect();
             let terms = Terms {
                 policy: IsolationPolicy::Fence,
                 after_seconds: 3600,
-                members: members.iter().map(|address| address.parse().unwrap()).collect(),
+                members: members.clone(),
+                reads: writer == Some(8),
+                writer,
+                lease_seconds: writer.map_or(0, |_| 3),
+                clock: writer.map(|writer| u64::from(writer) << 60),
+                ring: members.into_iter().take(1).collect(),
             };
             let uri: Uri = format!("{PATH_REPORT}?{terms}").parse().unwrap();
             assert_eq!(Query::<Terms>::try_from_uri(&uri).unwrap().0, terms);

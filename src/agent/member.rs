@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
+use super::lease::{Lease, milliseconds};
 use super::life::Life;
 use super::report::{Origin, Phase, Report, Terms};
 use super::sql::Sql;
@@ -132,8 +134,12 @@ pub struct Shared {
     /// Connection for probes; nobody else waits for it.
     pub sql: Sql,
     report: Mutex<Report>,
+    /// Asks the supervising loop to kill mysqld.
+    pub kill: Notify,
+    began: Instant,
     heard: AtomicBool,
     terms: Mutex<Option<Terms>>,
+    lease: Mutex<Lease>,
 }
 
 impl Shared {
@@ -150,12 +156,18 @@ impl Shared {
             kept: Vec::new(),
             fenced_itself: None,
             volume_full: false,
+            clock: 0,
+            lease: None,
         };
+        let began = Instant::now();
         Self {
             sql: Sql::new(member.socket.clone()),
             report: Mutex::new(report),
+            kill: Notify::new(),
+            began,
             heard: AtomicBool::new(false),
             terms: Mutex::default(),
+            lease: Mutex::new(Lease::new(member.ordinal, began)),
         }
     }
 
@@ -171,12 +183,18 @@ impl Shared {
 
     /// Keeps what the operator said last.
     pub fn set_terms(&self, terms: Terms) {
+        self.lease().hear(&terms, Instant::now());
         *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
     }
 
     /// What the operator said last; `None` before this agent has heard it.
     pub fn terms(&self) -> Option<Terms> {
         self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether this member may be the writer.
+    pub fn lease(&self) -> MutexGuard<'_, Lease> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows that the agent has fenced its server, or that somebody has opened it again.
@@ -186,7 +204,12 @@ impl Shared {
 
     /// What is known now. `None` before the volume was looked at: nothing may be concluded from that.
     pub fn report(&self) -> Option<Report> {
-        let report = self.lock().clone();
+        let now = Instant::now();
+        let report = Report {
+            clock: milliseconds(now.duration_since(self.began)),
+            lease: self.lease().report(now),
+            ..self.lock().clone()
+        };
         (report.server_id != 0).then_some(report)
     }
 

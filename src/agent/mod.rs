@@ -12,6 +12,7 @@
 //! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.
 //! - [`clone`]: one attempt to become a copy of a donor.
 //! - [`isolation`]: fences a member that is cut off from everybody.
+//! - [`lease`]: fences a writer that nobody confirms any more.
 //! - [`api`]: probes, report and orders.
 //! - [`volume`]: is there room.
 //! - [`install`]: how the binary gets into the MySQL container.
@@ -23,6 +24,7 @@ pub mod clone;
 pub mod directory;
 pub mod install;
 pub mod isolation;
+pub mod lease;
 pub mod life;
 pub mod member;
 pub mod mysqld;
@@ -80,9 +82,11 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
         // Tasks of their own: their looks must come in time, whatever the loop is busy with.
         let volume = tokio::spawn(volume::watch(member.args.volume.clone(), Arc::clone(&shared)));
         let watch = tokio::spawn(isolation::watch(Arc::clone(&member), Arc::clone(&shared), http));
+        let lease = tokio::spawn(lease::watch(Arc::clone(&member), Arc::clone(&shared)));
         let result = tokio::select! {
             result = supervise::run(member, shared, inbox) => result,
             Err(error) = watch => Err(error).context("the watch for isolation ended"),
+            Err(error) = lease => Err(error).context("the watch of the lease ended"),
         };
         volume.abort();
         servers.stop();

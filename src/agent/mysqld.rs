@@ -203,6 +203,15 @@ impl Process {
 
     /// Asks mysqld to shut down in order.
     pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ends mysqld at once, whatever it is doing.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
         let pid = self
             .child
             .id()
@@ -210,7 +219,7 @@ impl Process {
             .and_then(Pid::from_raw);
         if let Some(pid) = pid {
             // It may have ended by itself meanwhile; the wait tells.
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 

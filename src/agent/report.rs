@@ -9,8 +9,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::api::IsolationPolicy;
 use crate::api::status::FencedItself;
+use crate::api::{IsolationPolicy, MultiMasterCluster};
 use crate::mysql::gtid::GtidSet;
 
 /// `GET`, with [`Terms`] as query: answers a [`Report`].
@@ -30,8 +30,13 @@ pub const PATH_LIVE: &str = "/livez";
 /// `GET` on the open port: 200 when mysqld answered a query just now, fenced or not.
 pub const PATH_ANSWERS: &str = "/answers";
 
-/// What the operator says whenever it asks for the report: what the agent is to do when it is cut off, and whom it may look for. They
-/// are a query because an agent of an earlier version ignores that.
+/// `GET` with `?writer=<ordinal>`, from another agent: 200 if this agent was not told that somebody else is the writer, 409 if it was.
+pub const PATH_CONFIRM: &str = "/v1/confirm";
+/// `GET` on the open port: 200 when the member takes writes. An agent of an earlier version ignores the query, and means the same.
+pub const PATH_WRITABLE: &str = "/readyz?writes=true";
+
+/// What the operator says whenever it asks for the report: what the agent is to do when it is cut off, whom it may look for, and who is the
+/// writer. They are a query because an agent of an earlier version ignores that.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Terms {
@@ -42,18 +47,70 @@ pub struct Terms {
     /// IP addresses of the other members' pods (the agent resolves no names).
     #[serde(deserialize_with = "addresses")]
     pub members: Vec<IpAddr>,
+    /// The member is to serve reads although it takes no writes.
+    #[serde(default)]
+    pub reads: bool,
+    /// Ordinal of the one writer; `None`: all members take writes.
+    #[serde(default)]
+    pub writer: Option<u8>,
+    /// `spec.isolation.leaseSeconds`.
+    #[serde(default)]
+    pub lease_seconds: u16,
+    /// [`Report::clock`] as this operator heard it last. The writer's lease counts from then: what an operator that stood still says late is
+    /// worth nothing.
+    #[serde(default)]
+    pub clock: Option<u64>,
+    /// IP addresses of the other members of the ring, who can confirm the writer where no operator does.
+    #[serde(default, deserialize_with = "addresses")]
+    pub ring: Vec<IpAddr>,
+}
+
+impl Terms {
+    /// The terms for one member. `clock`: of its agent, as it was last heard; `others`: addresses of the other members that have one.
+    pub fn of(cluster: &MultiMasterCluster, ordinal: u8, clock: Option<u64>, others: &[(u8, IpAddr)]) -> Self {
+        let status = |ordinal: u8| {
+            let statuses = &cluster.status.as_ref()?.member_statuses;
+            statuses.get(usize::from(ordinal))
+        };
+        let in_ring = |ordinal: u8| status(ordinal).is_none_or(|status| !status.bypassed);
+        Self {
+            policy: cluster.spec.isolation.policy,
+            after_seconds: cluster.spec.isolation.after_seconds,
+            members: others.iter().map(|(_, address)| *address).collect(),
+            reads: cluster.has_single_writer() && status(ordinal).is_some_and(|status| status.reads),
+            writer: cluster.writer(),
+            lease_seconds: cluster.spec.isolation.lease_seconds,
+            clock,
+            ring: others
+                .iter()
+                .filter(|(other, _)| in_ring(*other))
+                .map(|(_, address)| *address)
+                .collect(),
+        }
+    }
 }
 
 /// The query, without its question mark. Nothing in it needs escaping.
 impl fmt::Display for Terms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let members: Vec<String> = self.members.iter().map(IpAddr::to_string).collect();
-        let (policy, after) = (self.policy, self.after_seconds);
+        let list = |addresses: &[IpAddr]| {
+            let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+            addresses.join(",")
+        };
+        let (policy, after, reads) = (self.policy, self.after_seconds, self.reads);
+        let members = list(&self.members);
         write!(
             f,
-            "policy={policy:?}&afterSeconds={after}&members={}",
-            members.join(",")
-        )
+            "policy={policy:?}&afterSeconds={after}&members={members}&reads={reads}"
+        )?;
+        if let Some(writer) = self.writer {
+            let (lease, ring) = (self.lease_seconds, list(&self.ring));
+            write!(f, "&writer={writer}&leaseSeconds={lease}&ring={ring}")?;
+        }
+        if let Some(clock) = self.clock {
+            write!(f, "&clock={clock}")?;
+        }
+        Ok(())
     }
 }
 
@@ -102,7 +159,11 @@ pub enum Phase {
         reason: String,
     },
     /// The agent is ending mysqld because the pod is to stop.
-    Stopping,
+    Stopping {
+        /// It takes no writes any more.
+        #[serde(default)]
+        fenced: bool,
+    },
 }
 
 /// What an agent knows of its member.
@@ -132,6 +193,25 @@ pub struct Report {
     /// There is no room on the volume: mysqld waits for some in the middle of a write, with its locks held.
     #[serde(default)]
     pub volume_full: bool,
+    /// Milliseconds since this agent began, when it answered.
+    #[serde(default)]
+    pub clock: u64,
+    /// What it was told of the one writer.
+    #[serde(default)]
+    pub lease: Option<LeaseReport>,
+}
+
+/// What an agent was told of the one writer, and has told others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeaseReport {
+    /// Ordinal of the writer.
+    pub writer: u8,
+    /// This member is the writer, and its lease runs.
+    pub held: bool,
+    /// For so many milliseconds it has not confirmed another member as the writer; absent: it never has.
+    #[serde(default)]
+    pub silent_milliseconds: Option<u64>,
 }
 
 /// An order for the server with this UUID and for no other.

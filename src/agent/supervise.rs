@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use super::arrival::{Arrival, arrive};
 use super::clone;
 use super::directory;
+use super::lease;
 use super::life::{Intent, Life};
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::mysqld::{self, Ended, Process};
@@ -154,9 +155,18 @@ impl Loop {
                 }
                 () = stop_signal(&mut self.stop) => {
                     info!("stopping mysqld");
-                    self.shared.set_phase(Phase::Stopping);
+                    // First of all: then another member may take its place as the one writer while this one still shuts down.
+                    let fenced = self.shared.phase() == Phase::Running && lease::fence(&self.shared).await;
+                    self.shared.set_phase(Phase::Stopping { fenced });
                     self.end(process).await;
                     ending = Some(Outcome::Stopped);
+                }
+                () = self.shared.kill.notified() => {
+                    let reason = "mysqld might take writes, must not, and does not answer: killed, since it starts fenced";
+                    warn!("{reason}");
+                    process.kill();
+                    // From now on it tells no client anything, however long its disk keeps it from ending.
+                    self.shared.set_phase(Phase::Restarting { reason: reason.into() });
                 }
                 arrival = &mut arrival, if !arrived => {
                     arrived = true;
@@ -219,7 +229,7 @@ impl Loop {
             life.save(&self.member.life)?;
         }
         self.shared.set_life(life);
-        if self.shared.phase() != Phase::Stopping {
+        if !matches!(self.shared.phase(), Phase::Stopping { .. }) {
             self.shared.set_phase(Phase::Running);
         }
         info!(uuid = ?life.server_uuid, server_id = life.server_id, origin = ?life.origin, "mysqld is running, fenced");
@@ -318,7 +328,7 @@ impl Loop {
         life.last_clone_error = Some(failed.why);
         life.save(&self.member.life)?;
         self.shared.set_life(life);
-        if self.shared.phase() != Phase::Stopping {
+        if !matches!(self.shared.phase(), Phase::Stopping { .. }) {
             self.shared.set_phase(Phase::Running);
         }
         Ok(None)

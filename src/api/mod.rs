@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::names;
 use balancer::Balancer;
 use status::MultiMasterClusterStatus;
 
@@ -45,11 +46,13 @@ pub const MAX_MEMBERS: u8 = 9;
     printcolumn(name = "Max-Lag", type_ = "integer", json_path = ".status.maxLagSeconds", description = "seconds"),
     printcolumn(name = "Conflicts", type_ = "integer", json_path = ".status.conflicts"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Writer", type_ = "string", json_path = ".status.writer.name", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     // The name is part of pod host names and of certificate names: <name>-members must be a DNS label.
     validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name: at most 40 characters, because Services and pods are named after it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name: lower case letters, digits and '-', beginning with a letter, because Services are named after it"),
-    validation = Rule::new("self.spec.isolation.afterSeconds >= self.spec.failureDetection.periodSeconds").message("spec.isolation.afterSeconds: at least spec.failureDetection.periodSeconds, because the operator asks no more often than that")
+    validation = Rule::new("self.spec.isolation.afterSeconds >= self.spec.failureDetection.periodSeconds").message("spec.isolation.afterSeconds: at least spec.failureDetection.periodSeconds, because the operator asks no more often than that"),
+    validation = Rule::new("self.spec.writes != 'SingleWriter' || self.spec.isolation.leaseSeconds >= 2 * self.spec.failureDetection.periodSeconds").message("spec.isolation.leaseSeconds: at least two of spec.failureDetection.periodSeconds, because the operator confirms the writer no more often than that")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -100,7 +103,16 @@ pub struct MultiMasterClusterSpec {
     #[serde(default)]
     pub conflicts: Conflicts,
 
-    /// What a member does that finds itself cut off from everybody.
+    /// Which members take writes.
+    #[serde(default)]
+    pub writes: Writes,
+
+    /// A member that is further behind than this many seconds is out of the Service `<name>-reads` until it has caught up. Unset: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 86400").message("spec.maxLagSeconds: 1 to 86400"))]
+    pub max_lag_seconds: Option<u32>,
+
+    /// What a member does that finds itself cut off.
     #[serde(default)]
     pub isolation: Isolation,
 
@@ -282,6 +294,16 @@ pub enum ConflictPolicy {
     Prefer,
 }
 
+/// Which members take writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Writes {
+    /// All: the Service that is named as this resource leads to every one.
+    #[default]
+    AllMembers,
+    /// One, which the operator chooses, and another one once that fails. The others replicate and serve reads behind `<name>-reads`.
+    SingleWriter,
+}
+
 /// What a member does that finds itself cut off: from the operator, from the API server and from every other member.
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -293,6 +315,11 @@ pub struct Isolation {
     #[serde(default = "default_isolation_after")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.isolation.afterSeconds: 1 to 3600"))]
     pub after_seconds: u16,
+    /// With `spec.writes: SingleWriter`: seconds after which the writer fences itself, whatever the policy says, unless the operator, or else all
+    /// other members of the ring, have confirmed that it is the writer. Another one does not open earlier where this one cannot be asked.
+    #[serde(default = "default_lease")]
+    #[x_kube(validation = Rule::new("self >= 2 && self <= 60").message("spec.isolation.leaseSeconds: 2 to 60"))]
+    pub lease_seconds: u16,
 }
 
 impl Default for Isolation {
@@ -300,6 +327,7 @@ impl Default for Isolation {
         Self {
             policy: IsolationPolicy::default(),
             after_seconds: default_isolation_after(),
+            lease_seconds: default_lease(),
         }
     }
 }
@@ -316,6 +344,10 @@ pub enum IsolationPolicy {
 
 fn default_isolation_after() -> u16 {
     10
+}
+
+fn default_lease() -> u16 {
+    3
 }
 
 /// When members are compared.
@@ -359,6 +391,18 @@ pub struct Database {
 }
 
 impl MultiMasterCluster {
+    /// Whether one member takes the writes of all.
+    pub fn has_single_writer(&self) -> bool {
+        self.spec.writes == Writes::SingleWriter
+    }
+
+    /// Ordinal of the member that takes the writes, where it is one.
+    pub fn writer(&self) -> Option<u8> {
+        let writer = self.status.as_ref()?.writer.as_ref()?;
+        let ordinal = names::ordinal_of(self.metadata.name.as_deref()?, &writer.name);
+        ordinal.filter(|_| self.has_single_writer())
+    }
+
     /// Ordinals of all members that there are to be: those that are desired, and those that status has not let go yet.
     pub fn ordinals(&self) -> impl Iterator<Item = u8> + use<> {
         let known = self.status.as_ref().map_or(0, |status| status.member_statuses.len());

@@ -20,7 +20,7 @@ pub struct MultiMasterClusterStatus {
     /// Members that have a pod.
     #[serde(default)]
     pub members: u8,
-    /// Members that are in the closed ring and serve.
+    /// Members that are in the closed ring and serve, writes or reads.
     #[serde(default)]
     pub ready_members: u8,
     /// `serving/desired`, for the printer column.
@@ -44,6 +44,9 @@ pub struct MultiMasterClusterStatus {
     /// True once the first database and its user were created.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub database_created: bool,
+    /// The member that takes the writes, with `spec.writes: SingleWriter`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<WriterStatus>,
     /// What stands behind the Service.
     #[serde(default)]
     pub balancer: BalancerStatus,
@@ -60,6 +63,19 @@ pub struct MultiMasterClusterStatus {
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The one member that takes writes. It may not be open yet: see its entry in `memberStatuses`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriterStatus {
+    /// Name of the member.
+    pub name: String,
+    /// Since when it is the one.
+    pub since: Time,
+    /// Why it was chosen.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// What stands behind the Service.
@@ -179,6 +195,9 @@ pub struct MemberStatus {
     /// Why, where the state alone does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// It is behind the Service for reads.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reads: bool,
     /// server_id of the present life.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_id: Option<u32>,
@@ -208,7 +227,8 @@ pub struct MemberStatus {
     pub links: Vec<LinkStatus>,
 }
 
-/// A member was cut off from the operator, the API server and every other member, and its agent fenced it (`spec.isolation`).
+/// A member was cut off, and its agent fenced it (`spec.isolation`): from the operator, the API server and every other member; or, as the one
+/// writer, from the operator and some other member.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FencedItself {
@@ -238,8 +258,10 @@ pub enum MemberState {
     Open,
     /// It takes writes and is in the Service.
     Serving,
-    /// It takes writes, but its link's applier stopped at a transaction that it cannot apply.
+    /// Its link's applier stopped at a transaction that it cannot apply. It takes writes as before, unless another one is the writer.
     Halted,
+    /// It takes no writes, because another member is the writer: it replicates and serves reads.
+    Reading,
     /// The operator does not reach it, a second witness is wanting or it is the last one in the Service.
     Suspect,
     /// The operator does not reach it and a second witness agrees; it is out of the Service.
@@ -250,6 +272,13 @@ pub enum MemberState {
     Leaving,
     /// The annotation `multimaster.dev/fence` names it: it replicates and takes no writes.
     Fenced,
+}
+
+impl MemberState {
+    /// It does what it is there for: it takes writes, or serves reads because another member takes the writes.
+    pub fn serves(self) -> bool {
+        matches!(self, Self::Serving | Self::Reading)
+    }
 }
 
 /// downstream ← upstream, as seen by the downstream.

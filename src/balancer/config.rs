@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::order::{Order, Slot, State};
+use crate::agent::report::PATH_WRITABLE;
 use crate::api::balancer::Algorithm;
 use crate::names;
 
@@ -111,7 +112,7 @@ listen {MEMBERS}
     balance {algorithm}
     log-format \"{LOG}\"
     option httpchk
-    http-check send meth GET uri /readyz
+    http-check send meth GET uri {PATH_WRITABLE}
     default-server check port {probe} inter {check}ms fastinter {fast}ms fall 2 rise 2 on-marked-down shutdown-sessions",
         listen = place.listen(names::MYSQL_PORT),
         limit = settings.max_connections,

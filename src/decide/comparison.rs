@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::status::{ComparisonStatus, Difference, MemberState, reasons};
+use crate::api::status::{ComparisonStatus, Difference, reasons};
 use crate::names::ANNOTATION_COMPARE;
 
 use super::conditions::Judgement;
@@ -71,7 +71,7 @@ fn obstacle(observed: &Observed) -> Option<String> {
         .members
         .iter()
         .map(|member| (member.name(observed.name()), state(observed, member).0))
-        .filter(|(_, state)| *state != MemberState::Serving)
+        .filter(|(_, state)| !state.serves())
         .map(|(name, state)| format!("{name} is {state:?}"))
         .collect();
     if !away.is_empty() {

@@ -60,7 +60,7 @@ impl Facts<'_> {
             .member_statuses
             .iter()
             .take(self.observed.cluster.spec.members.into())
-            .filter(|member| !matches!(member.state, MemberState::Serving | MemberState::Halted))
+            .filter(|member| !member.state.serves() && member.state != MemberState::Halted)
             .map(|member| {
                 let bypassed = if member.bypassed { " and bypassed" } else { "" };
                 let why = member.message.as_ref().map(|message| format!(" ({message})"));
@@ -119,8 +119,13 @@ impl Facts<'_> {
                 "True",
                 reasons::ALL_MEMBERS_SERVE,
                 format!(
-                    "all {} members serve in the ring {}",
-                    self.observed.cluster.spec.members, self.next.ring
+                    "all {} members serve in the ring {}{}",
+                    self.observed.cluster.spec.members,
+                    self.next.ring,
+                    match &self.next.writer {
+                        Some(writer) => format!("; {} takes the writes", writer.name),
+                        None => String::new(),
+                    }
                 ),
             ),
         }
@@ -132,6 +137,7 @@ impl Facts<'_> {
             .member_statuses
             .iter()
             .filter(|member| matches!(member.state, MemberState::Serving | MemberState::Halted))
+            .filter(|member| member.writable == Some(true))
             .map(|member| member.name.as_str())
             .collect();
         if self.next.balancer.is_haproxy() && self.next.balancer.serving == 0 {
@@ -147,7 +153,10 @@ impl Facts<'_> {
             true => (
                 "False",
                 reasons::NO_MEMBER_SERVES,
-                "no member takes writes through the Service".into(),
+                match self.next.writer.as_ref().and_then(|writer| self.why_not(&writer.name)) {
+                    Some(why) => format!("no member takes writes through the Service: {why}"),
+                    None => "no member takes writes through the Service".into(),
+                },
             ),
             false => (
                 "True",
@@ -155,6 +164,17 @@ impl Facts<'_> {
                 format!("writes are taken by {}", serving.join(", ")),
             ),
         }
+    }
+
+    /// `demo-1 is Returning (why)`: of the one writer.
+    fn why_not(&self, writer: &str) -> Option<String> {
+        let member = self.next.member_statuses.iter().find(|member| member.name == writer)?;
+        let why = member.message.as_ref().map(|message| format!(" ({message})"));
+        Some(format!(
+            "{writer} is to take them and is {:?}{}",
+            member.state,
+            why.unwrap_or_default()
+        ))
     }
 
     fn broken_links(&self) -> Option<String> {

@@ -60,7 +60,7 @@ impl Health {
             Some(Phase::Restarting { reason }) => {
                 return Self::Starting(format!("mysqld ended and is started again: {reason}"));
             }
-            Some(Phase::Stopping) => return Self::Starting("mysqld is being stopped".into()),
+            Some(Phase::Stopping { .. }) => return Self::Starting("mysqld is being stopped".into()),
             Some(Phase::Running) | None => {}
         }
         // Its threads that only read, and send heartbeats, go on: whoever hears them does not know.

@@ -1,4 +1,4 @@
-//! Who is in the ring: the only place where that changes. `docs/ring.md`, "Healing".
+//! Who is in the ring, and who is the one writer: the only place where that changes. `docs/ring.md`, "Healing".
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -14,11 +14,12 @@ use super::history::{downstream_lacks, has_caught_up, is_drained, is_foreign, lo
 use super::links::{LinkNeed, link_replicates, need};
 use super::observed::{Member, Observed, Server};
 use super::topology::Ring;
+use super::writer;
 
 /// A member that is bypassed twice within this time is held out.
 const FLAPPING: SignedDuration = SignedDuration::from_mins(5);
 
-/// The observation with the epoch and the ring of this pass: what status will say before any step is taken.
+/// The observation with the epoch, the ring and the writer of this pass: what status will say before any step is taken.
 pub fn settled(observed: &Observed, now: Timestamp) -> Observed {
     let mut settled = observed.clone();
     let name = settled.name().to_owned();
@@ -44,6 +45,10 @@ pub fn settled(observed: &Observed, now: Timestamp) -> Observed {
         close(&mut settled, ring, now);
         begin_epoch(&mut settled);
         let_go(&mut settled);
+    }
+    let writer = writer::chosen(&settled, now);
+    if let Some(status) = &mut settled.cluster.status {
+        status.writer = writer;
     }
     settled
 }

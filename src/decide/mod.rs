@@ -16,6 +16,7 @@ pub mod links;
 pub mod membership;
 pub mod observed;
 pub mod plan;
+pub mod reads;
 pub mod rebuild;
 pub mod resources;
 pub mod states;
@@ -24,6 +25,7 @@ pub mod step;
 pub mod story;
 pub mod topology;
 pub mod validate;
+pub mod writer;
 
 use std::time::Duration;
 
@@ -35,7 +37,7 @@ use health::Health;
 use observed::Observed;
 use step::Step;
 
-/// A member that did not answer is looked at again without waiting for the period, now by others too.
+/// A member that did not answer is looked at again without waiting for the period, now by others too; so is a writer that is not open.
 const SUSPICIOUS: Duration = Duration::from_millis(200);
 /// After a step the next decision waits for nothing but its effect.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -62,7 +64,7 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         .any(|member| matches!(Health::of(member, observed), Health::Suspect(_)));
     let requeue = if steps.iter().any(|step| *step != Step::Apply) {
         AGAIN
-    } else if suspects {
+    } else if suspects || writer::is_awaited(observed) {
         SUSPICIOUS
     } else {
         Duration::from_secs(observed.cluster.spec.failure_detection.period_seconds.into())

@@ -1,6 +1,6 @@
 //! What was seen in one pass. Filled by `observe`, read by everything in `decide`.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::agent::report::{Origin, Phase, Report};
 use crate::api::MultiMasterCluster;
@@ -97,6 +97,8 @@ pub struct Member {
     pub server: Probe<Server>,
     /// What agents saw that were asked to look at it, because the operator does not reach it.
     pub sightings: Vec<Sighting>,
+    /// For how long its agent has not answered this operator; since this operator first looked, if it never has.
+    pub unheard: SignedDuration,
 }
 
 /// One HAProxy pod as seen in one pass.
@@ -134,6 +136,8 @@ pub struct Pod {
     pub terminating: bool,
     /// It has the serving label.
     pub serving: bool,
+    /// It has the label for reads.
+    pub reads: bool,
     /// `controller-revision-hash`.
     pub revision: Option<String>,
     /// Why it does not run, where Kubernetes or the agent's last words say so.
@@ -339,6 +343,21 @@ impl Observed {
     /// Whether this is the member that is to leave next.
     pub fn is_leaving(&self, member: &Member) -> bool {
         self.leaving().is_some_and(|leaving| leaving.ordinal == member.ordinal)
+    }
+
+    /// The one member that takes writes, as status says; `None` where all do, or none was chosen yet.
+    pub fn writer(&self) -> Option<u8> {
+        self.cluster.writer()
+    }
+
+    /// It may take writes: all members do, or it is the one that does.
+    pub fn is_writer(&self, ordinal: u8) -> bool {
+        !self.cluster.has_single_writer() || self.writer() == Some(ordinal)
+    }
+
+    /// Another member is the one that takes writes.
+    pub fn is_reader(&self, ordinal: u8) -> bool {
+        self.writer().is_some_and(|writer| writer != ordinal)
     }
 
     /// The channel of the link into this member.

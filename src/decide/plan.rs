@@ -19,9 +19,11 @@ use super::history::{has_caught_up, is_foreign, lost};
 use super::leftover;
 use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
+use super::reads;
 use super::rebuild::rebuild;
 use super::states::ring_is_whole;
 use super::step::Step;
+use super::writer;
 
 /// How long the clients of a member that is to leave have to finish.
 const GOODBYE: SignedDuration = SignedDuration::from_secs(30);
@@ -54,6 +56,7 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
         .collect();
     let served = served(observed, &labels);
     steps.extend(labels);
+    steps.extend(reads::steps(observed));
     steps.extend(balance::steps(observed, &served));
     let risky = if observed.epoch() == 0 {
         found(observed).or_else(|| replace(observed))
@@ -79,9 +82,10 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     steps
 }
 
-/// It is in the ring, and nobody wants it to go or to be fenced.
+/// It is in the ring, it is not another one that takes the writes, and nobody wants it to go or to be fenced.
 fn may_be_open(observed: &Observed, member: &Member) -> bool {
-    !observed.is_bypassed(member.ordinal)
+    observed.is_writer(member.ordinal)
+        && !observed.is_bypassed(member.ordinal)
         && !observed.is_leaving(member)
         && !fencing::is_ordered(observed, member.ordinal)
 }
@@ -123,6 +127,7 @@ fn withdrawals(observed: &Observed) -> Vec<Step> {
         .filter_map(|member| match Health::of(member, observed) {
             _ if observed.is_bypassed(member.ordinal) => withdraw(member, "it is not in the ring".into()),
             _ if observed.is_leaving(member) => withdraw(member, "it leaves the ring".into()),
+            _ if observed.is_reader(member.ordinal) => withdraw(member, "another member is the writer".into()),
             _ if fencing::is_ordered(observed, member.ordinal) => {
                 withdraw(member, format!("the annotation {ANNOTATION_FENCE} names it"))
             }
@@ -149,11 +154,12 @@ fn returning(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
     })
 }
 
-/// Contact with a bypassed member that still, or again, takes writes; a member that a person wants fenced; or one that is to leave and
-/// has no clients any more.
+/// Contact with a member that still, or again, takes writes and is bypassed, or not the one writer; one that a person wants fenced; or one that
+/// is to leave and has no clients any more.
 fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
     let due = |member: &&Member| {
         observed.is_bypassed(member.ordinal)
+            || observed.is_reader(member.ordinal)
             || fencing::is_ordered(observed, member.ordinal)
             || has_said_goodbye(observed, member, now)
     };
@@ -227,11 +233,10 @@ fn open(observed: &Observed) -> Option<Step> {
             LinkNeed::Step(_) | LinkNeed::Purged(_)
         );
         let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_amid_restart(observed, member);
-        (may_be_open(observed, member) && linked && stays && has_caught_up(observed, member, server)).then(|| {
-            Step::Open {
-                ordinal: member.ordinal,
-                server_uuid: server.uuid.clone(),
-            }
+        let may = may_be_open(observed, member) && writer::may_open(observed, member, server).is_ok();
+        (may && linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
+            ordinal: member.ordinal,
+            server_uuid: server.uuid.clone(),
         })
     })
 }
@@ -246,9 +251,10 @@ fn create_database(observed: &Observed) -> Option<Step> {
     if !wanted || created || !ring_is_whole(observed) {
         return None;
     }
-    let (server, _) = observed.member(0)?.with_data()?;
+    let ordinal = observed.writer().unwrap_or(0);
+    let (server, _) = observed.member(ordinal)?.with_data()?;
     Some(Step::CreateDatabase {
-        ordinal: 0,
+        ordinal,
         server_uuid: server.uuid.clone(),
     })
 }
@@ -270,10 +276,13 @@ fn replace(observed: &Observed) -> Option<Step> {
     restart_of(member, "it has an old template and does not run")
 }
 
-/// One member at a time, the highest ordinal first, and only from a whole ring.
+/// One member at a time, the highest ordinal first, and only from a whole ring. The one writer is not restarted: when only it is left another
+/// one becomes the writer.
 fn restart(observed: &Observed) -> Option<Step> {
+    let single = observed.cluster.has_single_writer();
     let amid = outdated(observed).find(|member| is_amid_restart(observed, member));
-    let member = amid.or_else(|| outdated(observed).next().filter(|_| ring_is_whole(observed)))?;
+    let mut next = outdated(observed).filter(|member| !single || observed.is_reader(member.ordinal));
+    let member = amid.or_else(|| next.next().filter(|_| ring_is_whole(observed)))?;
     restart_of(member, "a new image or configuration")
 }
 
@@ -300,6 +309,10 @@ fn restart_of(member: &Member, why: &str) -> Option<Step> {
 /// pod), or it may as well be now. If anybody else is away it is opened instead.
 fn is_amid_restart(observed: &Observed, member: &Member) -> bool {
     let open = |member: &Member| member.server().is_some_and(|server| !server.super_read_only);
+    // Where one takes the writes the others are fenced all the time.
+    if observed.cluster.has_single_writer() {
+        return false;
+    }
     // One that does not answer may be open: nothing says that its restart had begun.
     let fenced = member.server().is_some_and(|server| server.super_read_only);
     is_outdated(observed, member)

@@ -11,6 +11,7 @@ use super::links::{self, LinkNeed, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::rebuild::donor;
 use super::step::Step;
+use super::writer;
 
 /// State of a member, and why where the state alone does not say.
 pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<String>) {
@@ -68,6 +69,10 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
         let why = "it is back, and took writes while the others had closed the ring around it; it is fenced first";
         return (MemberState::Returning, Some(why.into()));
     }
+    if !server.super_read_only && observed.is_reader(member.ordinal) {
+        let why = "it takes writes, and another member is the writer; it is fenced first";
+        return (MemberState::Returning, Some(why.into()));
+    }
     if !server.super_read_only {
         if let Some(error) = conflict(member) {
             return (
@@ -107,6 +112,21 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
         );
         return (MemberState::Fenced, Some(why));
     }
+    if observed.is_reader(member.ordinal) && !observed.is_bypassed(member.ordinal) {
+        if let Some(error) = conflict(member) {
+            return (
+                MemberState::Halted,
+                Some(format!("error {}: {}", error.number, error.text)),
+            );
+        }
+        let linked = matches!(
+            links::need(observed, member.ordinal, server),
+            LinkNeed::Nothing | LinkNeed::Patience
+        );
+        if linked && has_caught_up(observed, member, server) {
+            return (MemberState::Reading, None);
+        }
+    }
     match links::need(observed, member.ordinal, server) {
         LinkNeed::Step(_) => (MemberState::Returning, None),
         LinkNeed::Purged(missing) => (MemberState::Returning, Some(purged(observed, member, server, &missing))),
@@ -124,7 +144,8 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
                     until.0
                 )
             });
-            (MemberState::Returning, why.or(purged))
+            let waits = || writer::may_open(observed, member, server).err();
+            (MemberState::Returning, why.or(purged).or_else(waits))
         }
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => (MemberState::CatchingUp, None),
     }
@@ -160,5 +181,5 @@ pub fn ring_is_whole(observed: &Observed) -> bool {
             .members
             .iter()
             .filter(|member| member.ordinal < observed.cluster.spec.members)
-            .all(|member| state(observed, member).0 == MemberState::Serving)
+            .all(|member| state(observed, member).0.serves())
 }

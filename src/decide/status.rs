@@ -70,10 +70,7 @@ fn fresh(
         .iter()
         .map(|member| member_status(observed, member, now))
         .collect();
-    let serving = members
-        .iter()
-        .filter(|member| member.state == MemberState::Serving)
-        .count();
+    let serving = members.iter().filter(|member| member.state.serves()).count();
     let links = || members.iter().flat_map(|member| &member.links);
     let ready_members = if ring_is_closed(observed) { serving } else { 0 };
     let mut next = MultiMasterClusterStatus {
@@ -90,6 +87,11 @@ fn fresh(
         max_lag_seconds: links().filter_map(|link| link.lag_seconds).max(),
         conflicts: u32::try_from(conflicts::count(observed)).unwrap_or(u32::MAX),
         database_created: present.database_created,
+        writer: observed
+            .cluster
+            .status
+            .as_ref()
+            .and_then(|status| status.writer.clone()),
         balancer: balance::status(observed, &present.balancer),
         comparison: comparison::last(observed).cloned(),
         recorded_at: None,
@@ -132,6 +134,7 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
         held_out_until: before.and_then(|before| before.held_out_until.clone()),
         absent_since: before.and_then(|before| before.absent_since.clone()),
         message,
+        reads: member.pod.as_ref().is_some_and(|pod| pod.reads),
         server_id: data
             .map(|server| server.server_id)
             .or(before.and_then(|before| before.server_id)),

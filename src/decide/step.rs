@@ -26,6 +26,22 @@ pub enum Step {
         /// For the event.
         why: String,
     },
+    /// Put the label for reads on the pod.
+    ServeReads {
+        /// Which member.
+        ordinal: u8,
+        /// The pod that was seen.
+        pod_uid: String,
+    },
+    /// Take the label for reads off the pod.
+    WithdrawReads {
+        /// Which member.
+        ordinal: u8,
+        /// The pod that was seen.
+        pod_uid: String,
+        /// For the event.
+        why: String,
+    },
     /// Tell HAProxy's pods what to do.
     Balance {
         /// Names of those that do something else.
@@ -124,7 +140,7 @@ pub enum Step {
         /// The member that it replicated from.
         upstream: u8,
     },
-    /// Stop a member that is not in the ring from taking writes.
+    /// Stop a member that is not in the ring, or is not the one writer, from taking writes.
     Fence {
         /// Which member.
         ordinal: u8,
@@ -254,7 +270,13 @@ impl Step {
         !matches!(
             self,
             // A comparison leaves members as it found them.
-            Self::Apply | Self::Serve { .. } | Self::Withdraw { .. } | Self::Compare { .. } | Self::StopWrites
+            Self::Apply
+                | Self::Serve { .. }
+                | Self::Withdraw { .. }
+                | Self::ServeReads { .. }
+                | Self::WithdrawReads { .. }
+                | Self::Compare { .. }
+                | Self::StopWrites
         ) && !self.is_of_a_balancer()
     }
 
@@ -262,7 +284,7 @@ impl Step {
     pub fn ages(&self) -> bool {
         !matches!(
             self,
-            Self::Apply | Self::Withdraw { .. } | Self::WithdrawBalancer { .. }
+            Self::Apply | Self::Withdraw { .. } | Self::WithdrawReads { .. } | Self::WithdrawBalancer { .. }
         )
     }
 
@@ -285,6 +307,8 @@ impl Step {
             | Self::StopWrites => None,
             Self::Serve { ordinal, .. }
             | Self::Withdraw { ordinal, .. }
+            | Self::ServeReads { ordinal, .. }
+            | Self::WithdrawReads { ordinal, .. }
             | Self::Found { ordinal, .. }
             | Self::Clone { ordinal, .. }
             | Self::NewLife { ordinal, .. }

@@ -79,16 +79,24 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
                 "MemberQuarantined",
                 format!("{} may not be opened{why}", member.name),
             ),
-            MemberState::Pending if earlier.state == MemberState::Serving => {
+            MemberState::Pending if earlier.state.serves() => {
                 (true, "MemberLost", format!("{} has lost its pod{why}", member.name))
             }
-            MemberState::Starting if earlier.state == MemberState::Serving => {
+            MemberState::Starting if earlier.state.serves() => {
                 (true, "MemberLost", format!("{} went down{why}", member.name))
             }
             MemberState::CatchingUp => (
                 false,
                 "MemberCatchingUp",
                 format!("{} is back, fenced, and applies what it missed", member.name),
+            ),
+            MemberState::Reading => (
+                false,
+                "MemberReading",
+                format!(
+                    "{} can serve reads; it was {:?} before{}",
+                    member.name, earlier.state, for_seconds
+                ),
             ),
             MemberState::Serving => (
                 false,
@@ -121,12 +129,22 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
             warning: true,
             reason: "MemberFencedItself",
             text: format!(
-                "{} fenced itself: cut off from the API server and every member for {} s",
+                "{} fenced itself: cut off for {} s",
                 member.name,
                 fenced.at.0.duration_since(fenced.cut_off_since.0).as_secs()
             ),
             member: Some(member.name.clone()),
         })
+    });
+    let writer = after.writer.as_ref().filter(|writer| {
+        let earlier = before.writer.as_ref();
+        earlier.is_none_or(|earlier| earlier.name != writer.name)
+    });
+    let writer = writer.map(|writer| Note {
+        warning: before.writer.is_some(),
+        reason: "WriterChosen",
+        text: format!("{} is to take the writes: {}", writer.name, writer.why),
+        member: Some(writer.name.clone()),
     });
     let kept = after.member_statuses.iter().filter_map(|member| {
         let earlier = earlier_of(before, member);
@@ -194,6 +212,7 @@ pub fn story(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatus
     founded
         .into_iter()
         .chain(isolated)
+        .chain(writer)
         .chain(members)
         .chain(ring)
         .chain(conditions)

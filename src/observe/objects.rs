@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
+use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod, Secret};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -14,7 +15,7 @@ use kube::{Api, ResourceExt};
 use crate::agent::report::Terms;
 use crate::api::MultiMasterCluster;
 use crate::api::status::reasons;
-use crate::context::Context;
+use crate::context::{Context, Heard};
 use crate::decide::observed::{Balancer, Member, Observed, Pod, Probe, Problem, Sighting};
 use crate::decide::resources::labels;
 use crate::decide::resources::secrets::missing_keys;
@@ -175,7 +176,16 @@ async fn member(
         agent: Probe::NoAddress,
         server: Probe::NoAddress,
         sightings: Vec::new(),
+        unheard: SignedDuration::ZERO,
     };
+    let uid = cluster.uid().unwrap_or_default();
+    let heard = context.recall(&uid).heard.get(&ordinal).cloned();
+    let first_look = context.first_look(&uid);
+    let unheard = || {
+        let since = heard.as_ref().map_or(first_look, |heard| heard.at);
+        SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX)
+    };
+    member.unheard = unheard();
     let address = member
         .pod
         .as_ref()
@@ -190,7 +200,15 @@ async fn member(
     {
         Ok(mut client) => {
             let agent = client.agent().clone();
-            let terms = terms(cluster, ordinal, context);
+            let clock = heard
+                .as_ref()
+                .filter(|heard| heard.pod_uid == pod_uid)
+                .map(|heard| heard.clock);
+            let others = cluster.ordinals().filter(|other| *other != ordinal);
+            let others: Vec<(u8, IpAddr)> = others
+                .filter_map(|other| Some((other, self::address(cluster, other, context)?.1)))
+                .collect();
+            let terms = Terms::of(cluster, ordinal, clock, &others);
             (member.agent, member.server) = tokio::join!(
                 super::members::agent(&agent, &terms),
                 super::members::server(&mut client)
@@ -201,19 +219,17 @@ async fn member(
             member.server = Probe::Unreachable(error.to_string());
         }
     }
+    member.unheard = match member.report().map(|report| report.clock) {
+        Some(clock) => {
+            let at = Instant::now();
+            context.remember(&uid, |memory| {
+                memory.heard.insert(ordinal, Heard { pod_uid, at, clock });
+            });
+            SignedDuration::ZERO
+        }
+        None => unheard(),
+    };
     member
-}
-
-/// What a member's agent is told whenever it is asked.
-fn terms(cluster: &MultiMasterCluster, ordinal: u8, context: &Context) -> Terms {
-    let others = cluster.ordinals().filter(|other| *other != ordinal);
-    Terms {
-        policy: cluster.spec.isolation.policy,
-        after_seconds: cluster.spec.isolation.after_seconds,
-        members: others
-            .filter_map(|other| Some(address(cluster, other, context)?.1))
-            .collect(),
-    }
 }
 
 /// HAProxy's pods, all at once; none where it does not balance.
@@ -271,6 +287,7 @@ fn pod(pod: &KubePod, main: &str) -> Pod {
     let init = status.init_container_statuses.unwrap_or_default();
     let main = containers.iter().find(|container| container.name == main);
     let labels = pod.metadata.labels.clone().unwrap_or_default();
+    let has = |label: &str| labels.get(label).is_some_and(|value| value == "true");
     let unscheduled = conditions
         .iter()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False");
@@ -297,7 +314,8 @@ fn pod(pod: &KubePod, main: &str) -> Pod {
             .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         running,
         terminating: pod.metadata.deletion_timestamp.is_some(),
-        serving: labels.get(names::LABEL_SERVING).is_some_and(|value| value == "true"),
+        serving: has(names::LABEL_SERVING),
+        reads: has(names::LABEL_READS),
         revision: labels.get("controller-revision-hash").cloned(),
         problem: container_problem.or(unscheduled_problem),
         last_words: main.and_then(last_words),

@@ -92,9 +92,9 @@ impl Cell {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = (0..3)
-            .map(|n| SanType::IpAddress(self.address(n).parse::<IpAddr>().unwrap()))
-            .collect();
+        let addresses = (0..3).map(|n| SanType::IpAddress(self.address(n).parse::<IpAddr>().unwrap()));
+        let host = names::service_host("demo", "test");
+        params.subject_alt_names = addresses.chain([SanType::DnsName(host.try_into().unwrap())]).collect();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap();
         self.ca = issuer.pem();
@@ -368,6 +368,11 @@ impl Agent {
 
     pub fn kill_mysqld(&self) {
         signal(self.mysqld_pid(), Signal::KILL);
+    }
+
+    /// mysqld stands still; whatever kills it lets it go.
+    pub fn freeze_mysqld(&self) {
+        signal(self.mysqld_pid(), Signal::STOP);
     }
 
     fn pid_file(&self) -> PathBuf {

@@ -22,6 +22,11 @@ fn fence(members: &[&Agent]) -> Terms {
         policy: IsolationPolicy::Fence,
         after_seconds: AFTER,
         members: members.iter().map(|member| member.address.parse().unwrap()).collect(),
+        reads: false,
+        writer: None,
+        lease_seconds: 0,
+        clock: None,
+        ring: Vec::new(),
     }
 }
 

@@ -50,6 +50,7 @@ fn member(ordinal: u8) -> Member {
         ready: true,
         running: true,
         serving: true,
+        reads: true,
         revision: Some("a".into()),
         ..Pod::default()
     };
@@ -64,6 +65,8 @@ fn member(ordinal: u8) -> Member {
         kept: Vec::new(),
         fenced_itself: None,
         volume_full: false,
+        clock: 0,
+        lease: None,
     };
     let server = Server {
         uuid: uuid(ordinal),
@@ -80,6 +83,7 @@ fn member(ordinal: u8) -> Member {
         agent: Probe::Reached(report),
         server: Probe::Reached(server),
         sightings: Vec::new(),
+        unheard: jiff::SignedDuration::ZERO,
     }
 }
 
@@ -138,6 +142,7 @@ pub fn fence(observed: &mut Observed, ordinal: u8) {
     server(observed, ordinal).super_read_only = true;
     let pod = pod(observed, ordinal);
     pod.serving = false;
+    pod.reads = false;
     pod.ready = false;
 }
 
@@ -170,14 +175,24 @@ pub fn unreachable(observed: &mut Observed, ordinal: u8) {
     member.agent = Probe::Unreachable("no answer".into());
 }
 
-/// The steps without `Apply`, which is in every pass.
+/// Neither the operator nor its downstream reaches this member.
+pub fn lose(observed: &mut Observed, ordinal: u8) {
+    unreachable(observed, ordinal);
+    pod(observed, ordinal).ready = false;
+    let downstream = link(observed, (ordinal + 1) % 3);
+    downstream.receiver = Receiver::Connecting;
+    downstream.silent_seconds = Some(5);
+}
+
+/// The steps without `Apply`, which is in every pass, and without the labels for reads, which `reads.rs` is about.
 pub fn steps(decision: &Decision) -> Vec<&Step> {
     assert!(
         decision.steps.iter().filter(|step| step.is_risky()).count() <= 1,
         "{:?}",
         decision.steps
     );
-    decision.steps.iter().filter(|step| **step != Step::Apply).collect()
+    let matters = |step: &&Step| !matches!(step, Step::Apply | Step::ServeReads { .. } | Step::WithdrawReads { .. });
+    decision.steps.iter().filter(matters).collect()
 }
 
 pub fn condition<'a>(decision: &'a Decision, type_: &str) -> &'a Condition {

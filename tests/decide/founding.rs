@@ -48,6 +48,7 @@ fn a_new_ring_is_founded_linked_opened_and_served_in_bounded_steps() {
                     pod(&mut observed, ordinal).ready = true;
                 }
                 Step::Serve { ordinal, .. } => pod(&mut observed, ordinal).serving = true,
+                Step::ServeReads { ordinal, .. } => pod(&mut observed, ordinal).reads = true,
                 step => panic!("{step:?} has no place here"),
             }
         }

@@ -35,7 +35,7 @@ fn in_the_ring_it_is_told_of_once_and_opened() {
     let (decision, notes) = pass(&mut observed, 60);
     assert_eq!(
         notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>(),
-        ["demo-1 fenced itself: cut off from the API server and every member for 10 s"]
+        ["demo-1 fenced itself: cut off for 10 s"]
     );
     assert!(notes[0].warning && notes[0].member.as_deref() == Some("demo-1"));
     assert_eq!(member_status(&decision, 1).state, MemberState::Returning);

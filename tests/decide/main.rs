@@ -16,5 +16,7 @@ mod isolation;
 mod links;
 mod loss;
 mod purity;
+mod reads;
 mod restart;
 mod scale;
+mod writer;

@@ -86,6 +86,16 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.isolation.afterSeconds: 1 to 3600",
             ),
             (
+                json!({"storage": storage, "isolation": {"leaseSeconds": 1}}),
+                "spec.isolation.leaseSeconds: 2 to 60",
+            ),
+            (
+                json!({"storage": storage, "writes": "SingleWriter", "isolation": {"leaseSeconds": 3}, "failureDetection": {"periodSeconds": 2, "bypassAfterSeconds": 6}}),
+                "spec.isolation.leaseSeconds: at least two of spec.failureDetection.periodSeconds",
+            ),
+            (json!({"storage": storage, "writes": "OneMember"}), "spec.writes"),
+            (json!({"storage": storage, "maxLagSeconds": 0}), "spec.maxLagSeconds: 1 to 86400"),
+            (
                 json!({"storage": storage, "isolation": {"after": "10s"}}),
                 "spec.isolation.after",
             ),

@@ -20,6 +20,7 @@ mod recreate;
 mod restart;
 mod ring;
 mod scale;
+mod single_writer;
 mod two_names;
 mod volume;
 
@@ -30,5 +31,6 @@ mod alone {
     mod node;
     mod operator;
     mod position;
+    mod single_writer;
     mod volume;
 }

@@ -2,6 +2,7 @@
 
 use multimaster::decide::observed::Observed;
 use multimaster::decide::step::Step;
+use multimaster::names::{LABEL_READS, LABEL_SERVING};
 
 use crate::model::member::{Order, Statement};
 use crate::operator::Effect;
@@ -32,10 +33,11 @@ impl World {
             };
             vec![Effect::Fresh, order]
         };
-        let label = |ordinal: u8, pod: &str, serving: bool| Effect::Label {
+        let label = |label: &'static str, ordinal: u8, pod: &str, set: bool| Effect::Label {
             ordinal,
             pod: pod.into(),
-            serving,
+            label,
+            set,
         };
         let fence = [Statement::KillClients, Statement::Fence];
         match step {
@@ -47,8 +49,10 @@ impl World {
             Step::Examine { .. } | Step::Settle { .. } | Step::NoteTaken { .. } | Step::CompareRows { .. } => {
                 Vec::new()
             }
-            Step::Serve { ordinal, pod_uid } => vec![label(*ordinal, pod_uid, true)],
-            Step::Withdraw { ordinal, pod_uid, .. } => vec![label(*ordinal, pod_uid, false)],
+            Step::Serve { ordinal, pod_uid } => vec![label(LABEL_SERVING, *ordinal, pod_uid, true)],
+            Step::Withdraw { ordinal, pod_uid, .. } => vec![label(LABEL_SERVING, *ordinal, pod_uid, false)],
+            Step::ServeReads { ordinal, pod_uid } => vec![label(LABEL_READS, *ordinal, pod_uid, true)],
+            Step::WithdrawReads { ordinal, pod_uid, .. } => vec![label(LABEL_READS, *ordinal, pod_uid, false)],
             Step::Found { ordinal, server_uuid } => order(*ordinal, server_uuid, Order::Found),
             Step::Clone {
                 ordinal,
@@ -105,7 +109,7 @@ impl World {
             Step::Fence { ordinal, server_uuid } => statements(*ordinal, server_uuid, &fence),
             Step::Open { ordinal, server_uuid } => statements(*ordinal, server_uuid, &[Statement::Open]),
             Step::Restart { ordinal, pod_uid, .. } => {
-                let mut effects = vec![Effect::Fresh, label(*ordinal, pod_uid, false)];
+                let mut effects = vec![Effect::Fresh, label(LABEL_SERVING, *ordinal, pod_uid, false)];
                 if let Some(server) = observed.member(*ordinal).and_then(|member| member.server()) {
                     // One step: its age is looked at once.
                     effects.extend(statements(*ordinal, &server.uuid, &fence).into_iter().skip(1));

@@ -74,6 +74,8 @@ pub struct Setup {
     pub hold_out: u16,
     /// `isolation.policy: Fence`.
     pub fences: bool,
+    /// `writes: SingleWriter`.
+    pub single: bool,
     /// Writes in a hundred ticks of an open member.
     pub writes: u64,
     /// When the last fault begins, at the latest.
@@ -109,6 +111,7 @@ impl Scenario {
             bypass_after: u16::try_from(random.between(2 * period, 7)).unwrap(),
             hold_out: u16::try_from(random.between(0, 15)).unwrap(),
             fences: false,
+            single: false,
             writes: random.between(3, 15),
             faults_until: random.between(10 * SECOND, 40 * SECOND),
         };
@@ -130,6 +133,7 @@ impl Scenario {
         }
         events.sort_by_key(|event| event.at);
         setup.fences = random.percent(50);
+        setup.single = random.percent(35);
         Self { setup, events }
     }
 }

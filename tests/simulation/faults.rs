@@ -150,7 +150,7 @@ impl World {
         }
     }
 
-    fn crash_mysqld(&mut self, member: u8) {
+    pub fn crash_mysqld(&mut self, member: u8) {
         let soon = 5 + self.random(chances::START, member) % 15;
         let (at, flawed) = (self.now + soon, self.flaws.keeps_server_id);
         let it = &mut self.members[usize::from(member)];

@@ -44,6 +44,8 @@ pub enum Invariant {
     Founding,
     /// Nobody is gone around who is there for others.
     Witnesses,
+    /// One member takes writes, where only one is to.
+    OneWriter,
     /// At most one risky step in a pass, none from an operator that is blind, and the epoch counts changes of the ring.
     Caution,
 }
@@ -76,6 +78,8 @@ pub struct Judge {
     /// Not known to anybody who could be asked when their member opened.
     pub hidden: Bits,
     pub outside_since: [Option<u64>; 9],
+    /// Ticks in a row in which two members took writes, where one is to.
+    pub two_writers: u64,
 }
 
 impl Judge {
@@ -96,6 +100,7 @@ impl Judge {
             rows: HashMap::new(),
             hidden: Bits::default(),
             outside_since: [None; 9],
+            two_writers: 0,
         }
     }
 }
@@ -172,7 +177,8 @@ impl World {
                 .status
                 .as_ref()
                 .and_then(|status| status.member_statuses.get(at));
-            let bypassed = status.is_some_and(|status| status.bypassed);
+            let reads = self.cluster.writer().is_some_and(|writer| usize::from(writer) != at);
+            let bypassed = reads || status.is_some_and(|status| status.bypassed);
             let member = &self.members[at];
             let uid = member.pod.as_ref().map_or(0, |pod| pod.uid);
             let reached = member.answers()
@@ -189,7 +195,9 @@ impl World {
             let since = *since.get_or_insert(self.now);
             if self.now - since > 6 * SECOND {
                 self.fail(Invariant::I6, || {
-                    format!("{at} is bypassed and takes writes or has the label (label: {labelled})")
+                    format!(
+                        "{at} is bypassed, or not the one writer, and takes writes or has the label (label: {labelled})"
+                    )
                 });
             }
         }

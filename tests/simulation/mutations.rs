@@ -20,7 +20,7 @@ fn finds(invariant: Invariant, decider: Decider, flaws: Flaws) {
     finds_in(Scenario::from_seed, invariant, decider, flaws);
 }
 
-fn finds_in(scenario: fn(u64) -> Scenario, invariant: Invariant, decider: Decider, flaws: Flaws) {
+pub fn finds_in(scenario: fn(u64) -> Scenario, invariant: Invariant, decider: Decider, flaws: Flaws) {
     let mut others = Vec::new();
     for seed in 0..SEEDS {
         match run(&scenario(seed), decider, flaws, false).failure {

@@ -67,7 +67,10 @@ impl World {
         let (mut agent, mut server) = (Probe::NoAddress, Probe::NoAddress);
         if let Some(pod) = cached {
             (agent, server) = match self.is_connected(operator, ordinal, pod.uid) {
-                true => (self.report(at), self.probe(operator, ordinal, pod.uid)),
+                true => {
+                    self.tell(operator, ordinal, pod.uid);
+                    (self.report(at), self.probe(operator, ordinal, pod.uid))
+                }
                 false => (
                     Probe::Unreachable("no answer".into()),
                     Probe::Unreachable("no answer".into()),
@@ -77,8 +80,10 @@ impl World {
         if !matches!(server, Probe::Reached(_)) {
             self.members[at].sessions[operator] = None;
         }
+        let reported = matches!(agent, Probe::Reached(_));
         Member {
             ordinal,
+            unheard: self.unheard(operator, ordinal, cached.filter(|_| reported).map(|pod| pod.uid)),
             pod: cached.map(pod),
             agent,
             server,
@@ -98,7 +103,7 @@ impl World {
 
     fn report(&self, at: usize) -> Probe<Report> {
         match self.members[at].report() {
-            Some(report) => Probe::Reached(report),
+            Some(report) => Probe::Reached(self.with_lease(at, report)),
             None => Probe::Unreachable("it has not looked at its volume yet".into()),
         }
     }
@@ -147,6 +152,7 @@ fn pod(pod: &member::Pod) -> Pod {
         running: pod.running,
         terminating: pod.ends_at.is_some(),
         serving: pod.serving,
+        reads: pod.reads,
         revision: Some(revision(pod.revision)),
         problem: None,
         last_words: None,

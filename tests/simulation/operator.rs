@@ -1,6 +1,6 @@
 //! The operators: two of them, of which one leads. The order of a pass is that of `src/reconcile.rs`; every external effect can be the last.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,6 +8,7 @@ use multimaster::api::MultiMasterCluster;
 use multimaster::decide::Decision;
 use multimaster::decide::observed::Observed;
 use multimaster::decide::step::Step;
+use multimaster::names::LABEL_READS;
 
 use crate::model::member::{Order, Pod, SECOND, Statement};
 use crate::world::World;
@@ -37,6 +38,10 @@ pub struct Operator {
     pub silent: Vec<u8>,
     /// Pods at which it has killed the sessions of its predecessor.
     pub introduced: HashSet<u64>,
+    /// Ticks of its first look.
+    pub first_look: Option<u64>,
+    /// By ordinal: pod, the agent's clock, and when it was heard.
+    pub heard: HashMap<u8, (u64, u64, u64)>,
     /// When it looks again.
     pub wakes: u64,
     pub pass: Option<Pass>,
@@ -67,7 +72,8 @@ pub enum Effect {
     Label {
         ordinal: u8,
         pod: String,
-        serving: bool,
+        label: &'static str,
+        set: bool,
     },
     Sql {
         ordinal: u8,
@@ -280,7 +286,12 @@ impl World {
                 cluster.status = Some(status);
                 Ok(())
             }
-            Effect::Label { ordinal, pod, serving } => self.label(ordinal, &pod, serving).map_err(later),
+            Effect::Label {
+                ordinal,
+                pod,
+                label,
+                set,
+            } => self.label(ordinal, &pod, label, set).map_err(later),
             Effect::Sql {
                 ordinal,
                 pod,
@@ -302,14 +313,17 @@ impl World {
         }
     }
 
-    fn label(&mut self, ordinal: u8, pod: &str, serving: bool) -> Result<(), String> {
+    fn label(&mut self, ordinal: u8, pod: &str, label: &str, set: bool) -> Result<(), String> {
         let present = &mut self.members[usize::from(ordinal)].pod;
         match present {
             Some(present) if is_pod(Some(present), pod) => {
-                present.serving = serving;
+                match label {
+                    LABEL_READS => present.reads = set,
+                    _ => present.serving = set,
+                }
                 Ok(())
             }
-            _ if serving => Err("the pod is another one".into()),
+            _ if set => Err("the pod is another one".into()),
             _ => Ok(()),
         }
     }

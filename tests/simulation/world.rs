@@ -7,6 +7,7 @@ use multimaster::api::MultiMasterCluster;
 
 use crate::event::{Event, Scenario, Setup};
 use crate::invariants::{Invariant, Judge};
+use crate::lease::Agent;
 use crate::model::disk::NAMED_ROWS;
 use crate::model::member::{Frozen, Member, Mysqld, Pod, SECOND};
 use crate::model::replication::{Pace, replicate};
@@ -38,6 +39,8 @@ pub struct Flaws {
     pub clones_over_data: bool,
     /// An applier takes a changed row for changed, and changes nothing.
     pub loses_effects: bool,
+    /// Agents do not enforce the lease of the one writer.
+    pub keeps_writing: bool,
     /// Nothing that a member lacks is taken for undetectable.
     pub trusting: bool,
     /// Not judged, so that what follows from it is seen.
@@ -129,6 +132,7 @@ impl World {
         if !self.is_calm(scenario) {
             self.clients();
         }
+        self.leases();
         self.replicate();
         self.lead();
         self.watch();
@@ -165,6 +169,7 @@ impl World {
                     uid: self.uids,
                     revision: template,
                     serving: false,
+                    reads: false,
                     ready: false,
                     running: false,
                     runs_at: now + starts,
@@ -181,8 +186,12 @@ impl World {
             }
             return;
         }
+        if pod.ends_at.is_some() && it.mysqld == Mysqld::Running && it.frozen == Frozen::No {
+            it.super_read_only = true;
+        }
+        let Some(pod) = &mut it.pod else { return };
         if pod.ends_at.is_some_and(|ends| now >= ends) {
-            it.stop_mysqld(&self.ledger);
+            it.stop_container(&self.ledger);
             it.pod = None;
             it.frozen = Frozen::No;
             it.next_pod_at = now + 5;
@@ -190,6 +199,7 @@ impl World {
         }
         match it.mysqld {
             Mysqld::Down if now >= pod.runs_at => {
+                it.agent = Some(Agent::new(it.ordinal, now));
                 it.start_mysqld(now + starts, false, flawed, &mut self.ledger);
             }
             Mysqld::Starting { at: ready, again } if now >= ready => {
@@ -209,7 +219,8 @@ impl World {
     pub fn readiness(&mut self, at: usize) {
         let now = self.now;
         let it = &mut self.members[at];
-        let (running, open) = (it.mysqld != Mysqld::Down, it.takes_writes());
+        let reads = it.answers() && it.agent.as_ref().is_some_and(Agent::reads);
+        let (running, open) = (it.mysqld != Mysqld::Down, it.takes_writes() || reads);
         let silent = it.frozen == Frozen::Mysqld;
         let since = if silent {
             *it.silent_since.get_or_insert(now)
@@ -332,6 +343,8 @@ fn cluster(setup: &Setup) -> MultiMasterCluster {
         "metadata": {"name": "demo", "namespace": "default", "uid": "cluster", "generation": 1, "resourceVersion": "1"},
         "spec": {
             "members": setup.members,
+            "writes": if setup.single { "SingleWriter" } else { "AllMembers" },
+            "isolation": {"leaseSeconds": setup.period.max(1) * 2 + 1},
             "storage": {"size": "1Gi"},
             "replication": {"healing": healing},
             "failureDetection": {"periodSeconds": setup.period, "bypassAfterSeconds": setup.bypass_after, "holdOutSeconds": setup.hold_out},

@@ -35,6 +35,13 @@ pub fn serving(mut selector: BTreeMap<String, String>) -> BTreeMap<String, Strin
     selector
 }
 
+/// The members that serve reads.
+pub fn reads(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
+    let mut selector = selector(cluster);
+    selector.insert(names::LABEL_READS.into(), "true".into());
+    selector
+}
+
 /// The labels of all objects. Never the serving label: only the operator's own decision sets that.
 pub fn all(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
     common(cluster, "mysql", selector(cluster))

@@ -27,7 +27,7 @@ use crate::names;
 
 pub use pdb::pod_disruption_budget;
 pub use pod::pod_template;
-pub use services::{members_service, service};
+pub use services::{members_service, reads_service, service};
 pub use statefulset::stateful_set;
 
 /// What the operator's own command line says about the objects it makes.
@@ -54,6 +54,8 @@ pub struct Desired {
     pub members_service: Service,
     /// The one address that applications use.
     pub service: Service,
+    /// The same for their reads.
+    pub reads_service: Service,
     /// At most one member leaves by eviction at a time.
     pub pod_disruption_budget: PodDisruptionBudget,
     /// The members.
@@ -72,6 +74,7 @@ pub fn desired(cluster: &MultiMasterCluster, settings: &Settings, live: Option<&
         config_map: config::config_map(cluster),
         members_service: members_service(cluster),
         service: service(cluster),
+        reads_service: reads_service(cluster),
         pod_disruption_budget: pod_disruption_budget(cluster),
         stateful_set: stateful_set(cluster, settings, live),
         balancer: balancer::deployment(cluster, settings),

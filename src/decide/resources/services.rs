@@ -1,4 +1,4 @@
-//! The two Services: one for applications, one for the members' names.
+//! The Services: for applications, for their reads, for the members' names.
 
 use k8s_openapi::api::core::v1::{ClientIPConfig, Service, ServicePort, ServiceSpec, SessionAffinityConfig};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -39,6 +39,20 @@ pub fn service(cluster: &MultiMasterCluster) -> Service {
             ports: Some(vec![port("mysql", names::MYSQL_PORT)]),
             session_affinity: Some(if affinity.is_some() { "ClientIP" } else { "None" }.into()),
             session_affinity_config: affinity,
+            ..ServiceSpec::default()
+        }),
+        ..Service::default()
+    }
+}
+
+/// Service `<cluster>-reads`: the members that serve reads, and are not too far behind.
+pub fn reads_service(cluster: &MultiMasterCluster) -> Service {
+    Service {
+        metadata: owned(cluster, names::reads_service(&cluster.name_any())),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".into()),
+            selector: Some(labels::reads(cluster)),
+            ports: Some(vec![port("mysql", names::MYSQL_PORT)]),
             ..ServiceSpec::default()
         }),
         ..Service::default()

@@ -6,6 +6,7 @@ pub mod node;
 pub mod operator;
 pub mod ring;
 pub mod sql;
+pub mod stubborn;
 pub mod volume;
 pub mod world;
 pub mod writers;

@@ -270,8 +270,17 @@ impl Ring {
 
     /// The one address that applications use.
     pub async fn service_ip(&self) -> Result<String> {
+        self.address_of(&self.name).await
+    }
+
+    /// The address that they read at.
+    pub async fn reads_ip(&self) -> Result<String> {
+        self.address_of(&names::reads_service(&self.name)).await
+    }
+
+    async fn address_of(&self, service: &str) -> Result<String> {
         let api: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
-        let ip = api.get(&self.name).await?.spec.and_then(|spec| spec.cluster_ip);
+        let ip = api.get(service).await?.spec.and_then(|spec| spec.cluster_ip);
         match ip {
             Some(ip) if ip != "None" => Ok(ip),
             other => bail!("the Service's address is {other:?}"),

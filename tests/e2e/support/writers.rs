@@ -93,7 +93,8 @@ impl Writers {
     }
 
     pub async fn start(ring: &Ring, places: Vec<At>) -> Result<Self> {
-        let mut first = ring.app(&ring.ip(0).await?).await?;
+        let open = ring.get().await?.writer().unwrap_or(0);
+        let mut first = ring.app(&ring.ip(open).await?).await?;
         sql::run(&mut first, TABLE).await?;
         eventually("the table of writes everywhere", || async {
             for mut conn in ring.roots().await? {

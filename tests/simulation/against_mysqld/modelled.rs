@@ -22,6 +22,7 @@ impl Modelled {
         let setup = Setup {
             seed: 0,
             fences: false,
+            single: false,
             members,
             waits: false,
             period: 1,

@@ -67,7 +67,15 @@ impl World {
 
     fn hash_member<H: Hasher>(&self, member: &Member, to: &mut H) {
         if let Some(pod) = &member.pod {
-            (pod.revision, pod.serving, pod.ready, pod.running, pod.ends_at.is_some()).hash(to);
+            (
+                pod.revision,
+                pod.serving,
+                pod.reads,
+                pod.ready,
+                pod.running,
+                pod.ends_at.is_some(),
+            )
+                .hash(to);
         }
         let running = match member.mysqld {
             Mysqld::Down => 0,
@@ -139,7 +147,12 @@ impl World {
         std::mem::discriminant(effect).hash(to);
         match effect {
             Effect::WriteStatus | Effect::Fresh => {}
-            Effect::Label { ordinal, pod, serving } => (ordinal, present(ordinal, pod), serving).hash(to),
+            Effect::Label {
+                ordinal,
+                pod,
+                label,
+                set,
+            } => (ordinal, present(ordinal, pod), label, set).hash(to),
             Effect::Sql {
                 ordinal,
                 pod,

@@ -36,6 +36,7 @@ const SETUP: Setup = Setup {
     bypass_after: 3,
     hold_out: 0,
     fences: false,
+    single: false,
     writes: 0,
     faults_until: 0,
 };

@@ -9,6 +9,7 @@ use crate::model::member::{Frozen, Mysqld, Order, SECOND, Statement};
 use crate::model::replication::{Pace, replicate};
 use crate::operator::Effect;
 use crate::world::World;
+use multimaster::names::LABEL_READS;
 
 /// The end of a fault, if it does not end by itself, is an action too.
 pub const UNTIL_IT_IS_OVER: u64 = u64::MAX / 4;
@@ -217,6 +218,8 @@ fn go_past_checks(world: &mut World, leader: usize) {
             None
             | Some(
                 Effect::Fresh
+                // Nothing is decided from the label for reads but itself.
+                | Effect::Label { label: LABEL_READS, .. }
                 | Effect::Sql {
                     statement: Statement::SameLife(_) | Statement::KillClients,
                     ..

@@ -4,6 +4,7 @@ use multimaster::agent::report::{Origin, Phase, Report};
 
 use super::disk::{Data, Disk, Intent};
 use super::transactions::{Ledger, uuid};
+use crate::lease::Agent;
 
 /// Tenths of a second: the clock of the simulation.
 pub const SECOND: u64 = 10;
@@ -13,6 +14,7 @@ pub struct Pod {
     pub uid: u64,
     pub revision: u8,
     pub serving: bool,
+    pub reads: bool,
     pub ready: bool,
     /// What the kubelet last said.
     pub running: bool,
@@ -94,6 +96,8 @@ pub struct Member {
     pub refuses: bool,
     pub cloning: Option<Cloning>,
     pub late: Vec<Late>,
+    /// What the agent that runs now knows of the one writer.
+    pub agent: Option<Agent>,
     /// By operator: the run of mysqld that its session belongs to.
     pub sessions: [Option<u64>; 2],
 }
@@ -116,6 +120,7 @@ impl Member {
             refuses: false,
             cloning: None,
             late: Vec::new(),
+            agent: None,
             sessions: [None; 2],
         }
     }
@@ -167,6 +172,7 @@ impl Member {
 
     /// The container ends.
     pub fn stop_container(&mut self, ledger: &Ledger) {
+        self.agent = None;
         self.stop_mysqld(ledger);
         if let Some(pod) = &mut self.pod {
             pod.ready = false;
@@ -180,7 +186,9 @@ impl Member {
             Mysqld::Starting { again: true, .. } => Phase::Restarting {
                 reason: "it ended".into(),
             },
-            Mysqld::Running if self.pod.as_ref().is_some_and(|pod| pod.ends_at.is_some()) => Phase::Stopping,
+            Mysqld::Running if self.pod.as_ref().is_some_and(|pod| pod.ends_at.is_some()) => Phase::Stopping {
+                fenced: self.super_read_only,
+            },
             Mysqld::Running => match self.cloning {
                 Some(cloning) => Phase::Cloning {
                     donor: format!("10.0.0.{}", cloning.donor),
@@ -199,6 +207,8 @@ impl Member {
             kept: Vec::new(),
             fenced_itself: None,
             volume_full: false,
+            clock: 0,
+            lease: None,
         })
     }
 

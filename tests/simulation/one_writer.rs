@@ -1,0 +1,107 @@
+//! `writes: SingleWriter`: with a rule broken on purpose two members take writes.
+
+use jiff::{SignedDuration, Timestamp};
+use multimaster::decide::observed::{Observed, Probe};
+use multimaster::decide::{Decision, decide};
+
+use crate::event::{Event, Fault, Scenario};
+use crate::invariants::Invariant;
+use crate::model::member::SECOND;
+use crate::mutations::finds_in;
+use crate::world::Flaws;
+
+fn single(seed: u64) -> Scenario {
+    let mut scenario = Scenario::from_seed(seed);
+    scenario.setup.single = true;
+    scenario
+}
+
+/// A member that does not answer is taken for one whose lease has ended.
+fn does_not_wait(observed: &Observed, now: Timestamp) -> Decision {
+    let mut observed = observed.clone();
+    for member in &mut observed.members {
+        member.unheard = SignedDuration::MAX;
+    }
+    decide(&forgetting_confirmations(observed), now)
+}
+
+/// That others may have confirmed the writer before is not asked for.
+fn forgets_confirmations(observed: &Observed, now: Timestamp) -> Decision {
+    decide(&forgetting_confirmations(observed.clone()), now)
+}
+
+fn forgetting_confirmations(mut observed: Observed) -> Observed {
+    for member in &mut observed.members {
+        if let Probe::Reached(report) = &mut member.agent
+            && let Some(lease) = &mut report.lease
+        {
+            lease.silent_milliseconds = None;
+        }
+    }
+    observed
+}
+
+#[test]
+fn a_new_writer_does_not_wait_for_the_lease_of_the_old_one() {
+    finds_in(single, Invariant::OneWriter, does_not_wait, Flaws::default());
+}
+
+/// The first writer is out of the operators' reach, and the others confirm it; later it is cut off from these too.
+fn cut_off_twice(seed: u64) -> Scenario {
+    let (member, mut scenario) = (0, single(seed));
+    let operators = [0, 1].map(|operator| Fault::CutOperator {
+        operator,
+        member: Some(member),
+        lasts: 30 * SECOND,
+    });
+    let isolate = Fault::Isolate {
+        member,
+        operators: true,
+        lasts: 20 * SECOND,
+    };
+    let at = |seconds: u64| {
+        move |fault| Event {
+            at: seconds * SECOND,
+            fault,
+        }
+    };
+    scenario.events = operators.map(at(10)).into_iter().chain([at(25)(isolate)]).collect();
+    scenario.setup.faults_until = 30 * SECOND;
+    scenario
+}
+
+#[test]
+fn a_new_writer_forgets_whom_it_has_confirmed() {
+    finds_in(
+        cut_off_twice,
+        Invariant::OneWriter,
+        forgets_confirmations,
+        Flaws::default(),
+    );
+}
+
+#[test]
+fn agents_do_not_enforce_the_lease() {
+    let flaws = Flaws {
+        keeps_writing: true,
+        ..Flaws::default()
+    };
+    finds_in(single, Invariant::OneWriter, decide, flaws);
+}
+
+/// With the rules as they are many seeds in which one member takes the writes keep all invariants.
+#[test]
+fn every_seed_with_one_writer_keeps_the_invariants() {
+    for seed in 0..600 {
+        let outcome = crate::run::run(&single(seed), decide, Flaws::default(), false);
+        if let Some(failure) = outcome.failure {
+            let smallest = crate::run::shrink(&single(seed), &failure, decide, Flaws::default());
+            let trace = crate::run::run(&smallest, decide, Flaws::default(), true).trace;
+            panic!(
+                "seed {seed} breaks {failure:?}\n{:?}\n{}",
+                smallest.setup,
+                trace.join("\n")
+            );
+        }
+    }
+}
