@@ -79,19 +79,12 @@ pub struct AgentClient {
 
 impl MemberClient {
     fn new(address: Address, ip: IpAddr, token: String) -> Result<Self, AgentError> {
-        let authority = reqwest::Certificate::from_pem(&address.authority)?;
-        let http = reqwest::Client::builder()
-            .tls_certs_only([authority])
-            .resolve(&address.host, SocketAddr::new(ip, names::AGENT_PORT))
-            .connect_timeout(PROBE_DEADLINE)
-            .no_proxy()
-            .build()?;
-        let url = format!("https://{}:{}", address.host, names::AGENT_PORT);
+        let agent = AgentClient::new(&address.host, ip, &address.authority, token)?;
         Ok(Self {
             address,
             conn: None,
             introduced: false,
-            agent: AgentClient { http, url, token },
+            agent,
         })
     }
 
@@ -145,6 +138,21 @@ impl MemberClient {
 }
 
 impl AgentClient {
+    /// A client for the pod at this address, whose certificate is for this host and of this authority (PEM).
+    ///
+    /// # Errors
+    /// [`AgentError::Http`] when the authority's certificate cannot be used.
+    pub fn new(host: &str, ip: IpAddr, authority: &[u8], token: String) -> Result<Self, AgentError> {
+        let http = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(authority)?])
+            .resolve(host, SocketAddr::new(ip, names::AGENT_PORT))
+            .connect_timeout(PROBE_DEADLINE)
+            .no_proxy()
+            .build()?;
+        let url = format!("https://{host}:{}", names::AGENT_PORT);
+        Ok(Self { http, url, token })
+    }
+
     /// GET.
     ///
     /// # Errors
