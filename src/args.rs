@@ -51,7 +51,7 @@ pub struct OperatorArgs {
     /// The image of HAProxy where `spec.balancer.image` is unset.
     #[arg(long, env = "HAPROXY_IMAGE", default_value = "haproxy:3.2")]
     pub haproxy_image: String,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    /// Where `/healthz`, `/readyz`, `/metrics` and `/v1/clusters/{namespace}/{name}/history` are served.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
     /// `Text` or `Json`.

@@ -21,6 +21,7 @@ use tower::ServiceBuilder;
 use crate::api::MultiMasterCluster;
 use crate::context::{Context, Stores};
 use crate::decide::resources::Settings;
+use crate::history;
 use crate::names;
 use crate::reconcile::{on_error, reconcile};
 use crate::telemetry::{Liveness, Metrics, serve};
@@ -44,7 +45,7 @@ pub struct Options {
     pub identity: String,
     /// Namespace of the lease.
     pub namespace: String,
-    /// Where health and metrics are served.
+    /// Where health, metrics and histories are served.
     pub address: SocketAddr,
 }
 
@@ -55,7 +56,8 @@ pub struct Options {
 pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::Result<()> {
     let (metrics, liveness) = (Arc::new(Metrics::default()), Arc::new(Liveness::default()));
     let client = client(metrics.clone()).await?;
-    let health = tokio::spawn(serve(options.address, metrics.clone(), liveness.clone()));
+    let more = history::routes(client.clone());
+    let health = tokio::spawn(serve(options.address, metrics.clone(), liveness.clone(), more));
     let (stores, streams) = watches(&client);
     let lease = LeaseManagerBuilder::new(client.clone(), "multimaster-operator")
         .with_namespace(&options.namespace)

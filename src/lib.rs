@@ -12,6 +12,7 @@
 //! - [`decide`]: what should be done about what was seen. Pure: no client, no clock.
 //! - [`act`]: writes to Kubernetes and members.
 //! - [`compare`]: compares what members hold, beside the passes.
+//! - [`history`]: who served whom, served as JSON beside the metrics.
 //! - [`context`], [`members`], [`kubernetes`]: clients that passes share, and deadlines.
 //! - [`mysql`]: GTID sets, connections, statements.
 //! - [`agent`]: what runs as process 1 beside mysqld in every member's pod; [`balancer`]: the same beside HAProxy; [`ports`]: theirs.
@@ -32,6 +33,7 @@ pub mod conflict_table;
 pub mod context;
 pub mod controller;
 pub mod decide;
+pub mod history;
 pub mod kubernetes;
 pub mod members;
 pub mod mysql;

@@ -135,7 +135,9 @@ impl Metrics {
     /// Counts a request that may change something. Reads are not counted.
     pub fn request(&self, method: &http::Method, path: &str) {
         let resource = resource_of(path);
-        if matches!(*method, http::Method::GET | http::Method::HEAD | http::Method::OPTIONS) || resource == "leases" {
+        // Reviews are questions.
+        let writes = !matches!(resource.as_str(), "leases" | "tokenreviews" | "subjectaccessreviews");
+        if matches!(*method, http::Method::GET | http::Method::HEAD | http::Method::OPTIONS) || !writes {
             return;
         }
         self.api_writes
@@ -282,7 +284,7 @@ impl Liveness {
     }
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` for ever.
+/// Serves `/healthz`, `/readyz`, `/metrics` and more routes for ever.
 ///
 /// # Errors
 /// When the address cannot be bound.
@@ -290,6 +292,7 @@ pub async fn serve(
     address: std::net::SocketAddr,
     metrics: Arc<Metrics>,
     liveness: Arc<Liveness>,
+    more: axum::Router,
 ) -> std::io::Result<()> {
     use axum::http::StatusCode;
     use axum::routing::get;
@@ -318,7 +321,8 @@ pub async fn serve(
     let router = axum::Router::new()
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(text));
+        .route("/metrics", get(text))
+        .merge(more);
     axum::serve(tokio::net::TcpListener::bind(address).await?, router).await
 }
 
@@ -356,6 +360,7 @@ mod tests {
             &http::Method::PATCH,
             "/apis/coordination.k8s.io/v1/namespaces/x/leases/y",
         );
+        metrics.request(&http::Method::POST, "/apis/authentication.k8s.io/v1/tokenreviews");
         assert!(!metrics.encode().unwrap_or_default().contains("api_writes_total{"));
         metrics.request(&http::Method::PATCH, "/api/v1/namespaces/x/pods/demo-0");
         metrics.request(

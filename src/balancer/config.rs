@@ -2,7 +2,10 @@
 //!
 //! Two proxies in a row. `clients` takes everybody and lets only so many through to `members` at the same time; who is too many waits in
 //! its queue and is closed after a while (a limit of the listening side would leave him in the kernel's backlog for ever). `members`
-//! balances, checks, logs.
+//! balances and checks.
+//!
+//! Each logs a connection once: `members` when it has reached a member, `clients` when it has ended. HAProxy writes one line per proxy and
+//! connection, so a single proxy could tell of an open connection or of its bytes, but not of both.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -19,6 +22,9 @@ pub const MEMBERS: &str = "members";
 const CHECK_TIMEOUT: (u16, u16) = (400, 800);
 /// A member that failed one check is asked again after this, in milliseconds.
 const CHECK_AGAIN: u16 = 250;
+/// Milliseconds after which a client whose member has closed the connection is closed too. A pool that does not notice would otherwise hold a
+/// place among those that are let through, and its connection would look open, until it is used again.
+const CLIENT_FIN: u16 = 1000;
 /// Clients whose member is remembered. When there are more, the one that was not seen for longest is forgotten.
 const CLIENTS: &str = "100k";
 
@@ -45,6 +51,11 @@ impl Place<'_> {
 /// Name of a member's server line.
 pub fn server(ordinal: u8) -> String {
     format!("m-{ordinal}")
+}
+
+/// The member of a server line.
+pub fn ordinal(server: &str) -> Option<u8> {
+    server.strip_prefix("m-")?.parse().ok()
 }
 
 /// A member's address; of a slot that nobody has, one that leads nowhere.
@@ -83,6 +94,7 @@ defaults
     option redispatch 1
     option clitcpka
     option srvtcpka
+    option contstats
 ",
         connect = timeouts.connect_milliseconds,
         idle = timeouts.idle_seconds,
@@ -103,17 +115,20 @@ defaults
     writeln!(
         text,
         "listen clients
-    no log
+    log-format \"{ENDED}\"
+    timeout client-fin {fin}ms
     {listen}
     server gate unix@{run}/gate.sock send-proxy-v2 maxconn {limit}
 
 listen {MEMBERS}
     bind unix@{run}/gate.sock accept-proxy
     balance {algorithm}
-    log-format \"{LOG}\"
+    log-format \"{STARTED}\"
+    option logasap
     option httpchk
     http-check send meth GET uri {PATH_WRITABLE}
     default-server check port {probe} inter {check}ms fastinter {fast}ms fall 2 rise 2 on-marked-down shutdown-sessions",
+        fin = CLIENT_FIN,
         listen = place.listen(names::MYSQL_PORT),
         limit = settings.max_connections,
         algorithm = match settings.algorithm {
@@ -174,9 +189,12 @@ pub fn weight(slot: &Slot) -> u8 {
     }
 }
 
-/// One JSON object for each connection that has ended, in the container's log.
-const LOG: &str = "%{+json}o %(client)ci %(port)cp %(started)Ts %(server)s %(queued)Tw %(connected)Tc %(duration)Tt \
-     %(received)U %(sent)B %(ended)ts";
+/// A connection has reached a member, or has found none: one JSON object in the log, see [`super::statistics::Line`].
+const STARTED: &str = "%{+json}o %(event)[str(started)] %(worker)pid %(client)ci %(port)cp %(accepted)Ts %(milliseconds)ms %(server)s \
+     %(queued)Tw %(connected)Tc";
+/// A connection has ended: one JSON object in the log.
+const ENDED: &str = "%{+json}o %(event)[str(ended)] %(worker)pid %(client)ci %(port)cp %(accepted)Ts %(milliseconds)ms %(queued)Tw \
+     %(duration)Tt %(received)U %(sent)B %(termination)ts";
 
 #[cfg(test)]
 mod tests {

@@ -10,19 +10,26 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use rustix::pipe::fcntl_setpipe_size;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+use tracing::{debug, warn};
 
 use super::config::{self, MEMBERS, Place};
 use super::order::{Order, Slot, State};
+use super::statistics::{self, Row};
 use crate::names;
 
 /// HAProxy answers its own socket at once, a reload within the time that a worker needs to start.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 /// Time to begin.
 const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Room for lines of the log that were not read yet, about 5,000: HAProxy drops what does not fit, and a member that fails ends all of its
+/// connections at once. (A datagram socket holds 10 lines in a pod.)
+const LOG_BYTES: usize = 1 << 20;
 
 /// Files of HAProxy, and the name of this pod.
 #[derive(Clone, Debug)]
@@ -56,7 +63,8 @@ impl HaProxy {
         super::write_whole(&self.file(), config::config(order, place).as_bytes())
     }
 
-    /// Starts it with the configuration that was written, and waits until its worker serves.
+    /// Starts it with the configuration that was written, and waits until its worker serves. Its standard output is its log, for the caller to
+    /// read.
     pub async fn start(&self) -> anyhow::Result<Child> {
         let mut child = Command::new(&self.program)
             .arg("-W")
@@ -65,9 +73,15 @@ impl HaProxy {
             .arg("-f")
             .arg(self.file())
             .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot run {}", self.program))?;
+        if let Some(log) = &child.stdout
+            && let Err(error) = fcntl_setpipe_size(log, LOG_BYTES)
+        {
+            warn!("lines of HAProxy's log may be lost when many connections end at the same time: {error}");
+        }
         let answers = async {
             loop {
                 match self.command("show proc").await {
@@ -123,6 +137,25 @@ impl HaProxy {
             }
         }
         Ok(())
+    }
+
+    /// What each worker counts of each server, by process id: the present worker first, then those that finish their sessions.
+    pub async fn statistics(&self) -> anyhow::Result<Vec<(u32, Vec<Row>)>> {
+        let workers = Workers::read(&self.command("show proc").await?);
+        let present = workers.present.context("HAProxy has no worker")?;
+        // 4: servers; -1: all of them.
+        let show = |worker: u32| async move {
+            let answer = self.command(&format!("@!{worker} show stat {MEMBERS} 4 -1")).await?;
+            statistics::rows(&answer)
+        };
+        let mut counted = vec![(present, show(present).await?)];
+        for worker in workers.old {
+            match show(worker).await {
+                Ok(rows) => counted.push((worker, rows)),
+                Err(error) => debug!(worker, "an earlier worker has ended meanwhile: {error:#}"),
+            }
+        }
+        Ok(counted)
     }
 
     /// One command to the master, or with `@1` before it to the present worker.

@@ -5,10 +5,14 @@
 //!
 //! - [`order`]: the contract with the operator.  [`config`]: HAProxy's configuration for an order.
 //! - [`haproxy`]: its processes, and what it is told while it runs.
+//! - [`statistics`]: its log and statistics, read.  [`history`]: what is remembered of them.  [`record`]: fills that.
 
 pub mod config;
 pub mod haproxy;
+pub mod history;
 pub mod order;
+pub mod record;
+pub mod statistics;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -19,7 +23,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -28,6 +32,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::args::BalancerArgs;
@@ -35,12 +41,16 @@ use crate::names;
 use crate::ports::{self, Ports};
 use crate::telemetry::start_logging;
 use haproxy::HaProxy;
+use history::PATH_HISTORY;
 use order::{Order, PATH_ORDER, PATH_REPORT, Report};
+use record::Recorder;
 
 /// How long new connections may still come after this pod was told to end: until every node knows that it is no endpoint any more.
 const ENDPOINTS: Duration = Duration::from_secs(3);
 /// From one look at workers of earlier configurations to the next.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long its last lines are waited for once HAProxy has ended.
+const LAST_LINES: Duration = Duration::from_secs(1);
 /// From one look at HAProxy's process to the next while it finishes its sessions.
 const FINISHING: Duration = Duration::from_millis(200);
 
@@ -62,6 +72,9 @@ struct Balancer {
     order_file: PathBuf,
     /// HAProxy's master process; `None` before the first order. Held while an order is carried out.
     process: Mutex<Option<Child>>,
+    recorder: Arc<Recorder>,
+    /// Reads HAProxy's log to its end.
+    log: std::sync::Mutex<Option<JoinHandle<()>>>,
     /// Read by probes, which wait for nobody.
     report: std::sync::Mutex<Report>,
     /// HAProxy runs.
@@ -82,6 +95,8 @@ async fn run(args: BalancerArgs) -> anyhow::Result<()> {
         },
         order_file: args.run.join("order.json"),
         process: Mutex::default(),
+        recorder: Arc::default(),
+        log: std::sync::Mutex::default(),
         report: std::sync::Mutex::default(),
         serves: AtomicBool::new(false),
     });
@@ -98,6 +113,7 @@ async fn run(args: BalancerArgs) -> anyhow::Result<()> {
     let closed = Router::new()
         .route(PATH_REPORT, get(report))
         .route(PATH_ORDER, post(follow))
+        .route(PATH_HISTORY, get(history))
         .with_state(Arc::clone(&balancer));
     let closed = ports::only_with_token(closed, args.credentials.clone(), || {});
     let at = Ports {
@@ -112,6 +128,7 @@ async fn run(args: BalancerArgs) -> anyhow::Result<()> {
         _ = terminate.recv() => balancer.finish().await,
     };
     servers.stop();
+    balancer.last_lines().await;
     result
 }
 
@@ -128,6 +145,20 @@ impl Balancer {
     fn report(&self) -> MutexGuard<'_, Report> {
         // Plain data, as good as any after a panic.
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// HAProxy has ended: what it said last is passed on.
+    async fn last_lines(&self) {
+        let log = self.log().take();
+        if let Some(log) = log
+            && timeout(LAST_LINES, log).await.is_err()
+        {
+            warn!("HAProxy has ended and its log has not");
+        }
     }
 
     /// Does what an order says, and remembers it for a restart of the container.
@@ -147,7 +178,10 @@ impl Balancer {
         match before {
             _ if process.is_none() => {
                 self.haproxy.write(order)?;
-                *process = Some(self.haproxy.start().await?);
+                let mut started = self.haproxy.start().await?;
+                let log = started.stdout.take().context("HAProxy's log")?;
+                *self.log() = Some(tokio::spawn(Arc::clone(&self.recorder).read(log)));
+                *process = Some(started);
                 self.serves.store(true, Ordering::Relaxed);
                 info!("HAProxy serves");
                 Ok(())
@@ -194,13 +228,19 @@ impl Balancer {
     /// Ends when HAProxy does.
     async fn watch(&self) -> anyhow::Result<()> {
         loop {
-            tokio::time::sleep(LOOK).await;
+            // A change of state is seen when it is logged, not up to a second later.
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.recorder.told() => {}
+            }
             let mut process = self.process.lock().await;
-            let Some(process) = process.as_mut() else { continue };
-            if let Some(status) = process.try_wait()? {
+            let Some(running) = process.as_mut() else { continue };
+            if let Some(status) = running.try_wait()? {
                 bail!("HAProxy ended: {status}");
             }
             self.look_after_earlier_workers().await;
+            drop(process);
+            self.recorder.sample(&self.haproxy).await;
         }
     }
 
@@ -237,6 +277,16 @@ async fn ready(State(balancer): State<Arc<Balancer>>) -> Response {
 
 async fn report(State(balancer): State<Arc<Balancer>>) -> Response {
     Json(balancer.report().clone()).into_response()
+}
+
+/// What is asked for of the history.
+#[derive(serde::Deserialize)]
+struct Wanted {
+    since: Option<jiff::Timestamp>,
+}
+
+async fn history(State(balancer): State<Arc<Balancer>>, Query(wanted): Query<Wanted>) -> Response {
+    Json(balancer.recorder.extract(wanted.since)).into_response()
 }
 
 /// Carried out to its end, whether the operator waits for it or not.

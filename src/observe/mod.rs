@@ -1,4 +1,5 @@
 //! Reads, and only reads: Kubernetes objects ([`objects`]) and members ([`members`]).
 
+pub mod credentials;
 pub mod members;
 pub mod objects;

@@ -1,13 +1,12 @@
 //! Reads one cluster from Kubernetes and from its members.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::future::join_all;
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod, Secret};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
@@ -18,14 +17,12 @@ use crate::api::status::reasons;
 use crate::context::{Context, Heard};
 use crate::decide::observed::{Balancer, Member, Observed, Pod, Probe, Problem, Sighting};
 use crate::decide::resources::labels;
-use crate::decide::resources::secrets::missing_keys;
 use crate::decide::validate::validate;
 use crate::kubernetes::{KubernetesError, ask};
 use crate::members::Credentials;
 use crate::names;
 
-/// How long Secrets are believed without reading them again; nothing is written to them by anybody in ordinary life.
-const SECRETS_FRESH: Duration = Duration::from_secs(30);
+use super::credentials;
 
 /// Everything that a decision about this cluster is based on.
 ///
@@ -47,7 +44,7 @@ pub async fn observe(
             })
             .collect(),
     };
-    let credentials = match credentials(cluster, context).await? {
+    let credentials = match credentials::remembered(cluster, context).await? {
         Ok(credentials) => credentials,
         Err(problem) => {
             problems.push(problem);
@@ -280,7 +277,7 @@ async fn balancer(
 }
 
 /// What Kubernetes says of a pod whose main container has this name.
-fn pod(pod: &KubePod, main: &str) -> Pod {
+pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
     let status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
@@ -380,81 +377,4 @@ async fn storage_class_problem(
         reason: reasons::STORAGE_CLASS_MISSING,
         message: message(),
     }))
-}
-
-/// The contents of both Secrets; `None` while they do not exist yet, a problem when they are not as they must be.
-async fn credentials(
-    cluster: &MultiMasterCluster,
-    context: &Context,
-) -> Result<Result<Option<Credentials>, Problem>, KubernetesError> {
-    let uid = cluster.uid().unwrap_or_default();
-    if let Some((read, credentials)) = context.recall(&uid).credentials
-        && read.elapsed() < SECRETS_FRESH
-    {
-        return Ok(Ok(Some(credentials)));
-    }
-    let api: Api<Secret> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let (passwords_name, tls_name) = (
-        names::credentials_secret(&cluster.name_any()),
-        names::tls_secret(&cluster.name_any()),
-    );
-    let (passwords, tls) = (
-        ask("Secret", api.get_opt(&passwords_name)).await?,
-        ask("Secret", api.get_opt(&tls_name)).await?,
-    );
-    let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
-    let problem = |message: String| {
-        Ok(Err(Problem {
-            reason: reasons::CREDENTIALS_INCOMPLETE,
-            message,
-        }))
-    };
-    let (passwords, tls) = match (passwords, tls) {
-        (Some(passwords), Some(tls)) => (passwords, tls),
-        // New ones would not be those that the running servers know.
-        (None, _) if founded => {
-            return problem(format!(
-                "Secret {passwords_name}: is gone, and its passwords are in use; create it again with its old contents"
-            ));
-        }
-        (_, None) if founded => {
-            return problem(format!(
-                "Secret {tls_name}: is gone, and its certificates are in use; create it again with its old contents"
-            ));
-        }
-        (Some(passwords), None) if !missing_keys(&passwords).is_empty() => {
-            return problem(lacking(&passwords_name, &missing_keys(&passwords)));
-        }
-        _ => return Ok(Ok(None)),
-    };
-    let missing = missing_keys(&passwords);
-    if !missing.is_empty() {
-        return problem(lacking(&passwords_name, &missing));
-    }
-    let authority = tls
-        .data
-        .as_ref()
-        .and_then(|data| data.get("ca.crt"))
-        .map(|value| value.0.clone());
-    let Some(authority) = authority else {
-        return problem(lacking(&tls_name, &["ca.crt"]));
-    };
-    let text = |data: BTreeMap<String, k8s_openapi::ByteString>| {
-        data.into_iter()
-            .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
-            .collect()
-    };
-    let credentials = Credentials::new(text(passwords.data.unwrap_or_default()), authority);
-    context.remember(&uid, |memory| {
-        memory.credentials = Some((Instant::now(), credentials.clone()))
-    });
-    Ok(Ok(Some(credentials)))
-}
-
-fn lacking(secret: &str, keys: &[&str]) -> String {
-    format!(
-        "Secret {secret}: lacks {}; add {}, or delete the Secret while the cluster has no data yet",
-        keys.join(", "),
-        if keys.len() == 1 { "it" } else { "them" }
-    )
 }

@@ -1,11 +1,13 @@
-//! HAProxy comes and goes under a client that writes, leaves a frozen member, and lets nobody wait for ever.
+//! HAProxy comes and goes under a client that writes, leaves a frozen member, lets nobody wait for ever, and remembers who served whom.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail, ensure};
+use multimaster::names;
 use mysql_async::Conn;
 use serde_json::{Value, json};
 
+use crate::support::operator;
 use crate::support::ring::Ring;
 use crate::support::world::in_namespace;
 use crate::support::writers::{At, Writers};
@@ -59,6 +61,11 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
         );
 
         ring.wait_ready().await?;
+        let token = reader(&ring).await?;
+        drop(held);
+        eventually("the history tells of it", || told(&ring, &token, &frozen)).await?;
+        asked_wrongly(&ring, &token).await?;
+
         balance(
             &ring,
             json!({"type": "HAProxy", "maxConnections": 4, "timeouts": {"queueSeconds": 1}}),
@@ -73,6 +80,10 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
             Ok(())
         })
         .await?;
+        for pod in operator::pods().await? {
+            let (status, said) = operator::history(&pod, &ring, &token, "").await?;
+            ensure!(status == 404 && said.contains("kube-proxy"), "{pod}: {status} {said}");
+        }
         eventually("HAProxy is gone", || async {
             let left = kubectl(&["get", "deployment,pdb", "-n", &ring.namespace, "-o", "name"]).await?;
             ensure!(!left.contains("balancer"), "{left}");
@@ -123,6 +134,103 @@ async fn reached(ring: &Ring, service: &str, members: &BTreeSet<String>) -> Resu
         reached.insert(member(&mut ring.app(service).await?).await?);
     }
     ensure!(reached == *members, "{reached:?}");
+    Ok(())
+}
+
+/// A token for somebody who may read histories in this namespace, and nothing else.
+async fn reader(ring: &Ring) -> Result<String> {
+    let namespace = &ring.namespace;
+    let account = format!("--serviceaccount={namespace}:reader");
+    let rule = ["--verb=get", "--resource=multimasterclusters.multimaster.dev/history"];
+    kubectl(&["create", "serviceaccount", "reader", "-n", namespace]).await?;
+    let token = kubectl(&["create", "token", "reader", "-n", namespace, "--audience", names::GROUP]).await?;
+    for pod in operator::pods().await? {
+        let (status, said) = operator::history(&pod, ring, token.trim(), "").await?;
+        ensure!(
+            status == 403 && said.contains(":reader"),
+            "without a role: {status} {said}"
+        );
+    }
+    kubectl(&[&["create", "role", "reader", "-n", namespace][..], &rule].concat()).await?;
+    kubectl(&[
+        "create",
+        "rolebinding",
+        "reader",
+        "-n",
+        namespace,
+        "--role=reader",
+        &account,
+    ])
+    .await?;
+    Ok(token.trim().to_owned())
+}
+
+/// Every replica of the operator, leader or not, has a client that the member served, and the member's failure and recovery.
+async fn told(ring: &Ring, token: &str, member: &str) -> Result<()> {
+    for pod in operator::pods().await? {
+        let (status, said) = operator::history(&pod, ring, token, "").await?;
+        ensure!(status == 200, "{pod}: {status} {said}");
+        let history: Value = serde_json::from_str(&said)?;
+        let of = |table: &str| {
+            history[table]
+                .as_array()
+                .cloned()
+                .with_context(|| format!("no {table}"))
+        };
+        ensure!(of("pods")?.len() == 2 && of("missing")?.is_empty(), "{said}");
+
+        let has_all = |of: &Value| {
+            let numbers = ["durationMilliseconds", "bytesReceived", "bytesSent"];
+            of["server"] == member && numbers.iter().all(|number| of[*number].as_u64() > Some(0))
+        };
+        let connections = of("connections")?;
+        let served = connections.iter().find(|connection| has_all(connection));
+        let client = &served.with_context(|| format!("{member} served nobody: {connections:?}"))?["client"];
+        ensure!(of("clients")?.iter().any(|row| row["client"] == *client), "no {client}");
+
+        for balancer in of("pods")? {
+            let timeline = of("timeline")?;
+            let seen = timeline
+                .iter()
+                .filter(|at| at["server"] == member && at["pod"] == balancer["pod"]);
+            let states: Vec<_> = seen.filter_map(|point| point["state"].as_str()).collect();
+            let down = states.iter().position(|state| *state == "DOWN");
+            let (before, after) = states.split_at(down.with_context(|| format!("never DOWN: {states:?}"))?);
+            ensure!(
+                before.contains(&"UP") && after.contains(&"UP"),
+                "{balancer}: {states:?}"
+            );
+        }
+        let all_up = |row: &Value| {
+            row["states"]
+                .as_object()
+                .is_some_and(|pods| pods.values().all(|state| state == "UP"))
+        };
+        let servers = of("servers")?;
+        ensure!(servers.len() == 3 && servers.iter().all(all_up), "{servers:?}");
+    }
+    Ok(())
+}
+
+/// Who asks for what is not there, or with a token that is for something else, is told so.
+async fn asked_wrongly(ring: &Ring, token: &str) -> Result<()> {
+    let other = Ring {
+        name: "other".into(),
+        ..ring.clone()
+    };
+    let for_the_api_server = kubectl(&["create", "token", "reader", "-n", &ring.namespace]).await?;
+    for pod in operator::pods().await? {
+        for (ring, token, query, status, words) in [
+            (&other, token, "", 404, "no MultiMasterCluster \"other\""),
+            (ring, token, "?since=yesterday", 400, "since: "),
+            (ring, token, "?limit=none", 400, "limit: "),
+            (ring, "", "", 401, "kubectl create token"),
+            (ring, for_the_api_server.trim(), "", 401, "kubectl create token"),
+        ] {
+            let (answered, said) = operator::history(&pod, ring, token, query).await?;
+            ensure!(answered == status && said.contains(words), "{query}: {answered} {said}");
+        }
+    }
     Ok(())
 }
 

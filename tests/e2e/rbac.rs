@@ -8,7 +8,7 @@ use crate::support::kubectl;
 use crate::support::operator::NAMESPACE;
 
 /// Resource and verbs, in any namespace.
-const EVERYWHERE: [&str; 14] = [
+const EVERYWHERE: [&str; 16] = [
     "configmaps [list watch create patch]",
     "deployments.apps [list watch create patch delete]",
     "events.events.k8s.io [create patch]",
@@ -23,6 +23,8 @@ const EVERYWHERE: [&str; 14] = [
     "selfsubjectrulesreviews.authorization.k8s.io [create]",
     "services [list watch create patch]",
     "statefulsets.apps [list watch create patch]",
+    "subjectaccessreviews.authorization.k8s.io [create]",
+    "tokenreviews.authentication.k8s.io [create]",
 ];
 /// Not in a namespace; `kubectl auth can-i --list` shows it nevertheless.
 const UNNAMESPACED: &str = "storageclasses.storage.k8s.io [get]";

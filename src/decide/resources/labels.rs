@@ -63,10 +63,12 @@ fn common(cluster: &MultiMasterCluster, name: &str, mut labels: BTreeMap<String,
 
 /// [`selector`] as text: for `status.selector` and for listing pods.
 pub fn selector_text(cluster: &MultiMasterCluster) -> String {
-    let pairs: Vec<String> = selector(cluster)
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    text(&selector(cluster))
+}
+
+/// Labels as a selector in text.
+pub fn text(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }
 

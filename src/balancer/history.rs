@@ -1,0 +1,321 @@
+//! What a balancer's pod remembers of its connections and servers: who served whom, and when a server was in which state.
+//!
+//! Bounded by time ([`RETENTION`]) and by number ([`MOST_CONNECTIONS`], [`MOST_POINTS`]). Pure: whoever calls says what time it is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::config;
+use super::statistics::{Key, Line, Row, ServerState, Traffic};
+
+/// `GET`: answers an [`Extract`]; with `?since=` and a time in RFC 3339 without what ended or was before.
+pub const PATH_HISTORY: &str = "/v1/history";
+/// How long ended connections and points of the time line are kept.
+pub const RETENTION: SignedDuration = SignedDuration::from_mins(15);
+/// The most ended connections that are kept.
+pub const MOST_CONNECTIONS: usize = 10_000;
+/// The most open connections that are known; `spec.balancer.maxConnections` goes no higher.
+const MOST_OPEN: usize = 100_000;
+/// The most points of the time line that are kept: one a second for nine servers in all of [`RETENTION`].
+pub const MOST_POINTS: usize = 10_000;
+/// A server that does not change gets a point so often, so that every stretch of the time line has one.
+const AT_LEAST: SignedDuration = SignedDuration::from_secs(60);
+/// How long a worker is not listed any more before its last lines must have been read.
+const LAST_LINES: SignedDuration = SignedDuration::from_secs(10);
+/// How much later than its end a connection's beginning may be logged: a client that is gone at once is logged by two threads.
+const LATE: SignedDuration = SignedDuration::from_secs(1);
+
+/// A connection of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// Address of the client, as HAProxy sees it.
+    pub client: IpAddr,
+    /// Port of the client.
+    pub port: u16,
+    /// Ordinal of the member that served it; `None`: it was closed before it reached one.
+    pub ordinal: Option<u8>,
+    /// When HAProxy accepted it.
+    pub started_at: Timestamp,
+    /// How it ended; absent while it is open.
+    #[serde(flatten)]
+    pub end: Option<End>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct End {
+    /// When.
+    pub ended_at: Timestamp,
+    /// Milliseconds since HAProxy accepted it.
+    pub duration_milliseconds: u64,
+    /// Bytes from the client.
+    pub bytes_received: u64,
+    /// Bytes to the client.
+    pub bytes_sent: u64,
+    /// HAProxy's termination state: `--` normal, `cD` the server closed it, `sQ` no place for it, and others.
+    pub termination_state: String,
+}
+
+/// What was known of a server at a time, and until its next point.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// When it was seen.
+    pub at: Timestamp,
+    /// Ordinal of the member.
+    pub ordinal: u8,
+    /// Its state.
+    pub state: ServerState,
+    /// Result of the last health check, in HAProxy's words: `INI` before the first, `L7OK`, `L7STS`, `L7TOUT`; empty where there is none.
+    pub check: String,
+    /// Connections that are open.
+    pub connections: u64,
+    /// What was since the pod's container began, whichever worker of HAProxy had it.
+    #[serde(flatten)]
+    pub traffic: Traffic,
+}
+
+/// What a pod answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Extract {
+    /// Nothing that ended or was since then is missing.
+    pub from: Timestamp,
+    /// All that are open, and those that have ended, by the time of their end.
+    pub connections: Vec<Connection>,
+    /// The last point of every server.
+    pub servers: Vec<Point>,
+    /// By time.
+    pub timeline: Vec<Point>,
+}
+
+/// What the log and the statistics say of one server in one worker.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    logged: Traffic,
+    counted: Traffic,
+}
+
+impl Tally {
+    /// Neither says too much: statistics lack what came after the last look at a worker, the log what has not ended.
+    fn traffic(self) -> Traffic {
+        self.logged.max(self.counted)
+    }
+}
+
+/// What is remembered.
+#[derive(Clone, Debug)]
+pub struct History {
+    from: Timestamp,
+    open: BTreeMap<(u32, IpAddr, u16), Connection>,
+    /// By the time at which it was logged that they ended.
+    ended: VecDeque<Connection>,
+    points: VecDeque<Point>,
+    last: BTreeMap<u8, Point>,
+    /// By worker and ordinal.
+    tallies: BTreeMap<(u32, u8), Tally>,
+    /// Of workers that are gone.
+    past: BTreeMap<u8, Traffic>,
+    /// When workers were seen last.
+    workers: BTreeMap<u32, Timestamp>,
+}
+
+impl History {
+    /// Nothing yet.
+    pub fn new(at: Timestamp) -> Self {
+        Self {
+            from: at,
+            open: BTreeMap::new(),
+            ended: VecDeque::new(),
+            points: VecDeque::new(),
+            last: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            past: BTreeMap::new(),
+            workers: BTreeMap::new(),
+        }
+    }
+
+    /// Notes a line of the log.
+    pub fn log(&mut self, line: Line, at: Timestamp) {
+        match line {
+            Line::Started { connection, server } => {
+                self.workers.entry(connection.worker).or_insert(at);
+                // Who found no server has ended: that is logged too.
+                if let Some(ordinal) = config::ordinal(&server) {
+                    self.start(connection, ordinal);
+                }
+            }
+            Line::Ended {
+                connection,
+                duration,
+                received,
+                sent,
+                termination,
+            } => {
+                self.workers.entry(connection.worker).or_insert(at);
+                let duration = duration.max(0);
+                let end = End {
+                    ended_at: connection
+                        .accepted_at()
+                        .saturating_add(SignedDuration::from_millis(duration))
+                        .unwrap_or(at),
+                    duration_milliseconds: duration.unsigned_abs(),
+                    bytes_received: received,
+                    bytes_sent: sent,
+                    termination_state: termination,
+                };
+                self.end(connection, end);
+            }
+        }
+        self.prune(at);
+    }
+
+    fn start(&mut self, key: Key, ordinal: u8) {
+        self.tally(key.worker, ordinal).logged.sessions += 1;
+        let mut connection = connection(key);
+        connection.ordinal = Some(ordinal);
+        let is_late = |ended: &&mut Connection| {
+            ended.ordinal.is_none() && (ended.client, ended.port) == (connection.client, connection.port)
+        };
+        let mut recent = self.ended.iter_mut().rev().take_while(|ended| {
+            let end = ended.end.as_ref();
+            end.is_some_and(|end| key.accepted_at().duration_since(end.ended_at) <= LATE)
+        });
+        if let Some(ended) = recent.find(is_late) {
+            ended.ordinal = Some(ordinal);
+        } else if self.open.len() < MOST_OPEN {
+            self.open.insert((key.worker, connection.client, key.port), connection);
+        }
+    }
+
+    fn end(&mut self, key: Key, end: End) {
+        let mut connection = connection(key);
+        connection.ordinal = self
+            .open
+            .remove(&(key.worker, connection.client, key.port))
+            .and_then(|open| open.ordinal);
+        if let Some(ordinal) = connection.ordinal {
+            let logged = &mut self.tally(key.worker, ordinal).logged;
+            logged.bytes_received += end.bytes_received;
+            logged.bytes_sent += end.bytes_sent;
+        }
+        connection.end = Some(end);
+        self.ended.push_back(connection);
+    }
+
+    fn tally(&mut self, worker: u32, ordinal: u8) -> &mut Tally {
+        self.tallies.entry((worker, ordinal)).or_default()
+    }
+
+    /// Notes what the workers count; the first is the present one, the others finish their sessions.
+    pub fn sample(&mut self, workers: &[(u32, Vec<Row>)], at: Timestamp) {
+        for (worker, rows) in workers {
+            self.workers.insert(*worker, at);
+            for row in rows {
+                self.tally(*worker, row.ordinal).counted = row.traffic;
+            }
+        }
+        self.forget_workers(at);
+        let Some((_, present)) = workers.first() else { return };
+        for row in present {
+            let rows = workers.iter().flat_map(|(_, rows)| rows);
+            let point = Point {
+                at,
+                ordinal: row.ordinal,
+                state: row.state,
+                check: row.check.clone(),
+                connections: rows
+                    .filter(|other| other.ordinal == row.ordinal)
+                    .map(|other| other.connections)
+                    .sum(),
+                traffic: self.traffic(row.ordinal),
+            };
+            let is_known = self.last.get(&row.ordinal).is_some_and(|last| {
+                let unchanged = Point {
+                    at: last.at,
+                    ..point.clone()
+                };
+                *last == unchanged && at.duration_since(last.at) < AT_LEAST
+            });
+            if !is_known {
+                self.last.insert(row.ordinal, point.clone());
+                self.points.push_back(point);
+            }
+        }
+        self.prune(at);
+    }
+
+    fn traffic(&self, ordinal: u8) -> Traffic {
+        let tallies = self.tallies.iter().filter(|((_, of), _)| *of == ordinal);
+        let past = self.past.get(&ordinal).copied().unwrap_or_default();
+        tallies.fold(past, |all, (_, tally)| all.plus(tally.traffic()))
+    }
+
+    /// What workers that are gone have counted stays; what they had open has ended, with or without a line.
+    fn forget_workers(&mut self, at: Timestamp) {
+        let is_gone = |seen: &Timestamp| at.duration_since(*seen) > LAST_LINES;
+        for worker in self
+            .workers
+            .extract_if(.., |_, seen| is_gone(seen))
+            .map(|(worker, _)| worker)
+        {
+            self.open.retain(|(of, ..), _| *of != worker);
+            for ((_, ordinal), tally) in self.tallies.extract_if(.., |(of, _), _| *of == worker) {
+                let past = self.past.entry(ordinal).or_default();
+                *past = past.plus(tally.traffic());
+            }
+        }
+    }
+
+    fn prune(&mut self, at: Timestamp) {
+        let oldest = at.saturating_sub(RETENTION).unwrap_or(Timestamp::MIN);
+        let ended_at = |connection: &Connection| connection.end.as_ref().map_or(at, |end| end.ended_at);
+        let too_many = |length: usize, most: usize| length > most;
+        while let Some(first) = self.ended.front()
+            && (too_many(self.ended.len(), MOST_CONNECTIONS) || ended_at(first) < oldest)
+        {
+            self.from = self.from.max(ended_at(first));
+            self.ended.pop_front();
+        }
+        while let Some(first) = self.points.front()
+            && (too_many(self.points.len(), MOST_POINTS) || first.at < oldest)
+        {
+            self.from = self.from.max(first.at);
+            self.points.pop_front();
+        }
+    }
+
+    /// What there is since a time; all of it without one.
+    pub fn extract(&self, since: Option<Timestamp>) -> Extract {
+        let since = since.unwrap_or(Timestamp::MIN);
+        let ended = self.ended.iter().filter(|connection| {
+            let end = connection.end.as_ref();
+            end.is_some_and(|end| end.ended_at >= since)
+        });
+        Extract {
+            from: self.from,
+            connections: ended.chain(self.open.values()).cloned().collect(),
+            servers: self.last.values().cloned().collect(),
+            timeline: self.points.iter().filter(|point| point.at >= since).cloned().collect(),
+        }
+    }
+}
+
+fn connection(key: Key) -> Connection {
+    Connection {
+        // HAProxy listens for both families at once where there is IPv6.
+        client: key.client.to_canonical(),
+        port: key.port,
+        ordinal: None,
+        started_at: key.accepted_at(),
+        end: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Fills the history: reads HAProxy's log, which is passed on to the container's, and its statistics.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, stdout};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use super::haproxy::HaProxy;
+use super::history::{Extract, History};
+use super::statistics::Line;
+
+/// The history of this pod, and who fills it.
+pub struct Recorder {
+    history: Mutex<History>,
+    told: Notify,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
+            history: Mutex::new(History::new(now())),
+            told: Notify::new(),
+        }
+    }
+}
+
+impl Recorder {
+    fn history(&self) -> MutexGuard<'_, History> {
+        // Plain data, as good as any after a panic.
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when HAProxy has told people something: nearly always that the state of a server has changed.
+    pub async fn told(&self) {
+        self.told.notified().await;
+    }
+
+    /// Reads HAProxy's log to its end.
+    pub async fn read(self: Arc<Self>, log: impl AsyncRead + Unpin) {
+        let (mut log, mut line) = (BufReader::new(log), Vec::new());
+        loop {
+            line.clear();
+            match log.read_until(b'\n', &mut line).await {
+                Ok(0) => return,
+                Ok(_) => self.note(&String::from_utf8_lossy(&line)),
+                Err(error) => return warn!("HAProxy's log cannot be read any more: {error}"),
+            }
+            if let Err(error) = pass_on(&line).await {
+                warn!("a line of HAProxy's log cannot be passed on: {error}");
+            }
+        }
+    }
+
+    fn note(&self, line: &str) {
+        match Line::read(line.trim_end()) {
+            Ok(Some(line)) => self.history().log(line, now()),
+            Ok(None) => self.told.notify_one(),
+            Err(error) => warn!("{error:#}"),
+        }
+    }
+
+    /// Notes what HAProxy counts.
+    pub async fn sample(&self, haproxy: &HaProxy) {
+        match haproxy.statistics().await {
+            Ok(workers) => self.history().sample(&workers, now()),
+            Err(error) => warn!("HAProxy's statistics are missing in the history: {error:#}"),
+        }
+    }
+
+    /// What there is since a time; all of it without one.
+    pub fn extract(&self, since: Option<Timestamp>) -> Extract {
+        self.history().extract(since)
+    }
+}
+
+/// To the millisecond, like HAProxy's own times.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+async fn pass_on(line: &[u8]) -> std::io::Result<()> {
+    let mut out = stdout();
+    out.write_all(line).await?;
+    out.flush().await
+}
