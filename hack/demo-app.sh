@@ -106,7 +106,11 @@ begin=$EPOCHREALTIME
 "${K[@]}" exec "$victim" -c mysql -- sh -ec 'for p in /proc/[0-9]*; do [ "$(cat "$p/comm")" != mysqld ] || kill -9 "${p#/proc/}"; done'
 "${K[@]}" delete pod "$victim" --wait=false
 publish "$victim is down, the blog is not"
-gone() { ! "${K[@]}" get pod "$victim" -o name; }
+gone() {
+	local pod
+	pod=$("${K[@]}" get pod "$victim" --ignore-not-found -o name) || return 1
+	[ -z "$pod" ]
+}
 wait_for 120 "the end of $victim's pod" gone
 show kubectl wait --for=condition=Ready=False "mmc/$ring" --timeout=60s
 publish "Two servers go on"

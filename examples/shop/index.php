@@ -1,7 +1,7 @@
 <?php
-// A shop on several MySQL servers that all take writes. It is safe there, because rows are only added, under keys that
-// no server hands out: a delivery adds pieces, an order takes some away, and the stock is their sum. Nothing is
-// read, changed and written back, so there is nothing that two servers could change differently.
+// A shop on several MySQL servers that all take writes. It is safe there, because rows are only added, each under a key
+// that no server hands out and that is used once: a delivery adds pieces, an order takes some away, and the stock is
+// their sum. Nothing is read, changed and written back, so there is nothing that two servers could change differently.
 declare(strict_types=1);
 
 const PRODUCTS = ['apple' => 'Apples', 'pear' => 'Pears', 'plum' => 'Plums'];
@@ -21,25 +21,20 @@ function connect(): PDO
     ]);
 }
 
-// Adds the order, and reads it where it was written. Sent again with the same key it is still one order.
+// Adds the order, and reads it where it was written.
 function order(string $key, string $product, int $pieces): array
 {
     $database = connect();
-    try {
-        $database->prepare('INSERT INTO movements (id, product, pieces) VALUES (?, ?, ?)')
-            ->execute([$key, $product, -$pieces]);
-    } catch (PDOException $error) {
-        if (($error->errorInfo[1] ?? 0) !== 1062) {
-            throw $error;
-        }
-    }
-    $row = $database->prepare('SELECT id, product, -pieces AS pieces, @@hostname AS server FROM movements WHERE id = ?');
-    $row->execute([$key]);
+    $sending = new_key();
+    $database->prepare('INSERT INTO movements (id, sending, product, pieces) VALUES (?, ?, ?, ?)')
+        ->execute([$key, $sending, $product, -$pieces]);
+    $row = $database->prepare('SELECT id, product, -pieces AS pieces, @@hostname AS server FROM movements WHERE id = ? AND sending = ?');
+    $row->execute([$key, $sending]);
     return $row->fetch(PDO::FETCH_ASSOC);
 }
 
-// A server may be lost before it has answered. Whether it took the order nobody knows, but the key is the
-// order's own: it can be sent to the next server.
+// A server may be lost before it has answered, and nobody knows whether it took the order. So the order is sent again. If
+// both were taken they are two rows, and not one row of two servers, which would be a conflict; and still one order.
 function order_safely(string $key, string $product, int $pieces): array
 {
     try {
@@ -52,7 +47,8 @@ function order_safely(string $key, string $product, int $pieces): array
 
 function stock(): array
 {
-    return connect()->query('SELECT product, SUM(pieces) FROM movements GROUP BY product')->fetchAll(PDO::FETCH_KEY_PAIR);
+    return connect()->query('SELECT product, SUM(pieces) FROM (SELECT DISTINCT id, product, pieces FROM movements) AS orders
+        GROUP BY product')->fetchAll(PDO::FETCH_KEY_PAIR);
 }
 
 // What is sent may be anything: null is no order.

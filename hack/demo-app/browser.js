@@ -11,8 +11,21 @@ const { chromium } = require('playwright-core');
 const { SITE, WORDPRESS_USER, WORDPRESS_PASSWORD, SESSION, CHROMIUM } = process.env;
 const [command, argument] = process.argv.slice(2);
 
+const PATIENCE = 120000;
+
+// A page that says that it cannot be served now is tried again, as a person would.
+async function open(page, path) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const answer = await page.goto(SITE + path);
+    if (answer.status() < 500) return;
+    if (Date.now() > end) throw new Error(`${path}: status ${answer.status()}`);
+    await page.waitForTimeout(1000);
+  }
+}
+
 async function install(page) {
-  await page.goto(SITE);
+  await open(page, '/');
   await page.fill('#weblog_title', 'A blog on three MySQL servers');
   await page.fill('#user_login', WORDPRESS_USER);
   await page.fill('#pass1', WORDPRESS_PASSWORD);
@@ -22,7 +35,7 @@ async function install(page) {
 }
 
 async function login(page) {
-  await page.goto(`${SITE}/wp-login.php`);
+  await open(page, '/wp-login.php');
   await page.fill('#user_login', WORDPRESS_USER);
   await page.fill('#user_pass', WORDPRESS_PASSWORD);
   await page.click('#wp-submit');
@@ -30,7 +43,7 @@ async function login(page) {
 }
 
 async function publish(page, title) {
-  await page.goto(`${SITE}/wp-admin/post-new.php`);
+  await open(page, '/wp-admin/post-new.php');
   const heading = page.locator('.editor-post-title__input');
   await heading.waitFor();
   // The guide that the editor opens the first time.
@@ -45,6 +58,7 @@ async function publish(page, title) {
   // Where publishing fails the editor says so and keeps the text: then a person clicks again.
   const done = page.getByText('is now live');
   const failed = page.getByText('Publishing failed');
+  const end = Date.now() + PATIENCE;
   for (let click = 1; ; click++) {
     await page.locator('.editor-post-publish-button').click();
     await done.or(failed).first().waitFor();
@@ -53,13 +67,14 @@ async function publish(page, title) {
       console.log(`${id} ${click}`);
       return;
     }
-    if (click === 20) throw new Error('publishing failed 20 times');
+    if (Date.now() > end) throw new Error(`publishing failed ${click} times`);
     await page.locator('.components-notice__dismiss').first().click();
+    await page.waitForTimeout(1000);
   }
 }
 
 async function picture(page, file) {
-  await page.goto(SITE);
+  await open(page, '/');
   await page.screenshot({ path: file });
 }
 
@@ -72,7 +87,7 @@ async function main() {
       viewport: { width: 1000, height: 700 },
       storageState: command === 'publish' ? SESSION : undefined,
     });
-    context.setDefaultTimeout(120000);
+    context.setDefaultTimeout(PATIENCE);
     const page = await context.newPage();
     try {
       await commands[command](page, argument);
