@@ -1,11 +1,11 @@
 # The local cluster, the images, the operator. `make` alone lists the targets.
-# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE, KUBECONFIG;
+# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE, APPLICATIONS_IMAGE, KUBECONFIG;
 # of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES; EXHAUSTIVE=faults,writes,kinds.
 CLUSTER ?= multimaster
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
 
 # What make sets is what the scripts see; the cache's own tools come first.
-export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE HAPROXY_IMAGE
+export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE HAPROXY_IMAGE APPLICATIONS_IMAGE PICTURES
 export SEED SEEDS FROM WITHIN FAILURES
 export PATH := $(CACHE)/bin:$(PATH)
 
@@ -37,7 +37,7 @@ run: routes ## the operator on this host, against the cluster
 	kubectl config use-context kind-$(CLUSTER)
 	cargo run -- operator
 
-.PHONY: generate fmt clippy chaos test simulate exhaustive demo
+.PHONY: generate fmt clippy chaos test simulate exhaustive demo demo-app
 generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
 	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
@@ -58,3 +58,5 @@ exhaustive: ## the simulation in every order of events: EXHAUSTIVE=faults,writes
 	EXHAUSTIVE=$(or $(EXHAUSTIVE),$(TWO_FAULTS)) cargo test --locked --config profile.dev.package.multimaster.opt-level=1 --test simulation -- every_order --nocapture
 demo: ## a ring that heals, step by step
 	@hack/demo.sh
+demo-app: cluster deploy routes ## WordPress on a ring, a browser, and the loss of the server it writes to; pictures go to PICTURES=FOLDER
+	@hack/demo-app.sh

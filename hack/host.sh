@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# host.sh: what this host needs for a kind cluster. Installs it as root on Debian,
-# elsewhere says what is missing. Starts the Docker engine where nothing else does.
+# host.sh [PROGRAM=PACKAGE...]: what this host needs for a kind cluster, and these programs.
+# Installs it as root on Debian, elsewhere says what is missing. Starts the Docker engine
+# where nothing else does.
 # shellcheck source=hack/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -16,6 +17,7 @@ need iptables iptables
 have docker || need docker docker.io
 docker version >/dev/null 2>&1 || need dockerd docker.io
 if [ "${IMAGES:-auto}" != pull ]; then need mmdebstrap mmdebstrap; fi
+for program; do need "${program%%=*}" "${program#*=}"; done
 if [ ${#missing[@]} != 0 ]; then
 	if ! root || ! have apt-get; then
 		fail "missing on this host: ${missing[*]} (as root on Debian this is installed: ${packages[*]})"

@@ -65,7 +65,7 @@ lane=$!
 
 check "cargo fmt" cargo fmt --all --check
 check "clippy" cargo clippy --all-targets --locked --quiet -- -D warnings
-if have shellcheck; then check "shellcheck" shellcheck -x hack/*.sh .ci/run; fi
+if have shellcheck; then check "shellcheck" shellcheck -x hack/*.sh hack/*/*.sh .ci/run; fi
 tests "unit tests"
 generated() {
 	local before
