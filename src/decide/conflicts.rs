@@ -15,6 +15,9 @@ use crate::names::{self, ANNOTATION_SETTLE, GTID_TAG};
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::step::{Remedy, Step};
 
+/// Conflicts that a condition tells one by one: its message has an end, and an API server that refuses it refuses all of status.
+const MOST_TOLD: usize = 10;
+
 /// One transaction that one member could not apply, as `multimaster.conflicts` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -354,20 +357,24 @@ fn keeper<'a, 'b>(
         .or_else(|| ring.iter().find(|(member, _)| Some(member.ordinal) == winner))
 }
 
-/// What a person is told of the conflicts, if there are any.
+/// What a person is told of the conflicts, if there are any: of so many that the API server takes it, those that wait for a person first.
 pub fn told(observed: &Observed) -> Option<String> {
-    let mut told: Vec<String> = open(observed)
-        .into_iter()
-        .map(|record| told_of(observed, record))
-        .collect();
-    told.extend(unrecorded(observed).map(|(member, error)| {
+    let mut open = open(observed);
+    open.sort_by_key(|record| record.for_a_person.is_none() && winner(observed, record).is_some());
+    let unrecorded = unrecorded(observed).map(|(member, error)| {
         format!(
             "{} stands at a transaction that it cannot apply, error {}: {}",
             member.name(observed.name()),
             error.number,
             error.text
         )
-    }));
+    });
+    let recorded = open.iter().map(|record| told_of(observed, record));
+    let mut told: Vec<String> = recorded.chain(unrecorded).take(MOST_TOLD).collect();
+    match count(observed).saturating_sub(told.len()) {
+        0 => {}
+        more => told.push(format!("and {more} more, see the table multimaster.conflicts")),
+    }
     (!told.is_empty()).then(|| told.join("; "))
 }
 

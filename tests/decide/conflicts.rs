@@ -373,3 +373,28 @@ fn a_bypassed_member_that_stands_at_a_conflict_stays_out() {
     let decision = decide(&preferring(observed, &[0]), at(60));
     assert_eq!(settled(&decision), (1, Remedy::Take, Some(0)));
 }
+
+#[test]
+fn of_many_conflicts_some_are_told_and_those_for_a_person_first() {
+    let mut observed = preferring(recorded(), &[0]);
+    let mut many: Vec<Record> = (0..60)
+        .map(|number| Record {
+            gtid: format!("{}:{}", uuid(0), 100 + number),
+            ..record(1, 0)
+        })
+        .collect();
+    many[59].for_a_person = Some("another definition".into());
+    server(&mut observed, 1).conflicts = many;
+    let decision = decide(&observed, at(10));
+    let message = &condition(&decision, conditions::CONFLICT_FREE).message;
+    assert!(
+        message.contains("for a person to mend: another definition"),
+        "{message}"
+    );
+    assert!(
+        message.ends_with("more, see the table multimaster.conflicts"),
+        "{message}"
+    );
+    assert!(message.len() < 4096, "{}", message.len());
+    assert!(decision.status.conflicts >= 60);
+}

@@ -1,6 +1,5 @@
 //! Clients that write to every member by its own address, whoever takes the writes: who did take them, and when?
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -82,17 +81,6 @@ impl Stubborn {
         eprintln!("{acknowledged} acknowledged, {found} found on every member: {turns:?}");
         Ok(turns)
     }
-}
-
-/// Writes of each member that it took after another one had begun to: what two writers at a time come to.
-pub fn beside(turns: &[Turn]) -> BTreeMap<&str, u64> {
-    let mut beside = BTreeMap::new();
-    for (at, turn) in turns.iter().enumerate() {
-        if turns[..at].iter().any(|earlier| earlier.member == turn.member) {
-            *beside.entry(turn.member.as_str()).or_default() += turn.writes;
-        }
-    }
-    beside
 }
 
 /// Keeps its session as long as it works. Answers how many writes were acknowledged.
