@@ -39,6 +39,7 @@ pub struct Lease {
     told: Option<(u8, Duration)>,
     until: Option<Instant>,
     confirmed: Option<Instant>,
+    wrote: bool,
 }
 
 /// What follows from it.
@@ -65,6 +66,7 @@ impl Lease {
             told: None,
             until: None,
             confirmed: None,
+            wrote: false,
         }
     }
 
@@ -80,6 +82,7 @@ impl Lease {
         let heard = terms.clock.map(|clock| self.began + Duration::from_millis(clock));
         if let Some(heard) = heard.filter(|heard| *heard <= now) {
             self.until = self.until.max(Some(heard + lasts));
+            self.wrote = true;
         }
     }
 
@@ -122,6 +125,11 @@ impl Lease {
         })
     }
 
+    /// Whether it has had the lease since this was last asked, and so may be open.
+    fn take_wrote(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
+    }
+
     fn lasts(&self) -> Duration {
         self.told.map(|(_, lasts)| lasts).unwrap_or_default()
     }
@@ -136,29 +144,27 @@ pub fn milliseconds(time: Duration) -> u64 {
 pub async fn watch(member: Arc<Member>, shared: Arc<Shared>) -> Infallible {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // It has been the writer since its server was last seen fenced, and may be open.
-    let mut wrote = false;
     let mut seen_fenced: Option<Instant> = None;
     loop {
         ticks.tick().await;
         let now = Instant::now();
         let verdict = shared.lease().verdict(now);
         match verdict {
-            Verdict::Free => (wrote, seen_fenced) = (false, None),
-            Verdict::Held => (wrote, seen_fenced) = (true, None),
+            Verdict::Free | Verdict::Held => seen_fenced = None,
             Verdict::Ending => {
-                (wrote, seen_fenced) = (true, None);
+                seen_fenced = None;
                 if others_confirm(&member, &shared).await {
                     shared.lease().confirmed_by_all(now);
                 }
             }
             Verdict::Ended(_) | Verdict::Reader => {
-                if seen_fenced.is_some_and(|seen| now.duration_since(seen) < LOOK_AGAIN) {
+                let wrote = shared.lease().take_wrote();
+                if !wrote && seen_fenced.is_some_and(|seen| now.duration_since(seen) < LOOK_AGAIN) {
                     continue;
                 }
-                if fence_if_open(&shared, verdict, wrote).await {
-                    (wrote, seen_fenced) = (false, Some(Instant::now()));
-                }
+                let fenced = fence_if_open(&shared, verdict, wrote).await;
+                seen_fenced = fenced.then(Instant::now);
+                shared.lease().wrote |= wrote && !fenced;
             }
         }
     }
@@ -203,28 +209,27 @@ async fn fence_if_open(shared: &Shared, verdict: Verdict, wrote: bool) -> bool {
     {
         return true;
     }
-    if let Verdict::Ended(until) = verdict {
-        say(shared, until);
-    }
-    if fence(shared).await {
-        info!(?verdict, "fenced");
-        return true;
-    }
+    let fenced = fence(shared).await;
     // One that never was the writer is fenced since it started, or the operator fences it.
-    if wrote && shared.phase() == Phase::Running {
+    let killed = !fenced && wrote && shared.phase() == Phase::Running;
+    if killed {
         shared.kill.notify_one();
     }
-    false
+    match verdict {
+        // After it was done: who finds it open takes the word for past.
+        Verdict::Ended(until) if fenced || killed => say(shared, until),
+        _ => info!(?verdict, fenced, "another member is the writer"),
+    }
+    fenced
 }
 
-/// Said before it is done: after a deadline the server may become fenced nevertheless.
 fn say(shared: &Shared, until: Option<Instant>) {
     let silent = until.map(|until| until.elapsed()).unwrap_or_default() + shared.lease().lasts();
     let (now, silent) = (
         Timestamp::now(),
         SignedDuration::try_from(silent).unwrap_or(SignedDuration::ZERO),
     );
-    warn!("nobody has confirmed for {silent:#} that this member is the writer: fencing it");
+    warn!("nobody has confirmed for {silent:#} that this member is the writer: fenced");
     shared.set_fenced_itself(Some(FencedItself {
         cut_off_since: Time(now - silent),
         at: Time(now),
