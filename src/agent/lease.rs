@@ -79,7 +79,9 @@ impl Lease {
             return;
         }
         // A clock that runs ahead of this agent's is that of the one before it.
-        let heard = terms.clock.map(|clock| self.began + Duration::from_millis(clock));
+        let heard = terms
+            .clock
+            .and_then(|clock| self.began.checked_add(Duration::from_millis(clock)));
         if let Some(heard) = heard.filter(|heard| *heard <= now) {
             self.until = self.until.max(Some(heard + lasts));
             self.wrote = true;
@@ -298,8 +300,9 @@ mod tests {
     #[test]
     fn what_an_operator_had_heard_of_an_earlier_agent_renews_nothing() {
         let (mut lease, now) = renewed(6.0);
-        lease.hear(&terms(Some(OWN), Some(60_000)), now);
-        lease.hear(&terms(Some(OWN), None), now);
+        for clock in [Some(60_000), Some(u64::MAX), None] {
+            lease.hear(&terms(Some(OWN), clock), now);
+        }
         assert!(matches!(lease.verdict(now), Verdict::Ended(_)));
     }
 

@@ -144,7 +144,8 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
                     until.0
                 )
             });
-            let waits = || writer::may_open(observed, member, server).err();
+            let is_writer = observed.writer() == Some(member.ordinal);
+            let waits = || writer::may_open(observed, member, server).err().filter(|_| is_writer);
             (MemberState::Returning, why.or(purged).or_else(waits))
         }
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => (MemberState::CatchingUp, None),
