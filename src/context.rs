@@ -194,6 +194,11 @@ impl Context {
         change(self.lock().entry(uid.into()).or_default());
     }
 
+    /// The last answer of a member's agent.
+    pub fn heard(&self, uid: &str, ordinal: u8) -> Option<Heard> {
+        self.lock().get(uid)?.heard.get(&ordinal).cloned()
+    }
+
     /// When this operator first looked at a cluster: now, if it never has.
     pub fn first_look(&self, uid: &str) -> Instant {
         let mut memory = self.lock();

@@ -3,7 +3,6 @@
 //!
 //! It never opens the server again: the operator does, as for every member that it finds fenced.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,9 +23,8 @@ use super::report::{PATH_LIVE, Phase, Terms};
 use super::sql::{self, Sql};
 use crate::api::IsolationPolicy;
 use crate::api::status::FencedItself;
-use crate::mysql::connection::{SqlError, column};
 use crate::mysql::hearing::Hearing;
-use crate::mysql::statements::{self, SILENCE, told_silence};
+use crate::mysql::statements::SILENCE;
 
 /// From one look to the next: `afterSeconds` looks in a row are that many seconds.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -127,15 +125,9 @@ async fn hears_a_source(sql: &Sql, hearing: &mut Hearing) -> bool {
         Ok::<_, sql::Error>((statuses, told))
     };
     let Ok((statuses, told)) = read.await else { return false };
-    let (told, now): (HashMap<String, _>, _) = (told.iter().map(told_silence).collect(), Instant::now());
-    // Each of them is looked at, because the next look compares with this one.
-    let heard = statuses.iter().filter(|row| {
-        let name: String = column(row, "Channel_Name").unwrap_or_default();
-        let told = told.get(&name).copied().flatten();
-        let silent = hearing.silent_seconds(row, told, now);
-        silent.is_some_and(|seconds| seconds < HEARD_SECONDS)
-    });
-    heard.count() > 0
+    let silences = hearing.silences(&statuses, &told, Instant::now());
+    let heard = |seconds: Option<i64>| seconds.is_some_and(|seconds| seconds < HEARD_SECONDS);
+    silences.into_iter().any(heard)
 }
 
 async fn fence_if_open(shared: &Shared, seconds: u16) {
@@ -157,15 +149,10 @@ async fn fence_if_open(shared: &Shared, seconds: u16) {
         cut_off_since: Time(now - SignedDuration::from_secs(seconds.into())),
         at: Time(now),
     }));
-    match fence(&shared.sql).await {
+    match sql::fence(&shared.sql, DEADLINE).await {
         Ok(()) => warn!("cut off from the operator, the API server and every member for {seconds} s: fenced"),
         Err(error) => warn!(%error, "cut off for {seconds} s, and cannot fence; trying again in a second"),
     }
-}
-
-async fn fence(sql: &Sql) -> anyhow::Result<()> {
-    let mut conn = sql.connect(DEADLINE).await?;
-    statements::fence(&mut conn).await.map_err(SqlError::into)
 }
 
 /// Once somebody has opened the server, that it fenced itself is past.

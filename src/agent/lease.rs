@@ -17,9 +17,9 @@ use tracing::{info, warn};
 
 use super::member::{Member, Shared};
 use super::report::{LeaseReport, PATH_CONFIRM, Phase, Terms};
+use super::sql;
 use crate::api::status::FencedItself;
 use crate::members::AgentClient;
-use crate::mysql::statements;
 use crate::names::{self, keys};
 
 /// How often it is asked whether the lease still runs: after a standstill clients get in for so long.
@@ -128,7 +128,7 @@ impl Lease {
     }
 
     /// Whether it has had the lease since this was last asked, and so may be open.
-    fn take_wrote(&mut self) -> bool {
+    pub fn take_wrote(&mut self) -> bool {
         std::mem::take(&mut self.wrote)
     }
 
@@ -240,12 +240,7 @@ fn say(shared: &Shared, until: Option<Instant>) {
 
 /// Fences the server; answers whether it could be done in time.
 pub async fn fence(shared: &Shared) -> bool {
-    let fencing = async {
-        let mut conn = shared.sql.connect(FENCE_DEADLINE).await?;
-        statements::fence(&mut conn).await?;
-        anyhow::Ok(())
-    };
-    match timeout(FENCE_DEADLINE, fencing).await {
+    match timeout(FENCE_DEADLINE, sql::fence(&shared.sql, FENCE_DEADLINE)).await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
             warn!("cannot fence the server: {error:#}");

@@ -9,6 +9,7 @@ use mysql_async::{Conn, OptsBuilder};
 use tokio::time::timeout;
 
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
+use crate::mysql::statements;
 use crate::names::accounts::AGENT;
 
 /// Why mysqld did not answer.
@@ -136,6 +137,12 @@ pub async fn held(sql: &Sql) -> Result<(bool, GtidSet), Error> {
     let sets = sets.iter().map(|set| set.parse::<GtidSet>());
     let held = sets.collect::<Result<Vec<_>, _>>()?;
     Ok((fenced, held.iter().fold(GtidSet::default(), |all, set| all.union(set))))
+}
+
+/// Fences the server, see [`statements::fence`]. `deadline`: of connecting.
+pub async fn fence(sql: &Sql, deadline: Duration) -> anyhow::Result<()> {
+    let mut conn = sql.connect(deadline).await?;
+    Ok(statements::fence(&mut conn).await?)
 }
 
 /// The first row of a query.

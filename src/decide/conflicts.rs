@@ -360,7 +360,7 @@ fn keeper<'a, 'b>(
 /// What a person is told of the conflicts, if there are any: of so many that the API server takes it, those that wait for a person first.
 pub fn told(observed: &Observed) -> Option<String> {
     let mut open = open(observed);
-    open.sort_by_key(|record| record.for_a_person.is_none() && winner(observed, record).is_some());
+    open.sort_by_cached_key(|record| record.for_a_person.is_none() && winner(observed, record).is_some());
     let unrecorded = unrecorded(observed).map(|(member, error)| {
         format!(
             "{} stands at a transaction that it cannot apply, error {}: {}",

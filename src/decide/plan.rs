@@ -82,10 +82,14 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     steps
 }
 
-/// It is in the ring, it is not another one that takes the writes, and nobody wants it to go or to be fenced.
+/// It takes part, and it is not another one that takes the writes.
 fn may_be_open(observed: &Observed, member: &Member) -> bool {
-    observed.is_writer(member.ordinal)
-        && !observed.is_bypassed(member.ordinal)
+    observed.is_writer(member.ordinal) && takes_part(observed, member)
+}
+
+/// It is in the ring, and nobody wants it to go or to be fenced.
+pub fn takes_part(observed: &Observed, member: &Member) -> bool {
+    !observed.is_bypassed(member.ordinal)
         && !observed.is_leaving(member)
         && !fencing::is_ordered(observed, member.ordinal)
 }

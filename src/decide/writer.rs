@@ -13,7 +13,7 @@ use super::health::Health;
 use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed, link_replicates};
 use super::observed::{Member, Observed, Server};
-use super::plan::is_outdated;
+use super::plan::{is_outdated, takes_part};
 use super::reads::lag;
 use super::states::ring_is_whole;
 
@@ -104,9 +104,7 @@ pub fn is_sound(observed: &Observed, member: &Member) -> bool {
             LinkNeed::Nothing | LinkNeed::Patience
         )
     };
-    !observed.is_bypassed(member.ordinal)
-        && !observed.is_leaving(member)
-        && !fencing::is_ordered(observed, member.ordinal)
+    takes_part(observed, member)
         && member.pod.as_ref().is_some_and(|pod| !pod.terminating)
         && !is_foreign(observed, member)
         && lost(observed, member.ordinal, server).is_empty()

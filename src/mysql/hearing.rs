@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use mysql_async::Row;
 
 use super::connection::column;
+use super::statements::told_silence;
 
 /// A place that was watched for less than this says nothing.
 const LOOKED: Duration = Duration::from_secs(2);
@@ -28,13 +29,18 @@ struct Place {
 }
 
 impl Hearing {
-    /// Whole seconds for which this channel, a row of `SHOW REPLICA STATUS`, has heard nothing. `told`: what performance_schema says. `None`:
-    /// nobody knows.
-    pub fn silent_seconds(&mut self, row: &Row, told: Option<i64>, now: Instant) -> Option<i64> {
-        let channel: String = column(row, "Channel_Name").unwrap_or_default();
-        let file: String = column(row, "Source_Log_File").unwrap_or_default();
-        let offset: u64 = column(row, "Read_Source_Log_Pos").unwrap_or_default();
-        self.silence(channel, (file, offset), told, now)
+    /// Whole seconds for which each channel has heard nothing, in the order of `statuses`; `None`: nobody knows. `statuses`: rows of
+    /// `SHOW REPLICA STATUS`; `told`: of [`SILENCE`](super::statements::SILENCE).
+    pub fn silences(&mut self, statuses: &[Row], told: &[Row], now: Instant) -> Vec<Option<i64>> {
+        let told: HashMap<String, Option<i64>> = told.iter().map(told_silence).collect();
+        let mut silence = |row: &Row| {
+            let channel: String = column(row, "Channel_Name").unwrap_or_default();
+            let file: String = column(row, "Source_Log_File").unwrap_or_default();
+            let offset: u64 = column(row, "Read_Source_Log_Pos").unwrap_or_default();
+            let told = told.get(&channel).copied().flatten();
+            self.silence(channel, (file, offset), told, now)
+        };
+        statuses.iter().map(&mut silence).collect()
     }
 
     fn silence(&mut self, channel: String, at: (String, u64), told: Option<i64>, now: Instant) -> Option<i64> {

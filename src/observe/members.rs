@@ -13,7 +13,7 @@ use crate::members::{AgentClient, MemberClient};
 use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::hearing::Hearing;
-use crate::mysql::statements::{SILENCE, told_silence};
+use crate::mysql::statements::SILENCE;
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
@@ -76,15 +76,13 @@ pub async fn look(by: u8, client: &AgentClient, address: IpAddr) -> Option<Sight
 /// `gtid_executed` is read after the channels' retrieved sets, so that what was applied in between is not taken for missing.
 async fn read(conn: &mut Conn, hearing: &mut Hearing) -> Result<Server, SqlError> {
     let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
-    let silences: Vec<(String, Option<i64>)> = rows(conn, SILENCE).await?.iter().map(told_silence).collect();
-    let now = Instant::now();
-    let with_silence = |row: &Row| {
-        let mut channel = channel(row);
-        let told = silences.iter().find(|(name, _)| *name == channel.name);
-        channel.silent_seconds = hearing.silent_seconds(row, told.and_then(|(_, told)| *told), now);
-        channel
+    let told = rows(conn, SILENCE).await?;
+    let silences = hearing.silences(&statuses, &told, Instant::now());
+    let with_silence = |(row, silent_seconds)| Channel {
+        silent_seconds,
+        ..channel(row)
     };
-    let mut channels: Vec<Channel> = statuses.iter().map(with_silence).collect();
+    let mut channels: Vec<Channel> = statuses.iter().zip(silences).map(with_silence).collect();
     for row in rows(conn, STOPPED).await? {
         let name: String = column(&row, "channel").unwrap_or_default();
         let error = ThreadError {

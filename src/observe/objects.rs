@@ -176,7 +176,7 @@ async fn member(
         unheard: SignedDuration::ZERO,
     };
     let uid = cluster.uid().unwrap_or_default();
-    let heard = context.recall(&uid).heard.get(&ordinal).cloned();
+    let heard = context.heard(&uid, ordinal);
     let first_look = context.first_look(&uid);
     let unheard = || {
         let since = heard.as_ref().map_or(first_look, |heard| heard.at);

@@ -340,6 +340,17 @@ impl Agent {
     }
 
     /// One value as text, asked as root.
+    /// Opens the member as the operator does it, and answers with a client's connection.
+    pub async fn open(&self, cell: &Cell) -> Conn {
+        let password = cell.password(names::accounts::OPERATOR);
+        let mut operator = self
+            .tcp(names::accounts::OPERATOR, password, self.admin_port, true)
+            .await
+            .unwrap();
+        operator.query_drop("SET GLOBAL read_only=OFF").await.unwrap();
+        self.root().await
+    }
+
     pub async fn value(&self, query: &str) -> String {
         let row: Option<mysql_async::Row> = self.root().await.query_first(query).await.unwrap();
         row.and_then(|row| row.get_opt::<String, _>(0).and_then(Result::ok))

@@ -30,17 +30,6 @@ fn fence(members: &[&Agent]) -> Terms {
     }
 }
 
-/// Opens the member as the operator does it, and answers with a client's connection.
-async fn open(agent: &Agent, cell: &Cell) -> Conn {
-    let password = cell.password(accounts::OPERATOR);
-    let mut operator = agent
-        .tcp(accounts::OPERATOR, password, agent.admin_port, true)
-        .await
-        .unwrap();
-    operator.query_drop("SET GLOBAL read_only=OFF").await.unwrap();
-    agent.root().await
-}
-
 async fn is_open(agent: &Agent, client: &mut Conn) {
     client.query_drop("DO 1").await.unwrap();
     assert_eq!(agent.probe("readyz").await.0, 200);
@@ -70,7 +59,7 @@ async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
     let uuid = agent.running().await.server_uuid.unwrap();
     peer.running().await;
     assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
-    let mut client = open(&agent, &cell).await;
+    let mut client = agent.open(&cell).await;
 
     // The API server is there.
     agent.tell(&fence(&[])).await;
@@ -112,7 +101,7 @@ async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
     assert_eq!(agent.value("SELECT COUNT(*) FROM shop.t").await, "0");
 
     // The operator is back and opens it.
-    let mut client = open(&agent, &cell).await;
+    let mut client = agent.open(&cell).await;
     eventually("that it fenced itself is past", async || {
         agent.tell(&fence(&[])).await.fenced_itself.is_none()
     })

@@ -2,7 +2,6 @@
 
 use multimaster::agent::report::{PATH_FOUND, Report, Terms};
 use multimaster::api::IsolationPolicy;
-use multimaster::names::accounts;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -26,16 +25,6 @@ fn terms(writer: u8, heard: &Report, ring: &[&Agent]) -> Terms {
     }
 }
 
-async fn open(agent: &Agent, cell: &Cell) -> Conn {
-    let password = cell.password(accounts::OPERATOR);
-    let mut operator = agent
-        .tcp(accounts::OPERATOR, password, agent.admin_port, true)
-        .await
-        .unwrap();
-    operator.query_drop("SET GLOBAL read_only=OFF").await.unwrap();
-    agent.root().await
-}
-
 async fn is_fenced(agent: &Agent, client: &mut Conn) {
     eventually("the member is fenced and its clients are gone", async || {
         let (status, why) = agent.probe("readyz").await;
@@ -56,7 +45,7 @@ async fn a_writer_without_its_lease_takes_no_writes() {
     // Nobody asks any more. The other one confirms, many leases long; then it ends.
     let report = agent.tell(&terms(0, &agent.report().await.unwrap(), &[&other])).await;
     assert!(report.lease.unwrap().held);
-    let mut client = open(&agent, &cell).await;
+    let mut client = agent.open(&cell).await;
     eventually("the other one confirms again and again", async || {
         let silent = |report: Report| report.lease.and_then(|lease| lease.silent_milliseconds);
         let told = other.tell(&terms(0, &other.report().await.unwrap(), &[])).await;
@@ -76,7 +65,7 @@ async fn a_writer_without_its_lease_takes_no_writes() {
     // The operator is back, and says so from what it hears now. To serve reads is enough for the kubelet, not for HAProxy.
     let report = agent.tell(&terms(0, &report, &[])).await;
     assert!(report.lease.unwrap().held);
-    let mut client = open(&agent, &cell).await;
+    let mut client = agent.open(&cell).await;
     agent.tell(&terms(1, &report, &[])).await;
     is_fenced(&agent, &mut client).await;
     let reads = Terms {
@@ -89,7 +78,7 @@ async fn a_writer_without_its_lease_takes_no_writes() {
 
     // A server that stands still cannot be fenced; it is killed, and started fenced.
     let report = agent.tell(&terms(0, &agent.report().await.unwrap(), &[])).await;
-    let mut client = open(&agent, &cell).await;
+    let mut client = agent.open(&cell).await;
     let before = agent.mysqld_pid();
     agent.freeze_mysqld();
     agent.tell(&terms(1, &report, &[])).await;

@@ -32,8 +32,6 @@ pub struct Agent {
     began: u64,
     lease: Lease,
     terms: Option<Terms>,
-    /// It has been the writer since its server was last seen fenced.
-    wrote: bool,
 }
 
 impl Agent {
@@ -42,7 +40,6 @@ impl Agent {
             began: now,
             lease: Lease::new(ordinal, instant(now)),
             terms: None,
-            wrote: false,
         }
     }
 
@@ -118,10 +115,8 @@ impl World {
             return;
         };
         match agent.lease.verdict(now) {
-            Verdict::Free => agent.wrote = false,
-            Verdict::Held => agent.wrote = true,
+            Verdict::Free | Verdict::Held => {}
             Verdict::Ending => {
-                agent.wrote = true;
                 if self.others_confirm(at, now)
                     && let Some(agent) = &mut self.members[at].agent
                 {
@@ -129,7 +124,7 @@ impl World {
                 }
             }
             Verdict::Ended(_) | Verdict::Reader => {
-                let wrote = std::mem::take(&mut agent.wrote);
+                let wrote = agent.lease.take_wrote();
                 let it = &mut self.members[at];
                 if it.mysqld != Mysqld::Running || it.super_read_only {
                     return;
