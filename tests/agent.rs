@@ -8,6 +8,8 @@ mod harness;
 mod isolation;
 #[path = "agent/lease.rs"]
 mod lease;
+#[path = "agent/read_your_writes.rs"]
+mod read_your_writes;
 #[path = "agent/relay_logs.rs"]
 mod relay_logs;
 

@@ -187,5 +187,7 @@ pub async fn create_database(
     .await?;
     // An underscore in a database name is a wildcard in GRANT.
     let pattern = identifier(&database.name.replace('_', r"\_"));
-    run(&mut conn, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}")).await
+    run(&mut conn, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}")).await?;
+    // On the schema and not on the procedure: agents make that anew at every start, and its grants would go with it.
+    run(&mut conn, &format!("GRANT EXECUTE ON {}.* TO {user}", names::SCHEMA)).await
 }

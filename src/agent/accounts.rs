@@ -1,9 +1,10 @@
-//! The init file: the system accounts, set from the Secret at every start of mysqld, and the table of conflicts.
+//! The init file: the system accounts, set from the Secret at every start of mysqld, the table of conflicts, and the procedure for clients.
 //!
 //! mysqld runs it before it listens, also under `super_read_only`; with `sql_log_bin=0` it leaves no GTID. It stops at the
 //! first statement that fails and starts anyway, so the account that the agent itself logs in with comes last: if that
 //! login works, everything before it was done.
 
+use super::read_your_writes;
 use crate::conflict_table;
 use crate::mysql::quote::literal;
 use crate::names::accounts::{AGENT, OPERATOR, REPLICATION, ROOT};
@@ -66,6 +67,7 @@ pub fn init_file(passwords: &Passwords) -> String {
         "SET SESSION sql_mode='';".to_owned(),
     ];
     lines.extend(conflict_table::CREATE.map(str::to_owned));
+    lines.extend(read_your_writes::CREATE.map(str::to_owned));
     account(
         &mut lines,
         ROOT,
@@ -173,7 +175,9 @@ mod tests {
         assert!(file.starts_with("SET SESSION sql_log_bin=0;\nSET SESSION sql_mode='';\n"));
         assert!(file.ends_with(";\n"));
         assert!(
-            file.lines().all(|line| line.ends_with(';') && line.contains(' ')),
+            file.lines()
+                .filter(|line| !read_your_writes::CREATE.contains(line))
+                .all(|line| line.ends_with(';') && line.contains(' ')),
             "{file}"
         );
         assert!(file.contains(r"BY 'r\'oot;\nDROP' REQUIRE NONE"));

@@ -28,6 +28,7 @@ pub mod lease;
 pub mod life;
 pub mod member;
 pub mod mysqld;
+pub mod read_your_writes;
 pub mod relay_logs;
 pub mod report;
 pub mod sql;

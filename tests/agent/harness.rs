@@ -330,10 +330,15 @@ impl Agent {
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
+    /// mysqld's.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("run/mysqld.sock")
+    }
+
     pub async fn root(&self) -> Conn {
         let options = OptsBuilder::default()
             .prefer_socket(false)
-            .socket(Some(self.folder.join("run/mysqld.sock").display().to_string()))
+            .socket(Some(self.socket().display().to_string()))
             .user(Some("root"))
             .pass(Some(password_of(names::keys::ROOT)));
         Conn::new(options).await.unwrap()

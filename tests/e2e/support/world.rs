@@ -100,5 +100,18 @@ where
     let result = in_namespace(test, body).await;
     uncordon().await?;
     operator::scale(2).await?;
+    nodes_take_pods().await?;
     result
+}
+
+/// A node that was away is Ready before its taint is gone, and until then the next test's members would share the others.
+async fn nodes_take_pods() -> Result<()> {
+    eventually("all nodes take pods", || async {
+        let workers = "--selector=!node-role.kubernetes.io/control-plane";
+        let taints = "jsonpath={.items[*].spec.taints[*].key}";
+        let taints = kubectl(&["get", "nodes", workers, "-o", taints]).await?;
+        ensure!(taints.is_empty(), "{taints}");
+        Ok(())
+    })
+    .await
 }
