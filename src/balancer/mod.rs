@@ -51,7 +51,7 @@ const ENDPOINTS: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long its last lines are waited for once HAProxy has ended.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// From one look at HAProxy's process to the next while it finishes its sessions.
+/// From one look at HAProxy's process to the next while it ends.
 const FINISHING: Duration = Duration::from_millis(200);
 
 /// Runs until SIGTERM or until HAProxy ends.
@@ -244,14 +244,24 @@ impl Balancer {
         }
     }
 
-    /// Takes nothing new, and ends when the last session has ended. The kubelet ends it if that takes too long.
+    /// Ends when the last session has ended. The kubelet ends it if that takes too long.
+    ///
+    /// Until then HAProxy works as before, so that it goes on checking the members: who finishes its sessions checks nobody, and would hold
+    /// those of a member that froze meanwhile.
     async fn finish(&self) -> anyhow::Result<()> {
+        if self.process.lock().await.is_none() {
+            return Ok(());
+        }
+        info!("soon no new connections any more; open sessions go on");
+        tokio::time::sleep(ENDPOINTS).await;
+        tokio::select! {
+            result = self.watch() => return result,
+            () = self.last_session() => {}
+        }
         let mut process = self.process.lock().await;
         let Some(process) = process.as_mut() else {
             return Ok(());
         };
-        info!("no new connections from now on; open sessions go on");
-        tokio::time::sleep(ENDPOINTS).await;
         if let Some(pid) = process.id() {
             let pid = i32::try_from(pid)
                 .ok()
@@ -263,6 +273,25 @@ impl Balancer {
             tokio::time::sleep(FINISHING).await;
         }
         Ok(())
+    }
+
+    /// Waits until no client is with any member.
+    async fn last_session(&self) {
+        loop {
+            match self.haproxy.statistics().await {
+                Ok(workers)
+                    if workers
+                        .iter()
+                        .flat_map(|(_, rows)| rows)
+                        .all(|row| row.connections == 0) =>
+                {
+                    return;
+                }
+                Ok(_) => {}
+                Err(error) => warn!("cannot tell whether sessions are open: {error:#}"),
+            }
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

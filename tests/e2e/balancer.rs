@@ -47,20 +47,9 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
 
         let mut held = ring.app(&service).await?;
         let frozen = member(&mut held).await?;
-        let ordinal = frozen.rsplit('-').next().context("no ordinal")?.parse()?;
-        ring.signal_mysqld(ordinal, "STOP").await?;
         let others = members.iter().filter(|name| **name != frozen).cloned().collect();
-        let cut = sql::rows::<u64>(&mut held, "SELECT 1").await;
-        let left = eventually("the frozen member is left", || reached(&ring, &service, &others)).await;
-        ring.signal_mysqld(ordinal, "CONT").await?;
-        left?;
-        // A Service would have left it open: no answer, for as long as the client waits.
-        ensure!(
-            cut.is_err_and(|error| !format!("{error:#}").contains("no answer")),
-            "the session with {frozen} was not closed"
-        );
-
-        ring.wait_ready().await?;
+        let left = async || eventually("the frozen member is left", || reached(&ring, &service, &others)).await;
+        frozen_and_cut(&ring, &mut held, left).await?;
         let token = reader(&ring).await?;
         drop(held);
         eventually("the history tells of it", || told(&ring, &token, &frozen)).await?;
@@ -73,6 +62,7 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
         .await?;
         eventually("nobody waits for ever", || only_so_many(&ring, &service)).await?;
 
+        let mut held = eventually("a client among the four", || ring.app(&service)).await?;
         balance(&ring, json!({"type": "Service"})).await?;
         eventually("members without HAProxy", || async {
             let mut conn = ring.app(&service).await?;
@@ -80,6 +70,10 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
             Ok(())
         })
         .await?;
+        // The last sessions go on as long as their members do.
+        ensure!(through_haproxy(&ring, &mut held).await?, "the session has moved");
+        frozen_and_cut(&ring, &mut held, async || Ok(())).await?;
+        drop(held);
         for pod in operator::pods().await? {
             let (status, said) = operator::history(&pod, &ring, &token, "").await?;
             ensure!(status == 404 && said.contains("kube-proxy"), "{pod}: {status} {said}");
@@ -93,6 +87,23 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
         writers.settle().await.map(drop)
     })
     .await
+}
+
+/// Freezes the member of a session, which must be closed; a Service would leave it open: no answer, for as long as the client waits. Looks at
+/// something else, too, before the member thaws, and waits until all are there again.
+async fn frozen_and_cut(ring: &Ring, held: &mut Conn, look: impl AsyncFnOnce() -> Result<()>) -> Result<()> {
+    let frozen = member(held).await?;
+    let ordinal = frozen.rsplit('-').next().context("no ordinal")?.parse()?;
+    ring.signal_mysqld(ordinal, "STOP").await?;
+    let cut = sql::rows::<u64>(held, "SELECT 1").await;
+    let looked = look().await;
+    ring.signal_mysqld(ordinal, "CONT").await?;
+    looked?;
+    ensure!(
+        cut.is_err_and(|error| !format!("{error:#}").contains("no answer")),
+        "the session with {frozen} was not closed"
+    );
+    ring.wait_ready().await
 }
 
 /// Changes who balances, and waits until it is so. What was set before is gone.

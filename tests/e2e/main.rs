@@ -12,6 +12,7 @@ mod balancer;
 mod chaos;
 mod comparison;
 mod conflicts;
+mod consistency;
 mod drift;
 mod fencing;
 mod loss;
