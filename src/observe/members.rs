@@ -46,6 +46,37 @@ pub async fn server(client: &mut MemberClient) -> Probe<Server> {
     }
 }
 
+/// Listens once more to what a server that was just reached hears by its links: one that does not answer takes the whole of a look to do so, and
+/// what somebody heard of it before must not count for it.
+pub async fn hear_again(client: &mut MemberClient, server: &mut Server) {
+    let mut hearing = std::mem::take(&mut client.hearing);
+    let heard = within(PROBE_DEADLINE, async {
+        let conn = client.observed_connection()?;
+        let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
+        let told = rows(conn, SILENCE).await?;
+        let names = statuses.iter().map(|row| column::<String>(row, "Channel_Name"));
+        let heard = names.zip(hearing.silences(&statuses, &told, Instant::now()));
+        Ok(heard.collect::<Vec<_>>())
+    })
+    .await;
+    client.hearing = hearing;
+    match heard {
+        Ok(heard) => {
+            for (name, seconds) in heard {
+                let channel = server.channels.iter_mut().find(|channel| Some(&channel.name) == name.as_ref());
+                if let Some(channel) = channel {
+                    channel.silent_seconds = seconds;
+                }
+            }
+        }
+        Err(error) => {
+            // What it said before stands.
+            tracing::debug!(%error, "it cannot say what it hears now");
+            client.disconnect();
+        }
+    }
+}
+
 /// Asks the agent, and tells it the terms.
 pub async fn agent(client: &AgentClient, terms: &Terms) -> Probe<Report> {
     let path = format!("{PATH_REPORT}?{terms}");

@@ -97,7 +97,7 @@ fn update_revision(statefulset: &StatefulSet) -> Option<String> {
 }
 
 /// All members at once. Those that did not answer the last time are looked at by all agents at the same time, so that a member that is frozen
-/// or cut off does not make the observation older than it must be.
+/// or cut off does not make the observation older than it must be. Whoever replicates from one that did not answer is heard last.
 async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>, context: &Context) -> Vec<Member> {
     let uid = cluster.uid().unwrap_or_default();
     let silent = context.recall(&uid).silent;
@@ -113,15 +113,37 @@ async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>
             member.sightings = sightings;
         }
     }
-    let unanswered = members
+    let unanswered: Vec<u8> = members
         .iter()
         .filter(|member| matches!(member.server, Probe::Unreachable(_)))
         .map(|member| member.ordinal)
         .collect();
+    let hears_one = |member: &&mut Member| unanswered.iter().any(|ordinal| member.link(*ordinal).is_some());
+    for witness in members.iter_mut().filter(hears_one) {
+        hear_again(cluster, witness, credentials, context).await;
+    }
     if silent != unanswered {
         context.remember(&uid, |memory| memory.silent = unanswered);
     }
     members
+}
+
+async fn hear_again(
+    cluster: &MultiMasterCluster,
+    member: &mut Member,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) {
+    let (ordinal, Probe::Reached(server)) = (member.ordinal, &mut member.server) else {
+        return;
+    };
+    let (Some((pod_uid, ip)), Some(credentials)) = (address(cluster, ordinal, context), credentials) else {
+        return;
+    };
+    let host = host(cluster, ordinal);
+    if let Ok(mut client) = context.members.of(&pod_uid, ip, host, credentials).await {
+        super::members::hear_again(&mut client, server).await;
+    }
 }
 
 /// What the agents see of a member, its own included.
