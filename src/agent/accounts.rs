@@ -67,7 +67,6 @@ pub fn init_file(passwords: &Passwords) -> String {
         "SET SESSION sql_mode='';".to_owned(),
     ];
     lines.extend(conflict_table::CREATE.map(str::to_owned));
-    lines.extend(read_your_writes::CREATE.map(str::to_owned));
     account(
         &mut lines,
         ROOT,
@@ -78,6 +77,7 @@ pub fn init_file(passwords: &Passwords) -> String {
         true,
     );
     account(&mut lines, ROOT, "%", &passwords.root, Tls::Optional, ALL_ON_ALL, true);
+    lines.extend(read_your_writes::CREATE.map(str::to_owned));
     account(
         &mut lines,
         OPERATOR,

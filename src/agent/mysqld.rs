@@ -74,6 +74,8 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ("sync-binlog", "1".into()),
         ("innodb-flush-log-at-trx-commit", "1".into()),
         ("binlog-row-image", "FULL".into()),
+        // What is seen here one after the other is so in the log, and at every member.
+        ("binlog-order-commits", "ON".into()),
         ("binlog-expire-logs-seconds", (30 * 24 * 3600).to_string()),
         ("session-track-gtids", "OWN_GTID".into()),
         // Its upstream's log. Recovery OFF: ON throws relay logs away at every start, and they may be the last copy.

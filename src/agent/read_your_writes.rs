@@ -1,6 +1,7 @@
 //! `multimaster.wait_for_executed_gtid_set`: a client waits at one member for what it wrote at another. docs/consistency.md says when.
 
-/// Lines of an init file that make the procedure anew: semicolons within it end no statement. An earlier version of the agent may have made another one; grants on the schema stay.
+/// Lines of an init file that make the procedure anew: semicolons within it end no statement. An earlier version of the agent may have made
+/// another one; grants on the schema stay. Its definer has to be there before.
 ///
 /// MySQL's function of the same name answers 1 in vain, which is easy to miss, and takes a timeout of 0 for none at all.
 pub const CREATE: [&str; 4] = [
@@ -9,7 +10,7 @@ pub const CREATE: [&str; 4] = [
     "CREATE DEFINER='root'@'localhost' PROCEDURE multimaster.wait_for_executed_gtid_set(IN gtid_set LONGTEXT, IN timeout_seconds DECIMAL(12, 3)) \
      COMMENT 'Returns once this member has executed gtid_set; SQLSTATE HYT00 if it has not within timeout_seconds' \
      READS SQL DATA SQL SECURITY INVOKER BEGIN \
-     DECLARE late VARCHAR(128) DEFAULT CONCAT(@@hostname, ' has not executed gtid_set yet: read where it was written, or call again'); \
+     DECLARE late VARCHAR(128) DEFAULT CONCAT(@@hostname, ' has not executed gtid_set yet: call again, or read where it was written'); \
      IF gtid_set IS NULL THEN \
      SIGNAL SQLSTATE '22004' SET MESSAGE_TEXT = 'gtid_set is NULL: SELECT @@GLOBAL.gtid_executed where it was written'; END IF; \
      IF timeout_seconds IS NULL OR timeout_seconds <= 0 THEN \

@@ -22,6 +22,7 @@ pub struct Balancer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<Affinity>,
     /// Image with `haproxy` 3.0 or later (the official `haproxy` image, or one with the same layout). Unset: the operator's default.
+    #[x_kube(validation = Rule::new("self != ''").message("spec.balancer.image: is empty; remove it for the operator's default"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Number of HAProxy pods, 1 to 5; unset: 2. With 1 nobody takes over when its node is lost.

@@ -71,6 +71,7 @@ pub struct MultiMasterClusterSpec {
     pub members: u8,
 
     /// Image with mysqld 9.7 (the official `mysql` image, or one with the same layout). Unset: the operator's default.
+    #[x_kube(validation = Rule::new("self != ''").message("spec.image: is empty; remove it for the operator's default"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
 

@@ -139,6 +139,13 @@ impl HaProxy {
         Ok(())
     }
 
+    /// From now on clients are refused; those that are there stay.
+    pub async fn refuse(&self) -> anyhow::Result<()> {
+        let answer = self.command("@1 disable frontend clients").await?;
+        ensure!(answer.trim().is_empty(), "HAProxy says: {}", answer.trim());
+        Ok(())
+    }
+
     /// What each worker counts of each server, by process id: the present worker first, then those that finish their sessions.
     pub async fn statistics(&self) -> anyhow::Result<Vec<(u32, Vec<Row>)>> {
         let workers = Workers::read(&self.command("show proc").await?);

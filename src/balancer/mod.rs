@@ -244,19 +244,25 @@ impl Balancer {
         }
     }
 
-    /// Ends when the last session has ended. The kubelet ends it if that takes too long.
+    /// Takes nothing new, and ends when the last session has ended. The kubelet ends it if that takes too long.
     ///
-    /// Until then HAProxy works as before, so that it goes on checking the members: who finishes its sessions checks nobody, and would hold
-    /// those of a member that froze meanwhile.
+    /// Until then HAProxy goes on checking the members. If it were told to finish at once it would check nobody, and hold the sessions of a
+    /// member that froze meanwhile.
     async fn finish(&self) -> anyhow::Result<()> {
         if self.process.lock().await.is_none() {
             return Ok(());
         }
-        info!("soon no new connections any more; open sessions go on");
-        tokio::time::sleep(ENDPOINTS).await;
+        info!("no new connections from now on; open sessions go on");
+        let farewell = async {
+            tokio::time::sleep(ENDPOINTS).await;
+            if let Err(error) = self.haproxy.refuse().await {
+                warn!("new connections are still taken: {error:#}");
+            }
+            self.last_session().await;
+        };
         tokio::select! {
             result = self.watch() => return result,
-            () = self.last_session() => {}
+            () = farewell => {}
         }
         let mut process = self.process.lock().await;
         let Some(process) = process.as_mut() else {

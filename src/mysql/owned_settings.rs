@@ -22,6 +22,7 @@ pub const RING_OWNED: &[&str] = &[
     "binlog_expire_logs_seconds",
     "binlog_format",
     "binlog_ignore_db",
+    "binlog_order_commits",
     "binlog_row_image",
     "bootstrap",
     "chroot",

@@ -63,7 +63,10 @@ pub async fn hear_again(client: &mut MemberClient, server: &mut Server) {
     match heard {
         Ok(heard) => {
             for (name, seconds) in heard {
-                let channel = server.channels.iter_mut().find(|channel| Some(&channel.name) == name.as_ref());
+                let channel = server
+                    .channels
+                    .iter_mut()
+                    .find(|channel| Some(&channel.name) == name.as_ref());
                 if let Some(channel) = channel {
                     channel.silent_seconds = seconds;
                 }

@@ -7,7 +7,7 @@ use mysql_async::{Conn, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::harness::Cell;
+use crate::harness::{Cell, eventually};
 
 /// Of somebody else's transaction, which comes later.
 const FOREIGN: &str = "11111111-2222-3333-4444-555555555555:1";
@@ -69,6 +69,13 @@ async fn a_client_waits_for_what_was_written_elsewhere() {
     root.query_drop("SET GLOBAL super_read_only=ON").await.unwrap();
     let waiting = format!("'{FOREIGN}', 60");
     let (waited, ()) = tokio::join!(wait(&mut client, &waiting), async {
+        eventually("the client waits", async || {
+            agent
+                .value("SELECT COUNT(*) FROM performance_schema.processlist WHERE STATE LIKE 'Waiting for GTID%'")
+                .await
+                == "1"
+        })
+        .await;
         for statement in [&format!("SET GTID_NEXT='{FOREIGN}'"), "BEGIN", "COMMIT"] {
             root.query_drop(statement).await.unwrap();
         }

@@ -132,6 +132,11 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.balancer.members.weight: 1 to 100",
             ),
             (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "image": ""}}),
+                "spec.balancer.image: is empty",
+            ),
+            (json!({"storage": storage, "image": ""}), "spec.image: is empty"),
+            (
                 json!({"storage": storage, "balancer": {"type": "HAProxy", "maxConnections": 0}}),
                 "spec.balancer.maxConnections: 1 to 100000",
             ),

@@ -1,11 +1,13 @@
 //! HAProxy comes and goes under a client that writes, leaves a frozen member, lets nobody wait for ever, and remembers who served whom.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail, ensure};
 use multimaster::names;
 use mysql_async::Conn;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::support::operator;
 use crate::support::ring::Ring;
@@ -37,7 +39,7 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
             let mut members = BTreeSet::new();
             for _ in 0..12 {
                 let mut conn = ring.app(&service).await?;
-                ensure!(through_haproxy(&ring, &mut conn).await?, "straight to a member");
+                ensure!(ring.is_through_haproxy(&mut conn).await?, "straight to a member");
                 members.insert(member(&mut conn).await?);
             }
             ensure!(members.len() == 3, "{members:?}");
@@ -62,16 +64,30 @@ async fn haproxy_comes_leaves_a_frozen_member_and_goes() -> Result<()> {
         .await?;
         eventually("nobody waits for ever", || only_so_many(&ring, &service)).await?;
 
-        let mut held = eventually("a client among the four", || ring.app(&service)).await?;
+        balance(&ring, json!({"type": "HAProxy"})).await?;
+        writers.go_on(&[At::Service]).await?;
+        let failures = writers.failures();
+        let mut held = ring.app(&service).await?;
+        balance(&ring, json!({"type": "HAProxy", "algorithm": "Source"})).await?;
+        writers.go_on(&[At::Service]).await?;
+        let pod = sql::client(&mut held).await?;
         balance(&ring, json!({"type": "Service"})).await?;
         eventually("members without HAProxy", || async {
             let mut conn = ring.app(&service).await?;
-            ensure!(!through_haproxy(&ring, &mut conn).await?, "through HAProxy");
+            ensure!(!ring.is_through_haproxy(&mut conn).await?, "through HAProxy");
             Ok(())
         })
         .await?;
-        // The last sessions go on as long as their members do.
-        ensure!(through_haproxy(&ring, &mut held).await?, "the session has moved");
+        eventually("HAProxy takes nothing new", || async {
+            let connected = TcpStream::connect((pod.as_str(), names::MYSQL_PORT)).await;
+            ensure!(connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused));
+            Ok(())
+        })
+        .await?;
+        writers.go_on(&[At::Service]).await?;
+        let cost = writers.failures() - failures;
+        ensure!(cost == 0, "two changes cost {cost} writes");
+        // A session goes on through all of them, for as long as its member does.
         frozen_and_cut(&ring, &mut held, async || Ok(())).await?;
         drop(held);
         for pod in operator::pods().await? {
@@ -123,19 +139,6 @@ async fn balance(ring: &Ring, balancer: Value) -> Result<()> {
 
 async fn member(conn: &mut Conn) -> Result<String> {
     sql::value(conn, "SELECT @@hostname").await
-}
-
-/// Whether the member that answers sees an HAProxy pod as its client.
-async fn through_haproxy(ring: &Ring, conn: &mut Conn) -> Result<bool> {
-    let host: String = sql::value(
-        conn,
-        "SELECT SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()",
-    )
-    .await?;
-    let selector = "app.kubernetes.io/component=balancer";
-    let path = "jsonpath={.items[*].status.podIP}";
-    let pods = kubectl(&["get", "pods", "-n", &ring.namespace, "-l", selector, "-o", path]).await?;
-    Ok(pods.split_whitespace().any(|ip| ip == host))
 }
 
 /// Many new connections, of which each must come about, reach exactly these members.

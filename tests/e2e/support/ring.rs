@@ -287,6 +287,15 @@ impl Ring {
         }
     }
 
+    /// Whether the member that answers sees a pod of HAProxy as its client.
+    pub async fn is_through_haproxy(&self, conn: &mut Conn) -> Result<bool> {
+        let client = sql::client(conn).await?;
+        let selector = "app.kubernetes.io/component=balancer";
+        let path = "jsonpath={.items[*].status.podIP}";
+        let pods = kubectl(&["get", "pods", "-n", &self.namespace, "-l", selector, "-o", path]).await?;
+        Ok(pods.split_whitespace().any(|ip| ip == client))
+    }
+
     /// As root, at a member.
     pub async fn root(&self, ordinal: u8) -> Result<Conn> {
         let (ip, password) = (self.ip(ordinal).await?, self.password(names::keys::ROOT).await?);

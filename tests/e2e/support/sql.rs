@@ -62,3 +62,9 @@ pub async fn column(conn: &mut Conn, sql: &str, name: &str) -> Result<String> {
     let text: Option<String> = row.get(name).with_context(|| format!("no {name}: {sql}"))?;
     Ok(text.unwrap_or_default())
 }
+
+/// Address of the client, as the server sees it.
+pub async fn client(conn: &mut Conn) -> Result<String> {
+    let query = "SELECT SUBSTRING_INDEX(HOST, ':', 1) FROM information_schema.PROCESSLIST WHERE ID = CONNECTION_ID()";
+    value(conn, query).await
+}

@@ -98,10 +98,13 @@ where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let result = in_namespace(test, body).await;
-    uncordon().await?;
-    operator::scale(2).await?;
-    nodes_take_pods().await?;
-    result
+    let restored = async {
+        uncordon().await?;
+        operator::scale(2).await?;
+        nodes_take_pods().await
+    };
+    let restored = restored.await;
+    result.and(restored)
 }
 
 /// A node that was away is Ready before its taint is gone, and until then the next test's members would share the others.
