@@ -27,10 +27,10 @@ type Measure = for<'a> fn(&'a Stage, &'a mut Report) -> BoxFuture<'a, Result<()>
 
 /// Name and deed of every part. HAProxy comes to the ring in the course of each, and is there at the end.
 const PARTS: [(&str, Measure); 4] = [
+    ("outages", |stage, report| outages::measure(stage, report).boxed()),
     ("delay", |stage, report| delay::measure(stage, report).boxed()),
     ("sysbench", |stage, report| sysbench::measure(stage, report).boxed()),
     ("load", |stage, report| load::measure(stage, report).boxed()),
-    ("outages", |stage, report| outages::measure(stage, report).boxed()),
 ];
 
 #[tokio::test]
@@ -46,7 +46,12 @@ async fn balancers() -> Result<()> {
         let parts: Vec<_> = PARTS.iter().filter(|(name, _)| wanted(name)).collect();
         ensure!(!parts.is_empty(), "there is no part called {only:?}");
         for (name, measure) in parts {
-            eprintln!("\n── {name}, after {:.0} s", begun.elapsed().as_secs_f64());
+            // What else runs on this machine is in the numbers too.
+            let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+            eprintln!(
+                "\n── {name}, after {:.0} s; load average {load}",
+                begun.elapsed().as_secs_f64()
+            );
             if let Err(error) = measure(&stage, &mut report).await {
                 report.say(&format!("**{name}: not measured.** {error:#}\n"));
             }

@@ -71,7 +71,7 @@ pub async fn measure(stage: &Stage, report: &mut Report) -> Result<()> {
             report.say(&format!("| {} | {} | {cells} |", words(wanted), path.title()));
         }
     }
-    report.say("\n![Response times](images/response-times.svg)\n");
+    report.say("\n![Response times](response-times.svg)\n");
     Ok(())
 }
 

@@ -28,6 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(1);
 const FROZEN: Duration = Duration::from_secs(20);
 /// Of calm before the fault, and at the end.
 const CALM: Duration = Duration::from_secs(3);
+/// How long it is waited for that a path leads to a server again.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What befalls the server.
 #[derive(Clone, Copy)]
@@ -135,12 +137,15 @@ async fn suffer(stage: &Stage, path: Path, fault: Fault, safe: &mut Vec<u64>) ->
     let came = strike(servers, fault, victim, &node).await;
     let (struck, back) = came?;
     let other = (victim + 1) % servers.members;
-    let again = eventually("the path leads to it again", || async {
-        let first = client.first_after(back);
-        let query = format!("SELECT MIN(id) FROM app.attempts WHERE server = '{name}' AND id >= {first}");
-        let id: Option<u64> = sql::value(&mut servers.root(other).await?, &query).await?;
-        id.context("not yet")
-    })
+    let again: Result<Result<u64>, _> = timeout(
+        PATIENCE,
+        eventually("the path leads to it again", || async {
+            let first = client.first_after(back);
+            let query = format!("SELECT MIN(id) FROM app.attempts WHERE server = '{name}' AND id >= {first}");
+            let id: Option<u64> = sql::value(&mut servers.root(other).await?, &query).await?;
+            id.context("not yet")
+        }),
+    )
     .await;
     tokio::time::sleep(CALM).await;
     let end = Instant::now();
@@ -160,9 +165,9 @@ async fn suffer(stage: &Stage, path: Path, fault: Fault, safe: &mut Vec<u64>) ->
         struck.duration_since(begun).as_secs_f64()
     );
     let used = again
-        .as_ref()
         .ok()
-        .and_then(|id| attempts.iter().find(|attempt| attempt.id == *id));
+        .and_then(Result::ok)
+        .and_then(|id| attempts.iter().find(|attempt| attempt.id == id));
     let used = used.map_or("not seen".to_owned(), |attempt| {
         format!("{:.1}", attempt.ended.saturating_duration_since(back).as_secs_f64())
     });
@@ -213,10 +218,7 @@ async fn strike(servers: &Ring, fault: Fault, victim: u8, node: &str) -> Result<
         };
         match timeout(DEADLINE, look).await {
             Ok(Ok(back)) => return Ok((struck, back)),
-            _ => ensure!(
-                begun.elapsed() < crate::support::PATIENCE,
-                "the server does not come back"
-            ),
+            _ => ensure!(begun.elapsed() < PATIENCE, "the server does not come back"),
         }
         tokio::time::sleep(EVERY).await;
     }
@@ -235,13 +237,16 @@ async fn victim(servers: &Ring) -> Result<u8> {
 
 /// A connection through the path to this server.
 async fn hold(servers: &Ring, address: &str, name: &str) -> Result<Conn> {
-    eventually(&format!("a connection to {name}"), || async {
+    let what = format!("a connection to {name}");
+    let look = eventually(&what, || async {
         let mut conn = servers.app(address).await?;
         let host: String = sql::value(&mut conn, "SELECT @@hostname").await?;
         ensure!(host == name, "{host}");
         Ok(conn)
-    })
-    .await
+    });
+    timeout(PATIENCE, look)
+        .await
+        .with_context(|| format!("the path does not lead to {name}"))?
 }
 
 /// Waits for a statement that lasts longer than an outage; when the connection was cut before its end.
