@@ -60,6 +60,6 @@ demo: ## a ring that heals, step by step
 	@hack/demo.sh
 demo-app: cluster deploy routes ## WordPress on a ring, a browser, and the loss of the server it writes to; pictures go to PICTURES=FOLDER
 	@hack/demo-app.sh
-bench-balancer: cluster deploy routes ## half an hour: one server, PEN, Service and HAProxy compared; PARTS=delay,sysbench,load,outages for some; the report goes to BENCH=FOLDER
+bench-balancer: cluster deploy routes ## a quarter of an hour: one server, PEN, Service and HAProxy compared; PARTS=delay,sysbench,load,outages for some; the report goes to BENCH=FOLDER
 	@hack/load.sh applications bench
 	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) BENCH=$(or $(BENCH),$(CACHE)/bench) cargo test --locked --test e2e -- --ignored --nocapture bench::

@@ -34,7 +34,7 @@ const PARTS: [(&str, Measure); 4] = [
 ];
 
 #[tokio::test]
-#[ignore = "measures for half an hour: make bench-balancer"]
+#[ignore = "measures for a quarter of an hour: make bench-balancer"]
 async fn balancers() -> Result<()> {
     let only = std::env::var("PARTS").unwrap_or_default();
     let folder = std::env::var("BENCH").context("BENCH must name a folder for the report; make bench-balancer does")?;
