@@ -3,6 +3,7 @@
 //!
 //! Every number is measured and none is asserted. What could not be measured is said in its place in the report.
 
+mod client;
 mod delay;
 mod load;
 mod manifests;
