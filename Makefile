@@ -1,11 +1,11 @@
 # The local cluster, the images, the operator. `make` alone lists the targets.
-# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE, APPLICATIONS_IMAGE, KUBECONFIG;
+# Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE, APPLICATIONS_IMAGE, BENCH_IMAGE, KUBECONFIG;
 # of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES; EXHAUSTIVE=faults,writes,kinds.
 CLUSTER ?= multimaster
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
 
 # What make sets is what the scripts see; the cache's own tools come first.
-export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE HAPROXY_IMAGE APPLICATIONS_IMAGE PICTURES
+export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE HAPROXY_IMAGE APPLICATIONS_IMAGE BENCH_IMAGE PICTURES
 export SEED SEEDS FROM WITHIN FAILURES
 export PATH := $(CACHE)/bin:$(PATH)
 
@@ -37,7 +37,7 @@ run: routes ## the operator on this host, against the cluster
 	kubectl config use-context kind-$(CLUSTER)
 	cargo run -- operator
 
-.PHONY: generate fmt clippy chaos test simulate exhaustive demo demo-app
+.PHONY: generate fmt clippy chaos test simulate exhaustive demo demo-app bench-balancer
 generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
 	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
@@ -60,3 +60,6 @@ demo: ## a ring that heals, step by step
 	@hack/demo.sh
 demo-app: cluster deploy routes ## WordPress on a ring, a browser, and the loss of the server it writes to; pictures go to PICTURES=FOLDER
 	@hack/demo-app.sh
+bench-balancer: cluster deploy routes ## a quarter of an hour: one server, PEN, Service and HAProxy compared; PARTS=delay,sysbench,load,outages for some; the report goes to BENCH=FOLDER
+	@hack/load.sh applications bench
+	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) BENCH=$(or $(BENCH),$(CACHE)/bench) cargo test --locked --test e2e -- --ignored --nocapture bench::

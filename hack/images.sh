@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# images.sh print|archive node|mysql|haproxy|operator|applications: makes sure of an image, then
+# images.sh print|archive node|mysql|haproxy|operator|applications|bench: makes sure of an image, then
 # prints its name, or the path of an archive of it (as `docker save` writes it).
 # images.sh tool NAME: the same for a folder of Go programs of images/NAME.
 #
 # Stock images are pulled where that works, else built from package registries:
 # IMAGES=pull|build decides, NODE_IMAGE, MYSQL_IMAGE and HAPROXY_IMAGE name any other image. The
-# operator's and the one of the example applications (APPLICATIONS_IMAGE) are nowhere to be pulled.
+# operator's, the one of the example applications (APPLICATIONS_IMAGE) and the one of the benchmark's
+# tools (BENCH_IMAGE) are nowhere to be pulled.
 # shellcheck source=hack/lib.sh
 . "$(dirname "$0")/lib.sh"
 
@@ -15,6 +16,7 @@ go_product() { product "go-$1" "$(go_hash "$1")" "$ROOT/hack/go.sh" "$1"; }
 mysql_hash() { recipe images/mysql/build.sh hack/debian.sh hack/pack.sh; }
 haproxy_hash() { recipe images/haproxy/build.sh hack/debian.sh hack/pack.sh; }
 applications_hash() { recipe images/applications/{build.sh,apache.conf,php.ini} hack/debian.sh hack/pack.sh; }
+bench_hash() { recipe images/bench/build.sh hack/debian.sh hack/pack.sh; }
 root_hash() { recipe images/node/root.sh hack/debian.sh; }
 node_parts=(kubernetes etcd crictl containerd coredns local-path-provisioner)
 node_hash() {
@@ -38,7 +40,7 @@ stock() {
 	esac
 }
 
-# given IMAGE: the name in NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE or APPLICATIONS_IMAGE, or nothing.
+# given IMAGE: the name in NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE, APPLICATIONS_IMAGE or BENCH_IMAGE, or nothing.
 given() {
 	local variable=${1^^}_IMAGE
 	echo "${!variable:-}"
@@ -96,6 +98,9 @@ built() { # the archive, and what made it, of an image that is built
 	applications)
 		product applications "$(applications_hash)" "$ROOT/images/applications/build.sh" "$(applications_hash)"
 		;;
+	bench)
+		product bench "$(bench_hash)" "$ROOT/images/bench/build.sh" "$(bench_hash)"
+		;;
 	operator) "$ROOT/hack/operator.sh" ;;
 	esac
 }
@@ -130,16 +135,16 @@ tool:?*)
 	exit
 	;;
 print:operator | archive:operator) source=build ;;
-print:applications | archive:applications)
+print:applications | archive:applications | print:bench | archive:bench)
 	source=build
-	[ -z "$(given applications)" ] || source=given
+	[ -z "$(given "$image")" ] || source=given
 	;;
 print:node | print:mysql | print:haproxy | archive:node | archive:mysql | archive:haproxy) source=$(source_of "$image") ;;
 prepare:)
 	prepare
 	exit
 	;;
-*) fail "usage: $0 print|archive node|mysql|haproxy|operator|applications, or $0 tool NAME, or $0 prepare" ;;
+*) fail "usage: $0 print|archive node|mysql|haproxy|operator|applications|bench, or $0 tool NAME, or $0 prepare" ;;
 esac
 
 case $source in

@@ -123,7 +123,7 @@ async fn frozen_and_cut(ring: &Ring, held: &mut Conn, look: impl AsyncFnOnce() -
 }
 
 /// Changes who balances, and waits until it is so. What was set before is gone.
-async fn balance(ring: &Ring, balancer: Value) -> Result<()> {
+pub async fn balance(ring: &Ring, balancer: Value) -> Result<()> {
     let mut merged = json!({"image": null, "algorithm": null, "sticky": null, "maxConnections": null, "checkMilliseconds": null, "timeouts": null});
     let all = merged.as_object_mut().context("no object")?;
     all.extend(balancer.as_object().context("no object")?.clone());

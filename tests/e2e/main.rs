@@ -9,6 +9,7 @@ mod support;
 
 mod bad_input;
 mod balancer;
+mod bench;
 mod chaos;
 mod comparison;
 mod conflicts;
