@@ -141,6 +141,30 @@ async fn the_api_server_refuses() -> Result<()> {
                 "spec.balancer.maxConnections: 1 to 100000",
             ),
             (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "replicas": 0}}),
+                "spec.balancer.replicas: 1 to 5",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "checkMilliseconds": 0}}),
+                "spec.balancer.checkMilliseconds: 200 to 10000",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "members": [{"ordinal": 1, "maxConnections": 0}]}}),
+                "spec.balancer.members.maxConnections: 1 to 100000",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "timeouts": {"connectMilliseconds": 0}}}),
+                "spec.balancer.timeouts.connectMilliseconds: 50 to 10000",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "timeouts": {"queueSeconds": 0}}}),
+                "spec.balancer.timeouts.queueSeconds: 1 to 300",
+            ),
+            (
+                json!({"storage": storage, "balancer": {"type": "HAProxy", "timeouts": {"idleSeconds": 0}}}),
+                "spec.balancer.timeouts.idleSeconds: 1 to 604800",
+            ),
+            (
                 json!({"storage": storage, "balancer": {"type": "HAProxy", "affinity": "ClientIP"}}),
                 "spec.balancer.affinity: only with type Service",
             ),

@@ -27,6 +27,7 @@ mod two_names;
 mod volume;
 
 mod alone {
+    mod balancer;
     mod healing;
     mod idle;
     mod isolation;

@@ -21,6 +21,8 @@ use tokio::io::AsyncWriteExt;
 pub const PATIENCE: Duration = Duration::from_secs(300);
 /// How often a condition is looked at.
 pub const INTERVAL: Duration = Duration::from_millis(400);
+/// How long an answer over HTTP may take.
+const ANSWER: Duration = Duration::from_secs(10);
 /// The context of the cluster that the tests may use, and disturb, as they like.
 pub const CONTEXT: &str = "MULTIMASTER_TEST_CONTEXT";
 
@@ -100,6 +102,22 @@ pub async fn run(program: &str, arguments: &[&str], input: &str) -> Result<Strin
 pub async fn kubectl(arguments: &[&str]) -> Result<String> {
     let context = kube_context()?;
     run("kubectl", &[&["--context", &context], arguments].concat(), "").await
+}
+
+/// `GET`, over HTTP: the status, and what was said.
+///
+/// # Errors
+/// When there is no answer.
+pub async fn http_get(url: &str, token: Option<&str>) -> Result<(u16, String)> {
+    // Another test may have been first.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build()?;
+    let mut request = http.get(url).timeout(ANSWER);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let answer = request.send().await?;
+    Ok((answer.status().as_u16(), answer.text().await?))
 }
 
 /// Lets pods onto all nodes again.

@@ -1,17 +1,14 @@
 //! The operator itself: who leads, its metrics, its pods.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 use super::ring::Ring;
-use super::{eventually, kubectl};
+use super::{eventually, http_get, kubectl};
 
 pub const NAMESPACE: &str = "multimaster-system";
 pub const DEPLOYMENT: &str = "deployment/multimaster-operator";
-/// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(10);
 const SELECTOR: &str = "app.kubernetes.io/name=multimaster-operator";
 
 /// The last words of every replica.
@@ -97,15 +94,11 @@ pub async fn passes(more: f64) -> Result<()> {
 
 /// Asks one replica for the history of a ring: the HTTP status, and what it said.
 pub async fn history(pod: &str, ring: &Ring, token: &str, query: &str) -> Result<(u16, String)> {
-    // Another test may have been first.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build()?;
     let path = "jsonpath={.status.podIP}";
     let ip = kubectl(&["get", "pod", pod, "-n", NAMESPACE, "-o", path]).await?;
     let url = format!(
         "http://{ip}:8080/v1/clusters/{}/{}/history{query}",
         ring.namespace, ring.name
     );
-    let answer = http.get(url).bearer_auth(token).timeout(ANSWER).send().await?;
-    Ok((answer.status().as_u16(), answer.text().await?))
+    http_get(&url, Some(token)).await
 }

@@ -1,10 +1,12 @@
 //! One `MultiMasterCluster`: applied, waited for, connected to.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail, ensure};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::MemberState;
@@ -38,6 +40,12 @@ pub fn spec(members: u8, more: Value) -> Value {
         spec.extend(more);
     }
     spec
+}
+
+/// Whether it has the label that Services select by.
+pub fn is_serving(pod: &Pod) -> bool {
+    let label = pod.labels().get(names::LABEL_SERVING);
+    label.is_some_and(|value| value == "true")
 }
 
 impl Ring {
@@ -182,11 +190,19 @@ impl Ring {
     }
 
     pub async fn serves(&self, ordinal: u8) -> Result<bool> {
-        let pod = self.pod(ordinal).await?;
-        Ok(pod
-            .labels()
-            .get(names::LABEL_SERVING)
-            .is_some_and(|value| value == "true"))
+        Ok(is_serving(&self.pod(ordinal).await?))
+    }
+
+    /// HAProxy's pods, without those that are being deleted.
+    pub async fn balancers(&self) -> Result<Vec<Pod>> {
+        let selector = format!(
+            "{}={},app.kubernetes.io/component=balancer",
+            names::LABEL_CLUSTER,
+            self.name
+        );
+        let mut pods = self.pods().list(&ListParams::default().labels(&selector)).await?.items;
+        pods.retain(|pod| pod.metadata.deletion_timestamp.is_none());
+        Ok(pods)
     }
 
     pub async fn state(&self, ordinal: u8) -> Result<MemberState> {
@@ -311,5 +327,14 @@ impl Ring {
     pub async fn app(&self, ip: &str) -> Result<Conn> {
         let password = self.password(names::keys::APP).await?;
         Ok(sql::connect(ip, DATABASE, &password).await?)
+    }
+
+    /// The members that many new connections to this address lead to. Each of them must come about.
+    pub async fn reached(&self, ip: &str) -> Result<BTreeSet<String>> {
+        let mut reached = BTreeSet::new();
+        for _ in 0..15 {
+            reached.insert(sql::value(&mut self.app(ip).await?, "SELECT @@hostname").await?);
+        }
+        Ok(reached)
     }
 }
