@@ -6,6 +6,7 @@ use crate::api::status::BalancerStatus;
 use crate::balancer::order::{Order, Peer, Settings, Slot, State};
 
 use super::fencing;
+use super::health::Health;
 use super::observed::{Balancer, Member, Observed, Probe};
 use super::step::Step;
 
@@ -140,7 +141,11 @@ fn slot(observed: &Observed, ordinal: u8, served: &[u8]) -> Slot {
 
 /// It takes nothing new, and the sessions that it has may end by themselves: it still takes writes, and nobody wants it fenced.
 fn may_finish(observed: &Observed, member: &Member) -> bool {
-    let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
+    let open = match member.with_data() {
+        Some((server, _)) => !server.super_read_only,
+        // It has no label any more that would stand for it. One look that failed proves nothing, and HAProxy checks it, too.
+        None => observed.is_leaving(member) && matches!(Health::of(member, observed), Health::Suspect(_)),
+    };
     open && !observed.is_bypassed(member.ordinal) && !fencing::is_ordered(observed, member.ordinal)
 }
 

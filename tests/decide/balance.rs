@@ -196,6 +196,17 @@ fn a_member_gets_connections_exactly_while_it_has_the_label() {
     observed.cluster.spec.members = 2;
     let decision = settle(&mut observed, 65);
     assert_eq!(states(orders(&decision)[0])[..3], [Serve, Serve, Drain]);
+    obey(&mut observed, &decision);
+    pod(&mut observed, 2).serving = false;
+
+    // Not when it does not answer once; when it surely failed.
+    unreachable(&mut observed, 2);
+    let decision = settle(&mut observed, 66);
+    assert!(orders(&decision).is_empty(), "{:?}", decision.steps);
+    pod(&mut observed, 2).ready = false;
+    link(&mut observed, 0).receiver = Receiver::Connecting;
+    let decision = settle(&mut observed, 67);
+    assert_eq!(states(orders(&decision)[0])[..3], [Serve, Serve, Out]);
 }
 
 #[test]
