@@ -103,6 +103,11 @@ impl Writers {
             Ok(())
         })
         .await?;
+        if places.contains(&At::Service) {
+            // kube-proxy is the last to know who is behind the address of a new ring. What that costs is not the ring's doing.
+            let service = ring.service_ip().await?;
+            eventually("the Service leads to a member", || ring.app(&service)).await?;
+        }
         let first = sql::value(&mut first, "SELECT COALESCE(MAX(seq), 0) + 1 FROM app.writes").await?;
         let told = Arc::new(Mutex::new(Told::default()));
         let (stop, stopped) = watch::channel(false);
