@@ -344,7 +344,6 @@ impl Agent {
         Conn::new(options).await.unwrap()
     }
 
-    /// One value as text, asked as root.
     /// Opens the member as the operator does it, and answers with a client's connection.
     pub async fn open(&self, cell: &Cell) -> Conn {
         let password = cell.password(names::accounts::OPERATOR);
@@ -356,6 +355,7 @@ impl Agent {
         self.root().await
     }
 
+    /// One value as text, asked as root.
     pub async fn value(&self, query: &str) -> String {
         let row: Option<mysql_async::Row> = self.root().await.query_first(query).await.unwrap();
         row.and_then(|row| row.get_opt::<String, _>(0).and_then(Result::ok))

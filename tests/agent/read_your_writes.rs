@@ -18,10 +18,8 @@ async fn a_client_waits_for_what_was_written_elsewhere() {
     let Some(cell) = Cell::new(11) else { return };
     let agent = cell.start(0, &[]);
     agent.running().await;
-    let mut root = agent.root().await;
+    let mut root = agent.open(&cell).await;
     for statement in [
-        "SET GLOBAL super_read_only=OFF",
-        "SET GLOBAL read_only=OFF",
         "CREATE DATABASE shop",
         "CREATE TABLE shop.t (id INT PRIMARY KEY)",
         "CREATE USER shop@'%' IDENTIFIED BY 'x'",
