@@ -22,6 +22,7 @@ use crate::api::MultiMasterCluster;
 use crate::context::{Context, Stores};
 use crate::decide::resources::Settings;
 use crate::history;
+use crate::lookout::lookout;
 use crate::names;
 use crate::reconcile::{on_error, reconcile};
 use crate::telemetry::{Liveness, Metrics, serve};
@@ -90,8 +91,9 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
         recorder,
         metrics,
     ));
-    let controller = streams
-        .controller(&client)
+    let controller = streams.controller(&client);
+    let lookout = lookout(controller.store(), context.clone());
+    let controller = controller
         .run(
             |cluster, context| reconcile(cluster, context).boxed(),
             on_error,
@@ -102,6 +104,7 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
         .for_each(|_| std::future::ready(()));
     let result = tokio::select! {
         () = controller => Err(anyhow::anyhow!("the watches ended")),
+        never = lookout => match never {},
         _ = leading.wait_for(|leads| !*leads) => Err(anyhow::anyhow!("the lease was lost")),
         () = &mut stop => Ok(()),
     };

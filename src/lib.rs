@@ -7,7 +7,7 @@
 //!
 //! - [`api`]: the `MultiMasterCluster` resource, its status, conditions and reasons.
 //! - [`controller`]: watches, leader election; calls [`reconcile`] for every cluster, every second and on every change.
-//! - [`reconcile`]: one pass, the only caller of the three below.
+//! - [`reconcile`]: one pass through the three below.  [`lookout`]: looks at HAProxy's pods between passes.
 //! - [`observe`]: reads Kubernetes and members.
 //! - [`decide`]: what should be done about what was seen. Pure: no client, no clock.
 //! - [`act`]: writes to Kubernetes and members.
@@ -35,6 +35,7 @@ pub mod controller;
 pub mod decide;
 pub mod history;
 pub mod kubernetes;
+pub mod lookout;
 pub mod members;
 pub mod mysql;
 pub mod names;

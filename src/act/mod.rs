@@ -222,6 +222,11 @@ impl Actor<'_> {
             }
             Step::Fence { ordinal, server_uuid } => self.fence(*ordinal, server_uuid).await?,
             Step::Open { ordinal, server_uuid } => {
+                // It may be open from now on, also where nobody hears its answer.
+                self.context
+                    .remember(&self.cluster().uid().unwrap_or_default(), |memory| {
+                        memory.fenced.remove(ordinal);
+                    });
                 let open = async |client: &mut _| sql::open(client, server_uuid).await;
                 self.sql(*ordinal, open).await?;
             }

@@ -268,6 +268,8 @@ pub enum MemberState {
     Failed,
     /// It is fenced and may not be opened; the message says why.
     Quarantined,
+    /// It is to be restarted for a new image or configuration: it is out of the Service, and its clients finish.
+    Draining,
     /// `spec.members` was lowered: it is drained and leaves the ring.
     Leaving,
     /// The annotation `multimaster.dev/fence` names it: it replicates and takes no writes.

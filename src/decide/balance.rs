@@ -8,10 +8,11 @@ use crate::balancer::order::{Order, Peer, Settings, Slot, State};
 use super::fencing;
 use super::health::Health;
 use super::observed::{Balancer, Member, Observed, Probe};
+use super::restart;
 use super::step::Step;
 
 /// Milliseconds between two checks where the spec does not say.
-const CHECK_MILLISECONDS: u16 = 1000;
+pub const CHECK_MILLISECONDS: u16 = 1000;
 
 /// Orders that differ from what HAProxy does, and labels of its pods that are to come or to go. `served`: the members that have the serving
 /// label once the steps before these are carried out.
@@ -46,12 +47,7 @@ pub fn steps(observed: &Observed, served: &[u8]) -> Vec<Step> {
                 pod_uid: balancer.pod.uid.clone(),
             }),
     );
-    steps.extend(
-        observed
-            .balancers
-            .iter()
-            .filter_map(|balancer| withdraw(observed, balancer)),
-    );
+    steps.extend(withdrawals(&observed.balancers));
     steps
 }
 
@@ -61,9 +57,13 @@ fn balances(balancer: &Balancer) -> bool {
     follows && balancer.pod.ready
 }
 
-/// A pod that ends or does not answer leaves the Service as soon as another one serves: nothing is lost but new connections, which the
+/// Pods that end or do not answer leave the Service as soon as another one serves: nothing is lost but new connections, which the
 /// other takes.
-fn withdraw(observed: &Observed, balancer: &Balancer) -> Option<Step> {
+pub fn withdrawals(balancers: &[Balancer]) -> impl Iterator<Item = Step> {
+    balancers.iter().filter_map(|balancer| withdraw(balancers, balancer))
+}
+
+fn withdraw(balancers: &[Balancer], balancer: &Balancer) -> Option<Step> {
     if !balancer.pod.serving {
         return None;
     }
@@ -74,7 +74,7 @@ fn withdraw(observed: &Observed, balancer: &Balancer) -> Option<Step> {
         Probe::Alive(why) | Probe::Unreachable(why) => why.clone(),
     };
     let another = |other: &&Balancer| other.name != balancer.name && serves(other);
-    observed.balancers.iter().find(another)?;
+    balancers.iter().find(another)?;
     Some(Step::WithdrawBalancer {
         pod: balancer.name.clone(),
         pod_uid: balancer.pod.uid.clone(),
@@ -144,7 +144,10 @@ fn may_finish(observed: &Observed, member: &Member) -> bool {
     let open = match member.with_data() {
         Some((server, _)) => !server.super_read_only,
         // It has no label any more that would stand for it. One look that failed proves nothing, and HAProxy checks it, too.
-        None => observed.is_leaving(member) && matches!(Health::of(member, observed), Health::Suspect(_)),
+        None => {
+            let goes = observed.is_leaving(member) || restart::is_draining(observed, member);
+            goes && matches!(Health::of(member, observed), Health::Suspect(_))
+        }
     };
     open && !observed.is_bypassed(member.ordinal) && !fencing::is_ordered(observed, member.ordinal)
 }

@@ -13,7 +13,7 @@ use super::fencing;
 use super::health::is_blind;
 use super::links::{self, LinkNeed, link_replicates};
 use super::observed::{Member, Observed};
-use super::plan::is_outdated;
+use super::restart::is_outdated;
 use super::states::{conflict, purged};
 use super::step::Step;
 

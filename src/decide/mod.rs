@@ -19,6 +19,7 @@ pub mod plan;
 pub mod reads;
 pub mod rebuild;
 pub mod resources;
+mod restart;
 pub mod states;
 pub mod status;
 pub mod step;

@@ -99,6 +99,8 @@ pub struct Member {
     pub sightings: Vec<Sighting>,
     /// For how long its agent has not answered this operator; since this operator first looked, if it never has.
     pub unheard: SignedDuration,
+    /// It took no writes when this operator last saw it, and this operator has not opened it since: nobody else does.
+    pub last_seen_fenced: bool,
 }
 
 /// One HAProxy pod as seen in one pass.

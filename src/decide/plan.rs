@@ -1,10 +1,8 @@
 //! The next steps: everything harmless that is due, and at most one risky step.
 
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use jiff::Timestamp;
 
-use crate::agent::report::Phase;
-use crate::api::status::{MemberState, reasons};
+use crate::api::status::reasons;
 use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
 
@@ -21,14 +19,10 @@ use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
 use super::reads;
 use super::rebuild::rebuild;
+use super::restart::{self, has_said_goodbye, is_next, replace};
 use super::states::ring_is_whole;
 use super::step::Step;
 use super::writer;
-
-/// How long the clients of a member that is to leave have to finish.
-const GOODBYE: SignedDuration = SignedDuration::from_secs(30);
-/// How long it takes at most until no new connection comes to a member whose label is gone.
-const ENDPOINTS: SignedDuration = SignedDuration::from_secs(3);
 
 /// The steps of one pass, for the ring and the epoch that the status of this pass carries.
 pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
@@ -72,11 +66,12 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
             .or_else(|| rebuild(observed))
             .or_else(|| create_database(observed))
             .or_else(|| replace(observed))
-            .or_else(|| restart(observed))
+            .or_else(|| restart::restart(observed, now))
     };
     match risky {
         Some(step) => steps.push(step),
         // While something is changed nobody compares, nor are writes stopped.
+        None if restart::next(observed).is_some() => {}
         None => steps.extend(comparison::step(observed, now)),
     }
     steps
@@ -96,7 +91,7 @@ pub fn takes_part(observed: &Observed, member: &Member) -> bool {
 
 fn should_serve(observed: &Observed, member: &Member) -> bool {
     let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
-    open && !member.has_label() && may_be_open(observed, member)
+    open && !member.has_label() && may_be_open(observed, member) && !is_next(observed, member)
 }
 
 fn serve(member: &Member) -> Option<Step> {
@@ -135,6 +130,7 @@ fn withdrawals(observed: &Observed) -> Vec<Step> {
             _ if fencing::is_ordered(observed, member.ordinal) => {
                 withdraw(member, format!("the annotation {ANNOTATION_FENCE} names it"))
             }
+            _ if is_next(observed, member) => withdraw(member, "it is to be restarted".into()),
             Health::Reached if member.server().is_some_and(|server| server.super_read_only) => {
                 withdraw(member, "it is fenced".into())
             }
@@ -165,7 +161,7 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
         observed.is_bypassed(member.ordinal)
             || observed.is_reader(member.ordinal)
             || fencing::is_ordered(observed, member.ordinal)
-            || has_said_goodbye(observed, member, now)
+            || observed.is_leaving(member) && has_said_goodbye(observed, member, now)
     };
     observed
         .members
@@ -179,18 +175,6 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
         })
-}
-
-/// A member that is to leave: its clients are gone, or had their time to go.
-fn has_said_goodbye(observed: &Observed, member: &Member, now: Timestamp) -> bool {
-    let since = observed
-        .recorded(member.ordinal)
-        .filter(|status| status.state == MemberState::Leaving)
-        .and_then(|status| status.since.as_ref());
-    let idle = member.server().is_some_and(|server| server.client_sessions == 0);
-    let for_ = |since: &Time| now.duration_since(since.0);
-    let done = |since| for_(since) >= GOODBYE || idle && for_(since) >= ENDPOINTS;
-    observed.is_leaving(member) && !member.has_label() && since.is_some_and(done)
 }
 
 fn new_life(observed: &Observed) -> Option<Step> {
@@ -236,7 +220,7 @@ fn open(observed: &Observed) -> Option<Step> {
             links::need(observed, member.ordinal, server),
             LinkNeed::Step(_) | LinkNeed::Purged(_)
         );
-        let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_amid_restart(observed, member);
+        let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_next(observed, member);
         let may = may_be_open(observed, member) && writer::may_open(observed, member, server).is_ok();
         (may && linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
             ordinal: member.ordinal,
@@ -261,67 +245,4 @@ fn create_database(observed: &Observed) -> Option<Step> {
         ordinal,
         server_uuid: server.uuid.clone(),
     })
-}
-
-/// The pod was made from another template than the present one.
-pub fn is_outdated(observed: &Observed, member: &Member) -> bool {
-    let (Some(wanted), Some(pod)) = (&observed.update_revision, &member.pod) else {
-        return false;
-    };
-    pod.revision.as_ref().is_some_and(|revision| revision != wanted)
-}
-
-/// A member with an old template whose mysqld does not run: it has nothing to lose by being replaced, and may need the new template to
-/// run at all.
-fn replace(observed: &Observed) -> Option<Step> {
-    let silent = |member: &&Member| member.report().is_none_or(|report| report.phase != Phase::Running);
-    let down = |member: &&Member| Health::of(member, observed).is_certainly_down() && silent(member);
-    let member = outdated(observed).find(down)?;
-    restart_of(member, "it has an old template and does not run")
-}
-
-/// One member at a time, the highest ordinal first, and only from a whole ring. The one writer is not restarted: when only it is left another
-/// one becomes the writer.
-fn restart(observed: &Observed) -> Option<Step> {
-    let single = observed.cluster.has_single_writer();
-    let amid = outdated(observed).find(|member| is_amid_restart(observed, member));
-    let mut next = outdated(observed).filter(|member| !single || observed.is_reader(member.ordinal));
-    let member = amid.or_else(|| next.next().filter(|_| ring_is_whole(observed)))?;
-    restart_of(member, "a new image or configuration")
-}
-
-/// Members to restart; none while something in the spec waits for a person.
-fn outdated(observed: &Observed) -> impl Iterator<Item = &Member> {
-    let members = if observed.problems.is_empty() {
-        observed.members.as_slice()
-    } else {
-        &[]
-    };
-    members.iter().rev().filter(|member| is_outdated(observed, member))
-}
-
-fn restart_of(member: &Member, why: &str) -> Option<Step> {
-    let pod = member.pod.as_ref().filter(|pod| !pod.terminating)?;
-    Some(Step::Restart {
-        ordinal: member.ordinal,
-        pod_uid: pod.uid.clone(),
-        why: why.into(),
-    })
-}
-
-/// Fenced, with an old template, while all others serve: its restart had begun (the operator died between fencing it and deleting its
-/// pod), or it may as well be now. If anybody else is away it is opened instead.
-fn is_amid_restart(observed: &Observed, member: &Member) -> bool {
-    let open = |member: &Member| member.server().is_some_and(|server| !server.super_read_only);
-    // Where one takes the writes the others are fenced all the time.
-    if observed.cluster.has_single_writer() {
-        return false;
-    }
-    // One that does not answer may be open: nothing says that its restart had begun.
-    let fenced = member.server().is_some_and(|server| server.super_read_only);
-    is_outdated(observed, member)
-        && fenced
-        && observed
-            .others(member.ordinal)
-            .all(|other| other.has_label() && open(other))
 }

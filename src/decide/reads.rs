@@ -5,6 +5,7 @@ use crate::api::status::MemberState;
 use super::fencing;
 use super::health::Health;
 use super::observed::{Channel, Member, Observed};
+use super::restart;
 use super::states::state;
 use super::step::Step;
 use super::writer;
@@ -116,6 +117,9 @@ fn may_read(observed: &Observed, member: &Member) -> Result<(), Obstacle> {
     }
     if fencing::is_ordered(observed, member.ordinal) {
         return fact("a person wants it fenced");
+    }
+    if restart::is_next(observed, member) {
+        return fact("it is to be restarted");
     }
     match Health::of(member, observed) {
         Health::Starting(why) | Health::NoPod(why) => return Err(Obstacle::Fact(why)),

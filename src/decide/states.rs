@@ -10,6 +10,7 @@ use super::history::{downstream_lacks, has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::rebuild::donor;
+use super::restart;
 use super::step::Step;
 use super::writer;
 
@@ -80,14 +81,10 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
                 Some(format!("error {}: {}", error.number, error.text)),
             );
         }
-        return (
-            if member.has_label() {
-                MemberState::Serving
-            } else {
-                MemberState::Open
-            },
-            None,
-        );
+        return match member.has_label() {
+            true => (MemberState::Serving, None),
+            false => draining(observed, member).unwrap_or((MemberState::Open, None)),
+        };
     }
     if member.with_data().is_none() {
         return (MemberState::Returning, Some("its agent does not answer".into()));
@@ -124,7 +121,7 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             LinkNeed::Nothing | LinkNeed::Patience
         );
         if linked && has_caught_up(observed, member, server) {
-            return (MemberState::Reading, None);
+            return draining(observed, member).unwrap_or((MemberState::Reading, None));
         }
     }
     match links::need(observed, member.ordinal, server) {
@@ -150,6 +147,16 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
         }
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => (MemberState::CatchingUp, None),
     }
+}
+
+fn draining(observed: &Observed, member: &Member) -> Option<(MemberState, Option<String>)> {
+    let why = || {
+        format!(
+            "it is to be restarted for a new image or configuration; its clients have {} s to finish",
+            restart::GOODBYE.as_secs()
+        )
+    };
+    restart::is_draining(observed, member).then(|| (MemberState::Draining, Some(why())))
 }
 
 /// What is said of a link whose upstream no longer has what its downstream needs.

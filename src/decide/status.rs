@@ -14,8 +14,8 @@ use super::fencing;
 use super::history::{catch_up_target, former_lives, is_foreign};
 use super::links::{link_replicates, recorded_position, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Receiver};
-use super::plan::is_outdated;
 use super::resources::labels::selector_text;
+use super::restart::is_outdated;
 use super::states::state;
 use super::step::Step;
 

@@ -13,8 +13,9 @@ use super::health::Health;
 use super::history::{has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed, link_replicates};
 use super::observed::{Member, Observed, Server};
-use super::plan::{is_outdated, takes_part};
+use super::plan::takes_part;
 use super::reads::lag;
+use super::restart::is_outdated;
 use super::states::ring_is_whole;
 
 /// Beyond the lease: a member that fences itself at its end has so long to do it.
@@ -151,7 +152,8 @@ pub fn may_open(observed: &Observed, member: &Member, server: &Server) -> Result
     let confirmed = told
         .silent_milliseconds
         .map(|milliseconds| SignedDuration::from_millis(i64::try_from(milliseconds).unwrap_or(i64::MAX)));
-    for other in observed.others(member.ordinal).filter(|other| !takes_no_writes(other)) {
+    let may_write = |other: &&Member| !takes_no_writes(other) && !other.last_seen_fenced;
+    for other in observed.others(member.ordinal).filter(may_write) {
         let name = other.name(observed.name());
         if other.server().is_some() {
             return Err(format!("{name} still takes writes and is fenced first"));
@@ -189,6 +191,11 @@ fn takes_no_writes(member: &Member) -> bool {
         Phase::Running => false,
     });
     down || member.server().is_some_and(|server| server.super_read_only)
+}
+
+/// [`Member::last_seen_fenced`] after another look: no answer tells nothing new, because a mysqld starts fenced and only the operator opens it.
+pub fn remains_fenced(member: &Member, before: bool) -> bool {
+    takes_no_writes(member) || before && member.server().is_none()
 }
 
 /// The servers before this member, for as long as what they have arrives here.

@@ -1,7 +1,7 @@
 //! Reads members: all at once, each by its server's SQL and its agent's report. A failed probe is data.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mysql_async::{Conn, Row};
 
@@ -89,12 +89,16 @@ pub async fn agent(client: &AgentClient, terms: &Terms) -> Probe<Report> {
     }
 }
 
-/// Asks an HAProxy pod what it does.
-pub async fn balancer(client: &AgentClient) -> Probe<order::Report> {
-    match client.get::<order::Report>(order::PATH_REPORT, PROBE_DEADLINE).await {
-        Ok(report) => Probe::Reached(report),
-        Err(error) => Probe::Unreachable(format!("it does not answer: {error}")),
+/// Asks an HAProxy pod what it does, until it answers, and as often as there are deadlines.
+pub async fn balancer(client: &AgentClient, deadlines: &[Duration]) -> Probe<order::Report> {
+    let mut probe = Probe::NoAddress;
+    for deadline in deadlines {
+        match client.get::<order::Report>(order::PATH_REPORT, *deadline).await {
+            Ok(report) => return Probe::Reached(report),
+            Err(error) => probe = Probe::Unreachable(format!("it does not answer: {error}")),
+        }
     }
+    probe
 }
 
 /// Asks a member's agent to look at another member, or at its own server. An agent that does not answer has seen nothing.

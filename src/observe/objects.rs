@@ -1,7 +1,7 @@
 //! Reads one cluster from Kubernetes and from its members.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use jiff::SignedDuration;
@@ -20,6 +20,7 @@ use crate::decide::resources::labels;
 use crate::decide::validate::validate;
 use crate::kubernetes::{KubernetesError, ask};
 use crate::members::Credentials;
+use crate::mysql::connection::PROBE_DEADLINE;
 use crate::names;
 
 use super::credentials;
@@ -64,7 +65,7 @@ pub async fn observe(
     }
     let (members, balancers) = tokio::join!(
         members(cluster, credentials.as_ref(), context),
-        balancers(cluster, credentials.as_ref(), context)
+        balancers(cluster, credentials.as_ref(), &[PROBE_DEADLINE], context)
     );
     let update_revision = statefulset.as_deref().and_then(update_revision);
     Ok((
@@ -196,6 +197,7 @@ async fn member(
         server: Probe::NoAddress,
         sightings: Vec::new(),
         unheard: SignedDuration::ZERO,
+        last_seen_fenced: false,
     };
     let uid = cluster.uid().unwrap_or_default();
     let heard = context.heard(&uid, ordinal);
@@ -205,6 +207,7 @@ async fn member(
         SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX)
     };
     member.unheard = unheard();
+    member.last_seen_fenced = context.note_fenced(&uid, &member);
     let address = member
         .pod
         .as_ref()
@@ -248,13 +251,15 @@ async fn member(
         }
         None => unheard(),
     };
+    member.last_seen_fenced = context.note_fenced(&uid, &member);
     member
 }
 
-/// HAProxy's pods, all at once; none where it does not balance.
-async fn balancers(
+/// HAProxy's pods, all at once; none where it does not balance. Each is asked until it answers, and as often as there are deadlines.
+pub async fn balancers(
     cluster: &MultiMasterCluster,
     credentials: Option<&Credentials>,
+    deadlines: &[Duration],
     context: &Context,
 ) -> Vec<Balancer> {
     // To find them takes a look at every pod of every cluster.
@@ -268,13 +273,18 @@ async fn balancers(
         pod.namespace() == namespace && selector.iter().all(has)
     });
     pods.sort_by_key(|pod| pod.name_any());
-    join_all(pods.iter().map(|live| balancer(cluster, live, credentials, context))).await
+    join_all(
+        pods.iter()
+            .map(|live| balancer(cluster, live, credentials, deadlines, context)),
+    )
+    .await
 }
 
 async fn balancer(
     cluster: &MultiMasterCluster,
     live: &KubePod,
     credentials: Option<&Credentials>,
+    deadlines: &[Duration],
     context: &Context,
 ) -> Balancer {
     let pod = pod(live, names::HAPROXY_CONTAINER);
@@ -286,7 +296,7 @@ async fn balancer(
     let host = names::service_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default());
     let report = match (address, credentials) {
         (Some(ip), Some(credentials)) => match context.members.agent(&pod.uid, ip, host, credentials).await {
-            Ok(agent) => super::members::balancer(&agent).await,
+            Ok(agent) => super::members::balancer(&agent, deadlines).await,
             Err(error) => Probe::Unreachable(error.to_string()),
         },
         _ => Probe::NoAddress,

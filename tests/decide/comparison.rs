@@ -190,7 +190,7 @@ fn writes_are_stopped_by_the_pass_when_nothing_else_is_done() {
     assert_eq!(steps(&decision), [&Step::StopWrites]);
     observed.update_revision = Some("b".into());
     let decision = decide(&observed, at(60));
-    assert!(matches!(steps(&decision)[..], [Step::Restart { ordinal: 2, .. }]));
+    assert!(matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 2, .. }]));
 }
 
 #[test]

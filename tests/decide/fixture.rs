@@ -84,6 +84,7 @@ fn member(ordinal: u8) -> Member {
         server: Probe::Reached(server),
         sightings: Vec::new(),
         unheard: jiff::SignedDuration::ZERO,
+        last_seen_fenced: false,
     }
 }
 

@@ -1,32 +1,87 @@
 //! A new image or configuration reaches the members one at a time.
 
-use multimaster::api::status::Phase;
-use multimaster::decide::decide;
-use multimaster::decide::observed::{Probe, Receiver};
+use multimaster::api::status::{MemberState, Phase};
+use multimaster::decide::observed::{Observed, Probe, Receiver};
 use multimaster::decide::step::Step;
+use multimaster::decide::{Decision, decide};
 
-use crate::fixture::{at, fence, link, new, pod, steps, whole};
+use crate::fixture::{at, fence, link, member_status, new, pod, server, settle, steps, whole};
+use crate::writer::single;
 
 #[test]
 fn the_highest_outdated_member_goes_first_and_only_from_a_whole_ring() {
     let mut observed = whole();
     observed.update_revision = Some("b".into());
     let decision = decide(&observed, at(60));
-    assert!(
-        matches!(steps(&decision)[..], [Step::Restart { ordinal: 2, .. }]),
-        "{:?}",
-        decision.steps
-    );
+    assert_eq!(withdrawn(&decision), [2]);
     assert_eq!(decision.status.phase, Phase::Updating);
 
     pod(&mut observed, 2).revision = Some("b".into());
-    assert!(matches!(
-        steps(&decide(&observed, at(60)))[..],
-        [Step::Restart { ordinal: 1, .. }]
-    ));
+    assert_eq!(withdrawn(&decide(&observed, at(60))), [1]);
 
     link(&mut observed, 0).receiver = Receiver::Connecting;
     assert!(steps(&decide(&observed, at(60))).is_empty(), "the ring is open");
+}
+
+#[test]
+fn its_clients_have_time_to_finish() {
+    let mut observed = draining();
+    server(&mut observed, 2).client_sessions = 1;
+    let decision = settle(&mut observed, 61);
+    assert_eq!(member_status(&decision, 2).state, MemberState::Draining);
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert!(steps(&decide(&observed, at(90))).is_empty());
+    assert_eq!(restarted(&decide(&observed, at(91))), Some(2));
+    // Nobody is there any more; but somebody may still be on the way.
+    server(&mut observed, 2).client_sessions = 0;
+    assert!(steps(&decide(&observed, at(63))).is_empty());
+    assert_eq!(restarted(&decide(&observed, at(64))), Some(2));
+}
+
+#[test]
+fn one_that_waits_for_its_clients_goes_back_when_another_is_away() {
+    let mut observed = draining();
+    settle(&mut observed, 61);
+    // A late answer of another one says nothing yet; but now it is not the time to restart.
+    observed.members[0].server = Probe::Unreachable("no answer within 1s".into());
+    assert!(steps(&decide(&observed, at(91))).is_empty());
+    pod(&mut observed, 0).serving = false;
+    let decision = decide(&observed, at(91));
+    assert!(
+        matches!(steps(&decision)[..], [Step::Serve { ordinal: 2, .. }]),
+        "{:?}",
+        decision.steps
+    );
+}
+
+#[test]
+fn one_whose_template_is_the_wanted_one_again_goes_back() {
+    let mut observed = draining();
+    settle(&mut observed, 61);
+    observed.update_revision = Some("a".into());
+    let decision = decide(&observed, at(62));
+    assert!(
+        decision
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Serve { ordinal: 2, .. }))
+    );
+}
+
+/// Where one member takes the writes, readers go first, when those who read from them have finished.
+#[test]
+fn a_reader_is_drained_too() {
+    let mut observed = single();
+    observed.update_revision = Some("b".into());
+    let decision = settle(&mut observed, 60);
+    let goes = |step: &Step| matches!(step, Step::WithdrawReads { ordinal: 2, .. });
+    assert!(decision.steps.iter().any(goes), "{:?}", decision.steps);
+    pod(&mut observed, 2).reads = false;
+    server(&mut observed, 2).client_sessions = 3;
+    let decision = settle(&mut observed, 61);
+    assert_eq!(member_status(&decision, 2).state, MemberState::Draining);
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert_eq!(restarted(&decide(&observed, at(91))), Some(2));
 }
 
 /// Its restart had not begun: it may be open, and the others are not to be without it for nothing.
@@ -94,4 +149,29 @@ fn a_paused_cluster_is_left_alone() {
     let decision = decide(&observed, at(60));
     assert!(decision.steps.is_empty());
     assert_eq!(decision.status.phase, Phase::Paused);
+}
+
+/// Member 2 of a whole ring has an old template and has left the Service for it.
+fn draining() -> Observed {
+    let mut observed = whole();
+    observed.update_revision = Some("b".into());
+    settle(&mut observed, 60);
+    let pod = pod(&mut observed, 2);
+    (pod.serving, pod.reads) = (false, false);
+    observed
+}
+
+fn withdrawn(decision: &Decision) -> Vec<u8> {
+    let ordinal = |step: &Step| match step {
+        Step::Withdraw { ordinal, .. } => Some(*ordinal),
+        _ => None,
+    };
+    decision.steps.iter().filter_map(ordinal).collect()
+}
+
+fn restarted(decision: &Decision) -> Option<u8> {
+    decision.steps.iter().find_map(|step| match step {
+        Step::Restart { ordinal, .. } => Some(*ordinal),
+        _ => None,
+    })
 }

@@ -1,7 +1,8 @@
-//! A changed configuration reaches the members one at a time, and applications go on writing.
+//! A changed configuration reaches the members one at a time, and no application notices.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use kube::ResourceExt;
+use multimaster::api::status::MemberState;
 use serde_json::json;
 
 use crate::support::history::History;
@@ -22,8 +23,21 @@ async fn a_configuration_reaches_one_member_at_a_time() -> Result<()> {
         for ordinal in ring.ordinals() {
             before.push(ring.pod(ordinal).await?.uid());
         }
+        let mut held = ring.app(&ring.ip(2).await?).await?;
         ring.patch(json!({"spec": {"mysql": {"config": {"max_connections": "123"}}}}))
             .await?;
+        eventually("the first one is out of the Service and still runs", || async {
+            let state = ring.state(2).await?;
+            ensure!(state == MemberState::Draining && !ring.serves(2).await?, "{state:?}");
+            Ok(())
+        })
+        .await?;
+        // Its clients have half a minute, and it takes what they write.
+        let farewell = "INSERT INTO app.writes (writer, seq) VALUES (102, 0)";
+        sql::run(&mut held, farewell)
+            .await
+            .context("who was with the member that is restarted could not finish")?;
+        drop(held);
         for ordinal in [2, 1, 0] {
             history.went_and_came_back(&ring.member(ordinal), 0).await?;
             writers.go_on(&[At::Service]).await?;
@@ -53,7 +67,13 @@ async fn a_configuration_reaches_one_member_at_a_time() -> Result<()> {
             Ok(())
         })
         .await?;
-        writers.settle().await.map(drop)
+        ensure!(writers.failures() == 0, "{} writes failed", writers.failures());
+        writers.settle().await?;
+        for mut conn in ring.roots().await? {
+            let found: u8 = sql::value(&mut conn, "SELECT COUNT(*) FROM app.writes WHERE writer = 102").await?;
+            ensure!(found == 1, "the last write before the restart was found {found} times");
+        }
+        Ok(())
     })
     .await
 }

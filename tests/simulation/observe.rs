@@ -5,6 +5,7 @@ use multimaster::api::MultiMasterCluster;
 use multimaster::decide::observed::{
     Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError,
 };
+use multimaster::decide::writer::remains_fenced;
 use multimaster::names;
 
 use crate::model::disk;
@@ -81,7 +82,7 @@ impl World {
             self.members[at].sessions[operator] = None;
         }
         let reported = matches!(agent, Probe::Reached(_));
-        Member {
+        let mut member = Member {
             ordinal,
             unheard: self.unheard(operator, ordinal, cached.filter(|_| reported).map(|pod| pod.uid)),
             pod: cached.map(pod),
@@ -91,7 +92,15 @@ impl World {
                 true => self.sightings(operator, ordinal, pods),
                 false => Vec::new(),
             },
-        }
+            last_seen_fenced: false,
+        };
+        let fenced = &mut self.operators[operator].fenced;
+        member.last_seen_fenced = remains_fenced(&member, fenced.contains(&ordinal));
+        match member.last_seen_fenced {
+            true => fenced.insert(ordinal),
+            false => fenced.remove(&ordinal),
+        };
+        member
     }
 
     /// Packets get from this operator to the container of this pod, and something there answers them.

@@ -25,6 +25,15 @@ fn does_not_wait(observed: &Observed, now: Timestamp) -> Decision {
     decide(&forgetting_confirmations(observed), now)
 }
 
+/// Every member that does not answer is taken for one that was fenced when it last did.
+fn takes_silence_for_a_fence(observed: &Observed, now: Timestamp) -> Decision {
+    let mut observed = observed.clone();
+    for member in &mut observed.members {
+        member.last_seen_fenced = member.server().is_none();
+    }
+    decide(&observed, now)
+}
+
 /// That others may have confirmed the writer before is not asked for.
 fn forgets_confirmations(observed: &Observed, now: Timestamp) -> Decision {
     decide(&forgetting_confirmations(observed.clone()), now)
@@ -44,6 +53,16 @@ fn forgetting_confirmations(mut observed: Observed) -> Observed {
 #[test]
 fn a_new_writer_does_not_wait_for_the_lease_of_the_old_one() {
     finds_in(single, Invariant::OneWriter, does_not_wait, Flaws::default());
+}
+
+#[test]
+fn a_new_writer_takes_silence_for_a_fence() {
+    finds_in(
+        single,
+        Invariant::OneWriter,
+        takes_silence_for_a_fence,
+        Flaws::default(),
+    );
 }
 
 /// The first writer is out of the operators' reach, and the others confirm it; later it is cut off from these too.

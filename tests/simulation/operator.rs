@@ -1,6 +1,6 @@
 //! The operators: two of them, of which one leads. The order of a pass is that of `src/reconcile.rs`; every external effect can be the last.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -42,6 +42,8 @@ pub struct Operator {
     pub first_look: Option<u64>,
     /// By ordinal: pod, the agent's clock, and when it was heard.
     pub heard: HashMap<u8, (u64, u64, u64)>,
+    /// `Memory::fenced`.
+    pub fenced: BTreeSet<u8>,
     /// When it looks again.
     pub wakes: u64,
     pub pass: Option<Pass>,
@@ -296,7 +298,12 @@ impl World {
                 ordinal,
                 pod,
                 statement,
-            } => self.send(at, ordinal, &pod, &statement).map_err(later),
+            } => {
+                if statement == Statement::Open {
+                    self.operators[at].fenced.remove(&ordinal);
+                }
+                self.send(at, ordinal, &pod, &statement).map_err(later)
+            }
             Effect::Order {
                 ordinal,
                 pod,

@@ -1,0 +1,75 @@
+//! Looks at HAProxy's pods between passes.
+//!
+//! HAProxy leaves a member that does not answer, but only the operator takes an HAProxy pod out of the Service whose node stands still. A pass
+//! looks once a second, and gives a pod a second to answer. Who has members checked more often than that wants such a pod gone sooner, too.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::act::{ActError, Actor};
+use crate::api::MultiMasterCluster;
+use crate::context::Context;
+use crate::decide::balance::{CHECK_MILLISECONDS, withdrawals};
+use crate::decide::observed::{ComparisonRun, Observed};
+use crate::observe::objects::balancers;
+
+/// From one look to the next.
+const PERIOD: Duration = Duration::from_millis(200);
+/// How long a pod has for an answer. It is asked twice: one that is only late stays.
+const DEADLINES: [Duration; 2] = [Duration::from_millis(300); 2];
+
+/// Looks until it is dropped.
+pub async fn lookout(clusters: Store<MultiMasterCluster>, context: Arc<Context>) -> Infallible {
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let clusters = clusters.state();
+        let impatient = clusters.iter().filter(|cluster| is_impatient(cluster));
+        join_all(impatient.map(async |cluster| {
+            if let Err(error) = look(cluster, &context).await {
+                tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "looking again");
+            }
+        }))
+        .await;
+    }
+}
+
+/// HAProxy balances, and is to notice a failure sooner than a pass would.
+fn is_impatient(cluster: &MultiMasterCluster) -> bool {
+    let balancer = &cluster.spec.balancer;
+    let often = balancer
+        .check_milliseconds
+        .is_some_and(|every| every < CHECK_MILLISECONDS);
+    balancer.is_haproxy() && often && cluster.spec.paused != Some(true) && cluster.metadata.deletion_timestamp.is_none()
+}
+
+async fn look(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
+    // Read by a pass. Before the first one nothing serves.
+    let Some((_, credentials)) = context.recall(&cluster.uid().unwrap_or_default()).credentials else {
+        return Ok(());
+    };
+    let observed = Observed {
+        cluster: cluster.clone(),
+        update_revision: None,
+        problems: Vec::new(),
+        members: Vec::new(),
+        balancers: balancers(cluster, Some(&credentials), &DEADLINES, context).await,
+        comparison: ComparisonRun::Idle,
+    };
+    let actor = Actor {
+        observed: &observed,
+        context,
+        credentials: Some(&credentials),
+    };
+    for step in withdrawals(&observed.balancers) {
+        actor.act(&step).await?;
+    }
+    Ok(())
+}
