@@ -23,6 +23,7 @@ mod restart;
 mod ring;
 mod scale;
 mod single_writer;
+mod sticky;
 mod two_names;
 mod volume;
 
