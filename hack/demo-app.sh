@@ -171,8 +171,21 @@ sort -n "$tmp/probe" | awk -v kill="$begin" '
 		printf "%d comments sent, %d failed, the slowest took %.1f s\n", n["post"], bad["post"], slow["post"] / 1000
 	}'
 
+title "A person looks into the database with examples/admin: phpMyAdmin"
+kubectl kustomize examples/admin | sed "s|multimaster/applications:dev|$image|" | "${K[@]}" apply -f -
+"${K[@]}" rollout status deployment/admin --timeout=300s
+ADMIN=http://$("${K[@]}" get service admin -o 'jsonpath={.spec.clusterIP}')
+ADMIN_PASSWORD=$("${K[@]}" get secret "$ring-credentials" -o 'jsonpath={.data.root-password}' | base64 -d)
+export ADMIN ADMIN_PASSWORD
+browser table "$PICTURES/phpmyadmin.png" >"$tmp/seen"
+cat "$tmp/seen"
+echo "picture: $PICTURES/phpmyadmin.png"
+missing=$(sort "$tmp/published" | comm -23 - <(sort "$tmp/seen"))
+[ -z "$missing" ] || fail "phpMyAdmin does not show: $missing"
+
 title "The blog goes on running"
 printf '%-62s # %s\n' \
 	"$SITE" "the blog, from this host" \
+	"$ADMIN" "phpMyAdmin, from this host" \
 	"kubectl -n $namespace get secret wordpress-login -o yaml" "the login, in base64" \
 	"kubectl delete namespace $namespace" "removes all of it"

@@ -25,7 +25,7 @@ const CHECK_AGAIN: u16 = 250;
 /// Milliseconds after which a client whose member has closed the connection is closed too. A pool that does not notice would otherwise hold a
 /// place among those that are let through, and its connection would look open, until it is used again.
 const CLIENT_FIN: u16 = 1000;
-/// Clients whose member is remembered. When there are more, the one that was not seen for longest is forgotten.
+/// Clients whose member is remembered, in units of 1,024. When there are more, those who were not seen for longest are forgotten.
 const CLIENTS: &str = "100k";
 
 /// Where HAProxy's files are, and who this pod is.
