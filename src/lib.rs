@@ -7,7 +7,8 @@
 //!
 //! - [`api`]: the `MultiMasterCluster` resource, its status, conditions and reasons.
 //! - [`controller`]: watches, leader election; calls [`reconcile`] for every cluster, every second and on every change.
-//! - [`reconcile`]: one pass through the three below.  [`lookout`]: looks at HAProxy's pods between passes.
+//! - [`reconcile`]: one pass through the three below.
+//! - [`lookout`]: looks at HAProxy's pods between passes.
 //! - [`observe`]: reads Kubernetes and members.
 //! - [`decide`]: what should be done about what was seen. Pure: no client, no clock.
 //! - [`act`]: writes to Kubernetes and members.

@@ -15,15 +15,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::act::{ActError, Actor};
 use crate::api::MultiMasterCluster;
 use crate::context::Context;
-use crate::decide::balance::{CHECK_MILLISECONDS, withdrawals};
+use crate::decide::balance::{is_impatient, withdrawals};
 use crate::decide::observed::{ComparisonRun, Observed};
 use crate::observe::objects::balancers;
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_millis(200);
-/// How long a pod has for an answer. It is asked twice: one that is only late stays.
-const DEADLINES: [Duration; 2] = [Duration::from_millis(300); 2];
-
 /// Looks until it is dropped.
 pub async fn lookout(clusters: Store<MultiMasterCluster>, context: Arc<Context>) -> Infallible {
     let mut ticks = interval(PERIOD);
@@ -31,8 +28,8 @@ pub async fn lookout(clusters: Store<MultiMasterCluster>, context: Arc<Context>)
     loop {
         ticks.tick().await;
         let clusters = clusters.state();
-        let impatient = clusters.iter().filter(|cluster| is_impatient(cluster));
-        join_all(impatient.map(async |cluster| {
+        let watched = clusters.iter().filter(|cluster| is_watched(cluster));
+        join_all(watched.map(async |cluster| {
             if let Err(error) = look(cluster, &context).await {
                 tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "looking again");
             }
@@ -41,13 +38,8 @@ pub async fn lookout(clusters: Store<MultiMasterCluster>, context: Arc<Context>)
     }
 }
 
-/// HAProxy balances, and is to notice a failure sooner than a pass would.
-fn is_impatient(cluster: &MultiMasterCluster) -> bool {
-    let balancer = &cluster.spec.balancer;
-    let often = balancer
-        .check_milliseconds
-        .is_some_and(|every| every < CHECK_MILLISECONDS);
-    balancer.is_haproxy() && often && cluster.spec.paused != Some(true) && cluster.metadata.deletion_timestamp.is_none()
+fn is_watched(cluster: &MultiMasterCluster) -> bool {
+    is_impatient(cluster) && cluster.spec.paused != Some(true) && cluster.metadata.deletion_timestamp.is_none()
 }
 
 async fn look(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
@@ -60,7 +52,7 @@ async fn look(cluster: &MultiMasterCluster, context: &Context) -> Result<(), Act
         update_revision: None,
         problems: Vec::new(),
         members: Vec::new(),
-        balancers: balancers(cluster, Some(&credentials), &DEADLINES, context).await,
+        balancers: balancers(cluster, Some(&credentials), context).await,
         comparison: ComparisonRun::Idle,
     };
     let actor = Actor {

@@ -97,8 +97,8 @@ impl MemberClient {
         &self.agent
     }
 
-    /// The open connection, or a new one. The first one of this operator to a member kills all older sessions of the operator's account:
-    /// a statement of a leader that was frozen must not arrive late.
+    /// The open connection, or a new one. The first one of this operator to a member, and the first one after a doubt, kills all older
+    /// sessions of the operator's account: a statement of a leader that was frozen, or one that got no answer, must not arrive late.
     ///
     /// # Errors
     /// Whatever keeps it from connecting.
@@ -125,6 +125,12 @@ impl MemberClient {
     /// Drops the connection, whatever is going on on it.
     pub fn disconnect(&mut self) {
         self.conn = None;
+    }
+
+    /// Drops the connection, on which something was sent and not answered. The next one kills what is left of it before it sends anything.
+    pub fn distrust(&mut self) {
+        self.disconnect();
+        self.introduced = false;
     }
 
     /// Another account's connection to the same member.

@@ -1,4 +1,4 @@
-//! One pass over one cluster: observe, decide, write status, act. The only caller of these.
+//! One pass over one cluster: observe, decide, write status, act.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -151,6 +151,10 @@ impl Actor<'_> {
                 pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, true), self.context).await?;
             }
             Step::WithdrawBalancer { pod, pod_uid, .. } => {
+                // Passes and the lookout both do this, and caches may be old: the last one in the Service stays.
+                if !pods::is_one_of_several(self.cluster(), pod, self.context).await? {
+                    return Ok(Outcome::Nothing);
+                }
                 pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, false), self.context).await?;
             }
             Step::Balance { pods, order } => {
@@ -329,9 +333,14 @@ impl Actor<'_> {
         statements: impl AsyncFnOnce(&mut MemberClient) -> Result<(), SqlError>,
     ) -> Result<(), ActError> {
         let mut client = self.client(ordinal).await?;
-        statements(&mut client).await.map_err(|source| ActError::Sql {
-            member: self.name(ordinal),
-            source,
+        statements(&mut client).await.map_err(|source| {
+            if source.leaves_doubt() {
+                client.distrust();
+            }
+            ActError::Sql {
+                member: self.name(ordinal),
+                source,
+            }
         })
     }
 

@@ -1,12 +1,13 @@
 //! The labels that Services select, and deletion of a pod for a restart.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::api::MultiMasterCluster;
 use crate::context::Context;
+use crate::decide::resources::labels;
 use crate::kubernetes::{KubernetesError, ask};
 use crate::names;
 
@@ -46,6 +47,23 @@ pub async fn label(
         }) if !serving && (status.is_not_found() || status.is_conflict()) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether this HAProxy pod is in the Service, and another one that stays, as the API server has it now.
+///
+/// # Errors
+/// [`KubernetesError`].
+pub async fn is_one_of_several(
+    cluster: &MultiMasterCluster,
+    name: &str,
+    context: &Context,
+) -> Result<bool, KubernetesError> {
+    let selector = labels::text(&labels::serving(labels::balancer_selector(cluster)));
+    let params = ListParams::default().labels(&selector);
+    let serving = ask("HAProxy's pods", api(cluster, context).list_metadata(&params)).await?;
+    let mut others = serving.items.iter().filter(|pod| pod.name_any() != name);
+    let another = others.any(|pod| pod.metadata.deletion_timestamp.is_none());
+    Ok(another && serving.items.iter().any(|pod| pod.name_any() == name))
 }
 
 /// Deletes the pod that was observed, gracefully.

@@ -1,8 +1,8 @@
 //! HAProxy's pods: what each of them is told, and which of them are in the Service.
 
-use crate::api::MAX_MEMBERS;
 use crate::api::balancer::BalancerType;
 use crate::api::status::BalancerStatus;
+use crate::api::{MAX_MEMBERS, MultiMasterCluster};
 use crate::balancer::order::{Order, Peer, Settings, Slot, State};
 
 use super::fencing;
@@ -12,7 +12,14 @@ use super::restart;
 use super::step::Step;
 
 /// Milliseconds between two checks where the spec does not say.
-pub const CHECK_MILLISECONDS: u16 = 1000;
+const CHECK_MILLISECONDS: u16 = 1000;
+
+/// HAProxy is to notice a failure sooner than a pass would.
+pub fn is_impatient(cluster: &MultiMasterCluster) -> bool {
+    let balancer = &cluster.spec.balancer;
+    let often = |every| every < CHECK_MILLISECONDS;
+    balancer.is_haproxy() && balancer.check_milliseconds.is_some_and(often)
+}
 
 /// Orders that differ from what HAProxy does, and labels of its pods that are to come or to go. `served`: the members that have the serving
 /// label once the steps before these are carried out.

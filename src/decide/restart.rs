@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::agent::report::Phase;
-use crate::api::status::MemberState;
+use crate::api::status::{MemberState, conditions};
 
 use super::health::Health;
+use super::links::ring_is_closed;
 use super::observed::{Member, Observed};
 use super::states::{conflict, ring_is_whole};
 use super::step::Step;
@@ -16,12 +17,13 @@ pub const GOODBYE: SignedDuration = SignedDuration::from_secs(30);
 /// How long it takes at most until no new connection comes to a member whose label is gone.
 const ENDPOINTS: SignedDuration = SignedDuration::from_secs(3);
 
-/// The pod was made from another template than the present one.
+/// The pod was made from another template than the present one. While nobody knows which that is, one that was taken out for its sake is.
 pub fn is_outdated(observed: &Observed, member: &Member) -> bool {
-    let (Some(wanted), Some(pod)) = (&observed.update_revision, &member.pod) else {
-        return false;
-    };
-    pod.revision.as_ref().is_some_and(|revision| revision != wanted)
+    let Some(pod) = &member.pod else { return false };
+    match &observed.update_revision {
+        Some(wanted) => pod.revision.as_ref().is_some_and(|revision| revision != wanted),
+        None => was(observed, member, MemberState::Draining),
+    }
 }
 
 /// A member with an old template whose mysqld does not run: it has nothing to lose by being replaced, and may need the new template to
@@ -36,19 +38,18 @@ pub fn replace(observed: &Observed) -> Option<Step> {
 /// The member whose turn it is, once its clients have finished and while all members answer: one that does not may be open, and nothing says
 /// that its restart had begun.
 pub fn restart(observed: &Observed, now: Timestamp) -> Option<Step> {
-    let all_answer = observed.members.iter().all(|member| member.server().is_some());
-    let member = begun(observed).filter(|_| all_answer)?;
-    // Who is fenced has no clients, except for those who read from a reader.
-    let fenced = member.server().is_some_and(|server| server.super_read_only);
-    let idle = fenced && !observed.is_reader(member.ordinal);
-    (idle || has_said_goodbye(observed, member, now))
+    observed.update_revision.as_ref()?;
+    let member = begun(observed)?;
+    let all_answer = member.server().is_some() && others(observed, member).all(|other| other.server().is_some());
+    let has_finished = || ring_is_closed(observed) && has_said_goodbye(observed, member, now);
+    (all_answer && (has_no_clients(observed, member) || has_finished()))
         .then(|| step(member, "a new image or configuration"))
         .flatten()
 }
 
 /// The member whose turn it is: its restart has begun, or may begin because the ring is whole.
 pub fn next(observed: &Observed) -> Option<&Member> {
-    let first = || candidates(observed).next().filter(|_| ring_is_whole(observed));
+    let first = || candidates(observed).find(|member| ring_is_whole(observed) && others_serve(observed, member));
     begun(observed).or_else(first)
 }
 
@@ -60,6 +61,19 @@ pub fn is_next(observed: &Observed, member: &Member) -> bool {
 /// It is out of the Service to be restarted.
 pub fn is_draining(observed: &Observed, member: &Member) -> bool {
     is_outdated(observed, member) && begun(observed).is_some_and(|begun| begun.ordinal == member.ordinal)
+}
+
+/// It had begun to drain and still does, whether it answers this time or not.
+pub fn goes_on_draining(observed: &Observed, member: &Member) -> bool {
+    let leaves = || observed.is_leaving(member) && was(observed, member, MemberState::Leaving);
+    let drains = || is_draining(observed, member) && was(observed, member, MemberState::Draining);
+    leaves() || drains()
+}
+
+fn was(observed: &Observed, member: &Member, state: MemberState) -> bool {
+    observed
+        .recorded(member.ordinal)
+        .is_some_and(|before| before.state == state)
 }
 
 /// A member that is out of the Service: its clients are gone, or had their time to go.
@@ -74,24 +88,58 @@ pub fn has_said_goodbye(observed: &Observed, member: &Member, now: Timestamp) ->
     !member.has_label() && since.is_some_and(done)
 }
 
-/// The member whose restart has begun: it is out of the Service and all others are in. The operator may have died since, or it may as well be
-/// restarted now. If anybody else is away it is needed more than its new template is.
+/// The member whose restart has begun: it is out of the Service, while all others are in. If another one fails, or a link does, it goes back.
 fn begun(observed: &Observed) -> Option<&Member> {
     candidates(observed).find(|member| {
-        conflict(member).is_none()
-            && !is_in_service(observed, member)
-            && observed
-                .others(member.ordinal)
-                .all(|other| is_in_service(observed, other))
+        let links = || has_no_clients(observed, member) || ring_is_closed(observed) || ring_was_closed(observed);
+        !has_its_label(observed, member) && others_serve(observed, member) && links()
     })
 }
 
+/// Fenced, and nobody reads from it either.
+fn has_no_clients(observed: &Observed, member: &Member) -> bool {
+    let fenced = member.server().is_some_and(|server| server.super_read_only);
+    fenced && !observed.is_reader(member.ordinal)
+}
+
+/// Everybody but this member is in the Service. Who leaves the ring does not count.
+fn others_serve(observed: &Observed, member: &Member) -> bool {
+    others(observed, member).all(|other| is_in_service(observed, other))
+        && observed.members.iter().all(|any| conflict(any).is_none())
+}
+
+fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = &'a Member> {
+    let members = observed.cluster.spec.members;
+    observed
+        .others(member.ordinal)
+        .filter(move |other| other.ordinal < members)
+}
+
 fn is_in_service(observed: &Observed, member: &Member) -> bool {
+    let serves = match member.server() {
+        Some(server) => observed.is_reader(member.ordinal) || !server.super_read_only,
+        // One answer that is missing tells nothing; two do.
+        None => observed
+            .recorded(member.ordinal)
+            .is_some_and(|before| before.state.serves()),
+    };
+    serves && has_its_label(observed, member)
+}
+
+fn has_its_label(observed: &Observed, member: &Member) -> bool {
     match observed.is_reader(member.ordinal) {
         true => member.pod.as_ref().is_some_and(|pod| pod.reads),
-        // One answer that is missing tells nothing.
-        false => member.has_label() && member.server().is_none_or(|server| !server.super_read_only),
+        false => member.has_label(),
     }
+}
+
+/// In the pass before this one.
+fn ring_was_closed(observed: &Observed) -> bool {
+    let status = observed.cluster.status.as_ref();
+    status.is_some_and(|status| {
+        let mut conditions = status.conditions.iter();
+        conditions.any(|condition| condition.type_ == conditions::RING_CLOSED && condition.status == "True")
+    })
 }
 
 /// Members to restart, the highest ordinal first. The one writer is not restarted: when only it is left another one becomes the writer.

@@ -23,7 +23,11 @@ pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<Strin
         Health::Suspect(_) | Health::Failed(_) if is_coming(observed, member) => {
             (MemberState::Starting, Some("its agent does not answer yet".into()))
         }
-        Health::Suspect(why) => (MemberState::Suspect, Some(why)),
+        Health::Suspect(why) => match observed.recorded(member.ordinal) {
+            // Its clients' time to finish goes on.
+            Some(before) if restart::goes_on_draining(observed, member) => (before.state, before.message.clone()),
+            _ => (MemberState::Suspect, Some(why)),
+        },
         Health::Failed(why) => (MemberState::Failed, Some(why)),
         Health::Alive(why) => (
             MemberState::Suspect,

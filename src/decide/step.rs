@@ -280,7 +280,8 @@ impl Step {
         ) && !self.is_of_a_balancer()
     }
 
-    /// Right for what was seen, and perhaps wrong later: not for an old observation. Taking a label off is always safe.
+    /// Right for what was seen, and perhaps wrong later: not for an old observation. A label may always be taken off; of HAProxy's
+    /// pods the last one's is not, which is looked at again.
     pub fn ages(&self) -> bool {
         !matches!(
             self,

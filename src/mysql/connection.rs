@@ -34,6 +34,15 @@ impl SqlError {
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Mysql(mysql_async::Error::Server(error)) if !matches!(error.code, 1053 | 3032))
     }
+
+    /// What was sent has no answer, and may still be carried out.
+    pub fn leaves_doubt(&self) -> bool {
+        match self {
+            Self::Deadline(_) => true,
+            Self::Mysql(error) => !matches!(error, mysql_async::Error::Server(_)),
+            Self::Outdated(_) | Self::NotConnected => false,
+        }
+    }
 }
 
 /// Where and as whom to connect.

@@ -15,6 +15,7 @@ use crate::agent::report::Terms;
 use crate::api::MultiMasterCluster;
 use crate::api::status::reasons;
 use crate::context::{Context, Heard};
+use crate::decide::balance;
 use crate::decide::observed::{Balancer, Member, Observed, Pod, Probe, Problem, Sighting};
 use crate::decide::resources::labels;
 use crate::decide::validate::validate;
@@ -24,6 +25,9 @@ use crate::mysql::connection::PROBE_DEADLINE;
 use crate::names;
 
 use super::credentials;
+
+/// An HAProxy pod that is to be noticed soon has so long for an answer, twice: one that is only late stays.
+const SOON: Duration = Duration::from_millis(300);
 
 /// Everything that a decision about this cluster is based on.
 ///
@@ -65,7 +69,7 @@ pub async fn observe(
     }
     let (members, balancers) = tokio::join!(
         members(cluster, credentials.as_ref(), context),
-        balancers(cluster, credentials.as_ref(), &[PROBE_DEADLINE], context)
+        balancers(cluster, credentials.as_ref(), context)
     );
     let update_revision = statefulset.as_deref().and_then(update_revision);
     Ok((
@@ -255,11 +259,18 @@ async fn member(
     member
 }
 
-/// HAProxy's pods, all at once; none where it does not balance. Each is asked until it answers, and as often as there are deadlines.
+/// How long an HAProxy pod has for an answer, each time that it is asked.
+fn deadlines(cluster: &MultiMasterCluster) -> &'static [Duration] {
+    match balance::is_impatient(cluster) {
+        true => &[SOON, SOON],
+        false => &[PROBE_DEADLINE],
+    }
+}
+
+/// HAProxy's pods, all at once; none where it does not balance.
 pub async fn balancers(
     cluster: &MultiMasterCluster,
     credentials: Option<&Credentials>,
-    deadlines: &[Duration],
     context: &Context,
 ) -> Vec<Balancer> {
     // To find them takes a look at every pod of every cluster.
@@ -273,18 +284,13 @@ pub async fn balancers(
         pod.namespace() == namespace && selector.iter().all(has)
     });
     pods.sort_by_key(|pod| pod.name_any());
-    join_all(
-        pods.iter()
-            .map(|live| balancer(cluster, live, credentials, deadlines, context)),
-    )
-    .await
+    join_all(pods.iter().map(|live| balancer(cluster, live, credentials, context))).await
 }
 
 async fn balancer(
     cluster: &MultiMasterCluster,
     live: &KubePod,
     credentials: Option<&Credentials>,
-    deadlines: &[Duration],
     context: &Context,
 ) -> Balancer {
     let pod = pod(live, names::HAPROXY_CONTAINER);
@@ -296,7 +302,7 @@ async fn balancer(
     let host = names::service_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default());
     let report = match (address, credentials) {
         (Some(ip), Some(credentials)) => match context.members.agent(&pod.uid, ip, host, credentials).await {
-            Ok(agent) => super::members::balancer(&agent, deadlines).await,
+            Ok(agent) => super::members::balancer(&agent, deadlines(cluster)).await,
             Err(error) => Probe::Unreachable(error.to_string()),
         },
         _ => Probe::NoAddress,

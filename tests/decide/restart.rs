@@ -1,7 +1,7 @@
 //! A new image or configuration reaches the members one at a time.
 
 use multimaster::api::status::{MemberState, Phase};
-use multimaster::decide::observed::{Observed, Probe, Receiver};
+use multimaster::decide::observed::{Observed, Probe, Receiver, SqlError};
 use multimaster::decide::step::Step;
 use multimaster::decide::{Decision, decide};
 
@@ -45,13 +45,84 @@ fn one_that_waits_for_its_clients_goes_back_when_another_is_away() {
     // A late answer of another one says nothing yet; but now it is not the time to restart.
     observed.members[0].server = Probe::Unreachable("no answer within 1s".into());
     assert!(steps(&decide(&observed, at(91))).is_empty());
-    pod(&mut observed, 0).serving = false;
-    let decision = decide(&observed, at(91));
-    assert!(
-        matches!(steps(&decision)[..], [Step::Serve { ordinal: 2, .. }]),
-        "{:?}",
-        decision.steps
-    );
+    settle(&mut observed, 91);
+    assert_eq!(served(&decide(&observed, at(92))), Some(2));
+}
+
+/// Its own answer may be late, too: its clients' time does not begin anew.
+#[test]
+fn one_that_waits_for_its_clients_and_is_late_goes_on_waiting() {
+    let mut observed = draining();
+    settle(&mut observed, 61);
+    let answer = server(&mut observed, 2).clone();
+    observed.members[2].server = Probe::Unreachable("no answer within 1s".into());
+    let decision = settle(&mut observed, 80);
+    assert_eq!(member_status(&decision, 2).state, MemberState::Draining);
+    observed.members[2].server = Probe::Reached(answer);
+    assert_eq!(restarted(&decide(&observed, at(91))), Some(2));
+}
+
+/// The StatefulSet's controller has yet to see a change.
+#[test]
+fn while_nobody_knows_the_wanted_template_one_that_waits_goes_on_waiting() {
+    let mut observed = draining();
+    settle(&mut observed, 61);
+    observed.update_revision = None;
+    assert!(steps(&decide(&observed, at(91))).is_empty());
+    observed.update_revision = Some("c".into());
+    assert_eq!(restarted(&decide(&observed, at(91))), Some(2));
+}
+
+/// Nobody is taken out who would have to go back at once.
+#[test]
+fn no_restart_begins_while_a_reader_is_out_of_the_reads() {
+    let mut observed = single();
+    observed.update_revision = Some("b".into());
+    observed.cluster.spec.max_lag_seconds = Some(5);
+    pod(&mut observed, 2).revision = Some("b".into());
+    pod(&mut observed, 2).reads = false;
+    link(&mut observed, 2).lag_seconds = Some(30);
+    let decision = decide(&observed, at(60));
+    let goes = |step: &Step| matches!(step, Step::WithdrawReads { ordinal: 1, .. });
+    assert!(!decision.steps.iter().any(goes), "{:?}", decision.steps);
+}
+
+/// The member that leaves is in nobody's way.
+#[test]
+fn while_one_leaves_another_is_drained_without_coming_back() {
+    let mut observed = whole();
+    observed.update_revision = Some("b".into());
+    observed.cluster.spec.members = 2;
+    pod(&mut observed, 2).serving = false;
+    settle(&mut observed, 60);
+    assert_eq!(withdrawn(&decide(&observed, at(61))), [1]);
+    let pod = pod(&mut observed, 1);
+    (pod.serving, pod.reads) = (false, false);
+    let decision = settle(&mut observed, 61);
+    assert_eq!(served(&decision), None);
+    assert_eq!(member_status(&decision, 1).state, MemberState::Draining);
+}
+
+#[test]
+fn one_that_waits_for_its_clients_is_restarted_from_a_closed_ring() {
+    let mut observed = draining();
+    settle(&mut observed, 61);
+    link(&mut observed, 0).receiver = Receiver::Connecting;
+    assert!(steps(&decide(&observed, at(91))).is_empty());
+    // It stays broken: nobody knows for how long.
+    let mut broken = observed.clone();
+    settle(&mut broken, 91);
+    assert_eq!(served(&decide(&broken, at(92))), Some(2));
+    link(&mut observed, 0).receiver = Receiver::On;
+    assert_eq!(restarted(&decide(&observed, at(91))), Some(2));
+    // A conflict takes as long as it takes.
+    let link = link(&mut observed, 0);
+    link.applier_running = false;
+    link.applier_error = Some(SqlError {
+        number: 1062,
+        text: "Duplicate entry".into(),
+    });
+    assert_eq!(served(&decide(&observed, at(91))), Some(2));
 }
 
 #[test]
@@ -59,13 +130,7 @@ fn one_whose_template_is_the_wanted_one_again_goes_back() {
     let mut observed = draining();
     settle(&mut observed, 61);
     observed.update_revision = Some("a".into());
-    let decision = decide(&observed, at(62));
-    assert!(
-        decision
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Serve { ordinal: 2, .. }))
-    );
+    assert_eq!(served(&decide(&observed, at(62))), Some(2));
 }
 
 /// Where one member takes the writes, readers go first, when those who read from them have finished.
@@ -167,6 +232,13 @@ fn withdrawn(decision: &Decision) -> Vec<u8> {
         _ => None,
     };
     decision.steps.iter().filter_map(ordinal).collect()
+}
+
+fn served(decision: &Decision) -> Option<u8> {
+    decision.steps.iter().find_map(|step| match step {
+        Step::Serve { ordinal, .. } => Some(*ordinal),
+        _ => None,
+    })
 }
 
 fn restarted(decision: &Decision) -> Option<u8> {
