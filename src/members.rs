@@ -67,6 +67,8 @@ pub struct MemberClient {
     address: Address,
     conn: Option<Conn>,
     introduced: bool,
+    /// A connection on which something may still be carried out.
+    doubted: Option<u32>,
     agent: AgentClient,
     /// What its channels have heard, from look to look.
     pub hearing: Hearing,
@@ -87,6 +89,7 @@ impl MemberClient {
             address,
             conn: None,
             introduced: false,
+            doubted: None,
             agent,
             hearing: Hearing::default(),
         })
@@ -97,8 +100,8 @@ impl MemberClient {
         &self.agent
     }
 
-    /// The open connection, or a new one. The first one of this operator to a member, and the first one after a doubt, kills all older
-    /// sessions of the operator's account: a statement of a leader that was frozen, or one that got no answer, must not arrive late.
+    /// The open connection, or a new one. The first one of this operator to a member kills all older sessions of the operator's account, and
+    /// the first one after a doubt that session: a statement of a leader that was frozen, or one that got no answer, must not arrive late.
     ///
     /// # Errors
     /// Whatever keeps it from connecting.
@@ -108,9 +111,12 @@ impl MemberClient {
             None => connect(&self.address, PROBE_DEADLINE).await?,
         };
         if !self.introduced {
-            kill_predecessors(&mut conn).await?;
+            kill_sessions(&mut conn, None).await?;
             self.introduced = true;
+        } else if let Some(doubted) = self.doubted {
+            kill_sessions(&mut conn, Some(doubted)).await?;
         }
+        self.doubted = None;
         Ok(self.conn.insert(conn))
     }
 
@@ -129,8 +135,7 @@ impl MemberClient {
 
     /// Drops the connection, on which something was sent and not answered. The next one kills what is left of it before it sends anything.
     pub fn distrust(&mut self) {
-        self.disconnect();
-        self.introduced = false;
+        self.doubted = self.conn.take().map(|conn| conn.id());
     }
 
     /// Another account's connection to the same member.
@@ -213,15 +218,17 @@ async fn accepted(response: reqwest::Response) -> Result<reqwest::Response, Agen
     })
 }
 
-async fn kill_predecessors(conn: &mut Conn) -> Result<(), SqlError> {
+/// Kills other sessions of the operator's account: all of them, or one.
+async fn kill_sessions(conn: &mut Conn, only: Option<u32>) -> Result<(), SqlError> {
+    let only = only.map_or_else(String::new, |id| format!(" AND ID = {id}"));
     let query = format!(
-        "SELECT ID AS id FROM performance_schema.processlist WHERE USER = '{}' AND ID <> CONNECTION_ID()",
+        "SELECT ID AS id FROM performance_schema.processlist WHERE USER = '{}' AND ID <> CONNECTION_ID(){only}",
         accounts::OPERATOR
     );
     for row in rows(conn, &query).await? {
         let Some(id) = column::<u64>(&row, "id") else { continue };
         match conn.query_drop(format!("KILL {id}")).await {
-            Ok(()) => tracing::info!(session = id, "killed a session of an earlier leader"),
+            Ok(()) => tracing::info!(session = id, "killed an earlier session of an operator"),
             // 1094: it ended by itself.
             Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
             Err(error) => return Err(error.into()),

@@ -148,12 +148,12 @@ fn slot(observed: &Observed, ordinal: u8, served: &[u8]) -> Slot {
 
 /// It takes nothing new, and the sessions that it has may end by themselves: it still takes writes, and nobody wants it fenced.
 fn may_finish(observed: &Observed, member: &Member) -> bool {
-    let open = match member.with_data() {
-        Some((server, _)) => !server.super_read_only,
-        // It has no label any more that would stand for it. One look that failed proves nothing, and HAProxy checks it, too.
+    let open = match member.server() {
+        Some(server) => !server.super_read_only,
+        // It has no label any more that would stand for it. Looks that failed prove nothing, and HAProxy checks it, too.
         None => {
             let goes = observed.is_leaving(member) || restart::is_draining(observed, member);
-            goes && matches!(Health::of(member, observed), Health::Suspect(_))
+            goes && matches!(Health::of(member, observed), Health::Suspect(_) | Health::Alive(_))
         }
     };
     open && !observed.is_bypassed(member.ordinal) && !fencing::is_ordered(observed, member.ordinal)

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::agent::report::Phase;
 use crate::api::status::{MemberState, conditions};
 
+use super::fencing;
 use super::health::Health;
 use super::links::ring_is_closed;
 use super::observed::{Member, Observed};
@@ -49,8 +50,10 @@ pub fn restart(observed: &Observed, now: Timestamp) -> Option<Step> {
 
 /// The member whose turn it is: its restart has begun, or may begin because the ring is whole.
 pub fn next(observed: &Observed) -> Option<&Member> {
-    let first = || candidates(observed).find(|member| ring_is_whole(observed) && others_serve(observed, member));
-    begun(observed).or_else(first)
+    // Who leaves and answers is soon gone, and the ring is closed anew then.
+    let leaves = || observed.leaving().is_some_and(|leaving| leaving.server().is_some());
+    let may_begin = |member: &&Member| ring_is_whole(observed) && !leaves() && others_serve(observed, member);
+    begun(observed).or_else(|| candidates(observed).find(may_begin))
 }
 
 /// It is this member's turn: no new client is to come to it, nor is it to be opened.
@@ -91,18 +94,22 @@ pub fn has_said_goodbye(observed: &Observed, member: &Member, now: Timestamp) ->
 /// The member whose restart has begun: it is out of the Service, while all others are in. If another one fails, or a link does, it goes back.
 fn begun(observed: &Observed) -> Option<&Member> {
     candidates(observed).find(|member| {
-        let links = || has_no_clients(observed, member) || ring_is_closed(observed) || ring_was_closed(observed);
-        !has_its_label(observed, member) && others_serve(observed, member) && links()
+        // It does not answer itself, so nobody knows of its links.
+        let is_silent = || member.with_data().is_none() && was(observed, member, MemberState::Draining);
+        let links = || ring_is_closed(observed) || ring_was_closed(observed) || is_silent();
+        !has_its_label(observed, member)
+            && others_serve(observed, member)
+            && (has_no_clients(observed, member) || links())
     })
 }
 
-/// Fenced, and nobody reads from it either.
+/// Fenced, and not to be read from either.
 fn has_no_clients(observed: &Observed, member: &Member) -> bool {
     let fenced = member.server().is_some_and(|server| server.super_read_only);
-    fenced && !observed.is_reader(member.ordinal)
+    fenced && (!observed.is_reader(member.ordinal) || fencing::is_ordered(observed, member.ordinal))
 }
 
-/// Everybody but this member is in the Service. Who leaves the ring does not count.
+/// Everybody but this member does what it is there for. Who leaves the ring does not count.
 fn others_serve(observed: &Observed, member: &Member) -> bool {
     others(observed, member).all(|other| is_in_service(observed, other))
         && observed.members.iter().all(|any| conflict(any).is_none())
@@ -116,14 +123,15 @@ fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = &
 }
 
 fn is_in_service(observed: &Observed, member: &Member) -> bool {
-    let serves = match member.server() {
-        Some(server) => observed.is_reader(member.ordinal) || !server.super_read_only,
+    let recorded = observed.recorded(member.ordinal);
+    let served = || recorded.is_some_and(|before| before.state.serves());
+    match member.server() {
+        // It may be too far behind to be read from, for a while. The writer always serves reads.
+        Some(_) if observed.is_reader(member.ordinal) => served(),
+        Some(server) => member.has_label() && !server.super_read_only,
         // One answer that is missing tells nothing; two do.
-        None => observed
-            .recorded(member.ordinal)
-            .is_some_and(|before| before.state.serves()),
-    };
-    serves && has_its_label(observed, member)
+        None => has_its_label(observed, member) && served(),
+    }
 }
 
 fn has_its_label(observed: &Observed, member: &Member) -> bool {
@@ -146,7 +154,7 @@ fn ring_was_closed(observed: &Observed) -> bool {
 fn candidates(observed: &Observed) -> impl Iterator<Item = &Member> {
     let single = observed.cluster.has_single_writer();
     outdated(observed)
-        .filter(|member| !observed.is_leaving(member))
+        .filter(|member| member.ordinal < observed.cluster.spec.members)
         .filter(move |member| !single || observed.is_reader(member.ordinal))
 }
 

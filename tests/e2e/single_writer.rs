@@ -21,6 +21,8 @@ async fn the_writer_moves_when_it_fails_and_not_back() -> Result<()> {
             3,
             json!({
                 "maxLagSeconds": 5,
+                // With others beside it on two cores a writer may not be confirmed for three seconds, the default.
+                "isolation": {"leaseSeconds": 10},
                 "failureDetection": {"holdOutSeconds": 0},
                 "balancer": {"type": "HAProxy"},
             }),
