@@ -44,6 +44,9 @@ query() {
 posts="SELECT post_title FROM wp_posts WHERE post_type = 'post' AND post_status = 'publish'"
 comments="SELECT REPLACE(comment_content, '\n', ' ') FROM wp_comments WHERE comment_approved = '1'"
 
+install() { # FOLDER of an example
+	kubectl kustomize "examples/$1" | sed "s|multimaster/applications:dev|$image|" | "${K[@]}" apply -f -
+}
 browser() { node hack/demo-app/browser.js "$@"; }
 publish() { # TITLE
 	local id clicks server
@@ -67,7 +70,7 @@ image=$(QUIET=1 hack/images.sh print applications)
 title "A new namespace $namespace with examples/wordpress: three MySQL servers, HAProxy, WordPress"
 kubectl --context "kind-$CLUSTER" delete namespace "$namespace" --ignore-not-found --timeout=300s
 kubectl --context "kind-$CLUSTER" create namespace "$namespace"
-kubectl kustomize examples/wordpress | sed "s|multimaster/applications:dev|$image|" | "${K[@]}" apply -f -
+install wordpress
 show kubectl wait --for=condition=Ready "mmc/$ring" --timeout=300s
 "${K[@]}" rollout status deployment/wordpress --timeout=300s
 wait_for 120 "the database" query "$ring" 'SELECT 1'
@@ -172,7 +175,7 @@ sort -n "$tmp/probe" | awk -v kill="$begin" '
 	}'
 
 title "A person looks into the database with examples/admin: phpMyAdmin"
-kubectl kustomize examples/admin | sed "s|multimaster/applications:dev|$image|" | "${K[@]}" apply -f -
+install admin
 "${K[@]}" rollout status deployment/admin --timeout=300s
 ADMIN=http://$("${K[@]}" get service admin -o 'jsonpath={.spec.clusterIP}')
 ADMIN_PASSWORD=$("${K[@]}" get secret "$ring-credentials" -o 'jsonpath={.data.root-password}' | base64 -d)

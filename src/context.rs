@@ -16,9 +16,7 @@ use kube::{Client, Resource};
 
 use crate::api::MultiMasterCluster;
 use crate::compare::Comparisons;
-use crate::decide::observed::Member;
 use crate::decide::resources::Settings;
-use crate::decide::writer::remains_fenced;
 use crate::kubernetes::{API_DEADLINE, KubernetesError};
 use crate::members::{Credentials, MemberClients};
 use crate::telemetry::Metrics;
@@ -201,18 +199,6 @@ impl Context {
     /// The last answer of a member's agent.
     pub fn heard(&self, uid: &str, ordinal: u8) -> Option<Heard> {
         self.lock().get(uid)?.heard.get(&ordinal).cloned()
-    }
-
-    /// Notes what was seen of a member, and gives what is known of it now: [`Member::last_seen_fenced`].
-    pub fn note_fenced(&self, uid: &str, member: &Member) -> bool {
-        let mut memory = self.lock();
-        let fenced = &mut memory.entry(uid.into()).or_default().fenced;
-        let remains = remains_fenced(member, fenced.contains(&member.ordinal));
-        match remains {
-            true => fenced.insert(member.ordinal),
-            false => fenced.remove(&member.ordinal),
-        };
-        remains
     }
 
     /// When this operator first looked at a cluster: now, if it never has.

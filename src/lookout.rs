@@ -21,6 +21,7 @@ use crate::observe::objects::balancers;
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_millis(200);
+
 /// Looks until it is dropped.
 pub async fn lookout(clusters: Store<MultiMasterCluster>, context: Arc<Context>) -> Infallible {
     let mut ticks = interval(PERIOD);

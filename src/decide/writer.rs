@@ -1,6 +1,7 @@
 //! One member that takes writes (`spec.writes: SingleWriter`): who it is, and when it may open. `docs/ring.md`, "One writer".
 
 use std::cmp::Reverse;
+use std::collections::HashSet;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -196,6 +197,15 @@ fn takes_no_writes(member: &Member) -> bool {
 /// [`Member::last_seen_fenced`] after another look: no answer tells nothing new, because a mysqld starts fenced and only the operator opens it.
 pub fn remains_fenced(member: &Member, before: bool) -> bool {
     takes_no_writes(member) || before && member.server().is_none()
+}
+
+/// Notes a look at a member in `fenced`, the ordinals for which [`Member::last_seen_fenced`] holds, and gives it to the member.
+pub fn note_fenced(fenced: &mut HashSet<u8>, member: &mut Member) {
+    member.last_seen_fenced = remains_fenced(member, fenced.contains(&member.ordinal));
+    match member.last_seen_fenced {
+        true => fenced.insert(member.ordinal),
+        false => fenced.remove(&member.ordinal),
+    };
 }
 
 /// The servers before this member, for as long as what they have arrives here.

@@ -27,7 +27,7 @@ fn silence(ages: [Option<i64>; 2]) -> Option<i64> {
 /// Stops a server from taking writes: client sessions are killed, since an open transaction would keep `super_read_only` waiting.
 ///
 /// # Errors
-/// [`SqlError`]; after [`SqlError::Deadline`] the server may still become fenced.
+/// [`SqlError`]; after [`SqlError::Deadline`] the server may still become fenced, until the next connection kills the session.
 pub async fn fence(conn: &mut Conn) -> Result<(), SqlError> {
     kill_clients(conn).await?;
     run(conn, "SET GLOBAL super_read_only = ON").await?;

@@ -19,6 +19,7 @@ use crate::decide::balance;
 use crate::decide::observed::{Balancer, Member, Observed, Pod, Probe, Problem, Sighting};
 use crate::decide::resources::labels;
 use crate::decide::validate::validate;
+use crate::decide::writer::note_fenced;
 use crate::kubernetes::{KubernetesError, ask};
 use crate::members::Credentials;
 use crate::mysql::connection::PROBE_DEADLINE;
@@ -127,9 +128,12 @@ async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>
     for witness in members.iter_mut().filter(hears_one) {
         hear_again(cluster, witness, credentials, context).await;
     }
-    if silent != unanswered {
-        context.remember(&uid, |memory| memory.silent = unanswered);
-    }
+    context.remember(&uid, |memory| {
+        memory.silent = unanswered;
+        for member in &mut members {
+            note_fenced(&mut memory.fenced, member);
+        }
+    });
     members
 }
 
@@ -211,7 +215,6 @@ async fn member(
         SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX)
     };
     member.unheard = unheard();
-    member.last_seen_fenced = context.note_fenced(&uid, &member);
     let address = member
         .pod
         .as_ref()
@@ -255,7 +258,6 @@ async fn member(
         }
         None => unheard(),
     };
-    member.last_seen_fenced = context.note_fenced(&uid, &member);
     member
 }
 

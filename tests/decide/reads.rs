@@ -9,7 +9,7 @@ use crate::fixture::{fence, gtid, link, lose, member_status, pod, server, settle
 use crate::writer::single;
 
 /// Labels for reads that one pass changes: who comes, who goes.
-fn changes(observed: &mut Observed, seconds: i64) -> (Vec<u8>, Vec<u8>) {
+pub fn changes(observed: &mut Observed, seconds: i64) -> (Vec<u8>, Vec<u8>) {
     let decision = settle(observed, seconds);
     let (mut come, mut go) = (Vec::new(), Vec::new());
     for step in &decision.steps {

@@ -5,7 +5,7 @@ use multimaster::api::MultiMasterCluster;
 use multimaster::decide::observed::{
     Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError,
 };
-use multimaster::decide::writer::remains_fenced;
+use multimaster::decide::writer::note_fenced;
 use multimaster::names;
 
 use crate::model::disk;
@@ -94,12 +94,7 @@ impl World {
             },
             last_seen_fenced: false,
         };
-        let fenced = &mut self.operators[operator].fenced;
-        member.last_seen_fenced = remains_fenced(&member, fenced.contains(&ordinal));
-        match member.last_seen_fenced {
-            true => fenced.insert(ordinal),
-            false => fenced.remove(&ordinal),
-        };
+        note_fenced(&mut self.operators[operator].fenced, &mut member);
         member
     }
 

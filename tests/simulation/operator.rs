@@ -1,6 +1,6 @@
 //! The operators: two of them, of which one leads. The order of a pass is that of `src/reconcile.rs`; every external effect can be the last.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -43,7 +43,7 @@ pub struct Operator {
     /// By ordinal: pod, the agent's clock, and when it was heard.
     pub heard: HashMap<u8, (u64, u64, u64)>,
     /// `Memory::fenced`.
-    pub fenced: BTreeSet<u8>,
+    pub fenced: HashSet<u8>,
     /// When it looks again.
     pub wakes: u64,
     pub pass: Option<Pass>,
