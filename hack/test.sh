@@ -91,7 +91,7 @@ deployed=yes
 check "the operator, by helm" hack/test-chart.sh up
 check "routes to pods and Services" hack/routes.sh
 export MULTIMASTER_TEST_CONTEXT=kind-$CLUSTER
-tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: --skip chaos:: --skip bench:: ${TESTS:+"$TESTS"}
+tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: --skip chaos:: --skip bench:: --skip capture:: ${TESTS:+"$TESTS"}
 tests "e2e, alone" --test e2e -- --ignored --test-threads=1 "alone::${TESTS:-}"
 # What no test of its own shows; `make chaos` has all of them.
 [ -n "${TESTS:-}" ] || FAULT='corrupted,API server' tests "some faults" --test e2e -- --ignored --nocapture chaos::

@@ -10,6 +10,8 @@ mod isolation;
 mod lease;
 #[path = "agent/read_your_writes.rs"]
 mod read_your_writes;
+#[path = "agent/records.rs"]
+mod records;
 #[path = "agent/relay_logs.rs"]
 mod relay_logs;
 

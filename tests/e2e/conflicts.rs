@@ -136,7 +136,7 @@ async fn halt_waits_for_a_person_and_spreads_nothing() -> Result<()> {
 }
 
 /// Runs `body` while no member receives anything; the operator looks on.
-async fn apart(ring: &Ring, body: impl AsyncFnOnce(&Ring) -> Result<()>) -> Result<()> {
+pub async fn apart(ring: &Ring, body: impl AsyncFnOnce(&Ring) -> Result<()>) -> Result<()> {
     ring.patch(json!({"spec": {"paused": true}})).await?;
     ring.wait_paused().await?;
     let everywhere = async |statement| {
@@ -149,7 +149,7 @@ async fn apart(ring: &Ring, body: impl AsyncFnOnce(&Ring) -> Result<()>) -> Resu
     ring.patch(json!({"spec": {"paused": null}})).await
 }
 
-async fn run_at(ring: &Ring, ordinal: u8, statement: &str) -> Result<()> {
+pub async fn run_at(ring: &Ring, ordinal: u8, statement: &str) -> Result<()> {
     Ok(sql::run(&mut ring.root(ordinal).await?, statement).await?)
 }
 

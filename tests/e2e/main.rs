@@ -10,6 +10,7 @@ mod support;
 mod bad_input;
 mod balancer;
 mod bench;
+mod capture;
 mod chaos;
 mod comparison;
 mod conflicts;
