@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# images.sh print|archive node|mysql|haproxy|operator|applications|bench: makes sure of an image, then
-# prints its name, or the path of an archive of it (as `docker save` writes it).
+# images.sh print|archive node|mysql|haproxy|operator|operator:COMMIT|applications|bench: makes sure of an
+# image, then prints its name, or the path of an archive of it (as `docker save` writes it).
+# operator:COMMIT is the operator as it was at a commit of this clone's history.
 # images.sh tool NAME: the same for a folder of Go programs of images/NAME.
 #
 # Stock images are pulled where that works, else built from package registries:
@@ -102,6 +103,7 @@ built() { # the archive, and what made it, of an image that is built
 		product bench "$(bench_hash)" "$ROOT/images/bench/build.sh" "$(bench_hash)"
 		;;
 	operator) "$ROOT/hack/operator.sh" ;;
+	operator:*) "$ROOT/hack/earlier-operator.sh" "${1#*:}" ;;
 	esac
 }
 
@@ -134,7 +136,7 @@ tool:?*)
 	go_product "$image"
 	exit
 	;;
-print:operator | archive:operator) source=build ;;
+print:operator | archive:operator | print:operator:?* | archive:operator:?*) source=build ;;
 print:applications | archive:applications | print:bench | archive:bench)
 	source=build
 	[ -z "$(given "$image")" ] || source=given
@@ -144,7 +146,7 @@ prepare:)
 	prepare
 	exit
 	;;
-*) fail "usage: $0 print|archive node|mysql|haproxy|operator|applications|bench, or $0 tool NAME, or $0 prepare" ;;
+*) fail "usage: $0 print|archive node|mysql|haproxy|operator|operator:COMMIT|applications|bench, or $0 tool NAME, or $0 prepare" ;;
 esac
 
 case $source in

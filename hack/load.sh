@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# load.sh mysql|haproxy|operator|applications|bench...: loads images into the workers of CLUSTER, except those
+# load.sh mysql|haproxy|operator|operator:COMMIT|applications|bench...: loads images into the workers of CLUSTER, except those
 # that have them (the control plane takes no such pods). An archive is written once
 # and the nodes read it side by side, faster than `kind load`; `--local` leaves out
 # containerd's transfer service, which takes three times as long.

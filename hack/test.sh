@@ -11,6 +11,8 @@ cd "$ROOT"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
 target "$CARGO_TARGET_DIR"
 begun=$EPOCHREALTIME
+# Rings of this commit's operator are upgraded, and go back. tests/upgrade/ has what it wrote.
+earlier=operator:b2239ad1dce6c6e68b6bf5069802eb4ccde9f131
 results=$(mktemp "$CACHE/tmp/results.XXXXXX")
 K=(kubectl --context "kind-$CLUSTER")
 
@@ -60,7 +62,7 @@ trap finish EXIT
 say "==> cluster $CLUSTER and images, in the background: $CACHE/logs/test-cluster.log"
 # What an interrupted run left behind would be in the way.
 fresh() { [ -n "${KEEP:-}" ] || hack/cluster.sh down; }
-(hack/host.sh && fresh && hack/cluster.sh up && hack/load.sh operator) >"$CACHE/logs/test-cluster.log" 2>&1 &
+(hack/host.sh && fresh && hack/cluster.sh up && hack/load.sh "$earlier" operator) >"$CACHE/logs/test-cluster.log" 2>&1 &
 lane=$!
 
 check "cargo fmt" cargo fmt --all --check
@@ -91,6 +93,8 @@ deployed=yes
 check "the operator, by helm" hack/test-chart.sh up
 check "routes to pods and Services" hack/routes.sh
 export MULTIMASTER_TEST_CONTEXT=kind-$CLUSTER
+MULTIMASTER_EARLIER_OPERATOR=$(hack/images.sh print "$earlier")
+export MULTIMASTER_EARLIER_OPERATOR
 tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: --skip chaos:: --skip bench:: --skip capture:: ${TESTS:+"$TESTS"}
 tests "e2e, alone" --test e2e -- --ignored --test-threads=1 "alone::${TESTS:-}"
 # What no test of its own shows; `make chaos` has all of them.

@@ -37,5 +37,6 @@ mod alone {
     mod operator;
     mod position;
     mod single_writer;
+    mod upgrade;
     mod volume;
 }

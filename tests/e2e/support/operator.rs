@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::json;
 
 use super::ring::Ring;
 use super::{eventually, http_get, kubectl};
 
 pub const NAMESPACE: &str = "multimaster-system";
 pub const DEPLOYMENT: &str = "deployment/multimaster-operator";
+/// Names the image of an earlier operator, whose rings are upgraded.
+const EARLIER: &str = "MULTIMASTER_EARLIER_OPERATOR";
+/// For so many seconds a pod of the operator runs before a rollout that is to stop halfway goes on.
+const HALFWAY_SECONDS: u16 = 500;
 const SELECTOR: &str = "app.kubernetes.io/name=multimaster-operator";
 
 /// The last words of every replica.
@@ -33,6 +38,76 @@ pub async fn scale(replicas: u8) -> Result<()> {
         let pods = pods().await?;
         ensure!(pods.len() == usize::from(replicas), "{pods:?}");
         Ok(())
+    })
+    .await
+}
+
+/// Image of an earlier operator.
+pub fn earlier_image() -> Result<String> {
+    std::env::var(EARLIER).with_context(|| format!("{EARLIER} must name an image in the nodes; hack/test.sh does"))
+}
+
+/// The image that the Deployment asks for.
+pub async fn image() -> Result<String> {
+    let path = "jsonpath={.spec.template.spec.containers[0].image}";
+    kubectl(&["get", DEPLOYMENT, "-n", NAMESPACE, "-o", path]).await
+}
+
+/// Upgrades to this image, or goes back to it, and waits until no other operator is there.
+pub async fn roll(image: &str) -> Result<()> {
+    set(image, 0).await?;
+    kubectl(&["rollout", "status", DEPLOYMENT, "-n", NAMESPACE, "--timeout=300s"]).await?;
+    eventually(&format!("every operator is {image}"), || async {
+        let images = images().await?;
+        ensure!(images.values().all(|found| found == image), "{images:?}");
+        Ok(())
+    })
+    .await?;
+    lead(image).await
+}
+
+/// Begins to; returns when a pod of this image runs beside the others, which stay.
+pub async fn roll_halfway(image: &str) -> Result<()> {
+    set(image, HALFWAY_SECONDS).await?;
+    eventually(&format!("an operator of {image} beside the others"), || async {
+        let images = images().await?;
+        let new = images.iter().find(|(_, found)| *found == image);
+        let (pod, _) = new.with_context(|| format!("{images:?}"))?;
+        ensure!(images.values().any(|found| found != image), "{images:?}");
+        let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+        let ready = kubectl(&["get", "pod", pod, "-n", NAMESPACE, "-o", path]).await?;
+        ensure!(ready == "True", "{pod} is not Ready");
+        Ok(())
+    })
+    .await
+}
+
+async fn set(image: &str, min_ready_seconds: u16) -> Result<()> {
+    let container = json!({"name": "operator", "image": image, "env": [{"name": "OPERATOR_IMAGE", "value": image}]});
+    let template = json!({"spec": {"containers": [container]}});
+    let patch = json!({"spec": {"minReadySeconds": min_ready_seconds, "template": template}});
+    kubectl(&["patch", DEPLOYMENT, "-n", NAMESPACE, "-p", &patch.to_string()])
+        .await
+        .map(drop)
+}
+
+/// Images of the operator's pods, those that end included.
+async fn images() -> Result<BTreeMap<String, String>> {
+    let path = r#"jsonpath={range .items[*]}{.metadata.name} {.spec.containers[0].image}{"\n"}{end}"#;
+    let found = kubectl(&["get", "pods", "-n", NAMESPACE, "-l", SELECTOR, "-o", path]).await?;
+    let pods = found.lines().filter_map(|line| line.split_once(' '));
+    Ok(pods.map(|(name, image)| (name.to_owned(), image.to_owned())).collect())
+}
+
+/// Makes an operator of this image lead: whoever leads meanwhile ends and gives the lease back.
+pub async fn lead(image: &str) -> Result<()> {
+    eventually(&format!("{image} leads"), || async {
+        let leader = leader().await?;
+        if images().await?.get(&leader).is_some_and(|found| found == image) {
+            return Ok(());
+        }
+        kubectl(&["delete", "pod", &leader, "-n", NAMESPACE, "--ignore-not-found"]).await?;
+        Err(anyhow::anyhow!("{leader} led"))
     })
     .await
 }
