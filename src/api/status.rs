@@ -363,6 +363,8 @@ pub mod reasons {
     pub const BALANCER_NOT_SERVING: &str = "BalancerNotServing";
     /// The API server refused an object of the cluster.
     pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// A field of status that decisions rest on cannot be read.
+    pub const STATUS_UNREADABLE: &str = "StatusUnreadable";
     /// At least one member serves.
     pub const MEMBERS_SERVE: &str = "MembersServe";
     /// No member serves.

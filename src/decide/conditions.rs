@@ -13,6 +13,7 @@ use super::fencing;
 use super::health::is_blind;
 use super::links::{self, LinkNeed, link_replicates};
 use super::observed::{Member, Observed};
+use super::recorded;
 use super::restart::is_outdated;
 use super::states::{conflict, purged};
 use super::step::Step;
@@ -242,6 +243,9 @@ impl Facts<'_> {
     fn progressing(&self) -> Judgement {
         if let Some(problem) = self.observed.problems.first() {
             return ("False", problem.reason, problem.message.clone());
+        }
+        if let Err(unreadable) = recorded::executed(self.observed) {
+            return ("False", reasons::STATUS_UNREADABLE, unreadable);
         }
         let outdated: Vec<String> = self
             .observed

@@ -10,7 +10,7 @@ use crate::api::status::MemberStatus;
 use super::fencing;
 use super::founding::is_founded;
 use super::health::{Health, is_blind};
-use super::history::{downstream_lacks, has_caught_up, is_drained, is_foreign, lost};
+use super::history::{downstream_lacks, has_caught_up, has_lost_nothing, is_drained, is_foreign};
 use super::links::{LinkNeed, link_replicates, need};
 use super::observed::{Member, Observed, Server};
 use super::topology::Ring;
@@ -149,7 +149,7 @@ fn is_due(observed: &Observed, ordinal: u8, now: Timestamp) -> bool {
 fn whole<'a>(observed: &Observed, member: &'a Member) -> Option<&'a Server> {
     let (server, _) = member.with_data()?;
     let whole =
-        server.super_read_only && !is_foreign(observed, member) && lost(observed, member.ordinal, server).is_empty();
+        server.super_read_only && !is_foreign(observed, member) && has_lost_nothing(observed, member.ordinal, server);
     whole.then_some(server)
 }
 

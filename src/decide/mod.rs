@@ -18,6 +18,7 @@ pub mod observed;
 pub mod plan;
 pub mod reads;
 pub mod rebuild;
+pub mod recorded;
 pub mod resources;
 mod restart;
 pub mod states;

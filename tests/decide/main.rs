@@ -19,4 +19,5 @@ mod purity;
 mod reads;
 mod restart;
 mod scale;
+mod versions;
 mod writer;
