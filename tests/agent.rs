@@ -4,6 +4,8 @@
 
 #[path = "agent/answers.rs"]
 mod answers;
+#[path = "agent/conflict_table.rs"]
+mod conflict_table;
 #[path = "agent/harness.rs"]
 mod harness;
 #[path = "agent/isolation.rs"]

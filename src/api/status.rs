@@ -383,6 +383,8 @@ pub mod reasons {
     pub const APPLIER_STOPPED: &str = "ApplierStopped";
     /// Conflicts are being settled.
     pub const SETTLING: &str = "Settling";
+    /// The records of a member cannot be read, so nobody knows whether it has conflicts.
+    pub const CONFLICTS_UNREADABLE: &str = "ConflictsUnreadable";
     /// Members were not compared yet.
     pub const NOT_COMPARED: &str = "NotCompared";
     /// A comparison is due and cannot be made.

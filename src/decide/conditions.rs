@@ -17,6 +17,7 @@ use super::recorded;
 use super::restart::is_outdated;
 use super::states::{conflict, purged};
 use super::step::Step;
+use super::unread;
 
 /// What conditions are made of.
 pub(super) struct Facts<'a> {
@@ -233,10 +234,20 @@ impl Facts<'_> {
 
     fn conflict_free(&self) -> Judgement {
         let stopped = self.observed.members.iter().any(|member| conflict(member).is_some());
-        match (conflicts::told(self.observed), stopped) {
-            (None, _) => ("True", reasons::NO_CONFLICTS, "no conflict is open".into()),
-            (Some(told), true) => ("False", reasons::APPLIER_STOPPED, told),
-            (Some(told), false) => ("False", reasons::SETTLING, told),
+        let unknown = unread::unknown(self.observed);
+        let Some(told) = conflicts::told(self.observed) else {
+            return match unknown {
+                None => ("True", reasons::NO_CONFLICTS, "no conflict is open".into()),
+                Some(why) => ("Unknown", reasons::CONFLICTS_UNREADABLE, why),
+            };
+        };
+        let message = match unknown {
+            None => told,
+            Some(why) => format!("{told}; {why}"),
+        };
+        match stopped {
+            true => ("False", reasons::APPLIER_STOPPED, message),
+            false => ("False", reasons::SETTLING, message),
         }
     }
 

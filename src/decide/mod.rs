@@ -26,6 +26,7 @@ pub mod status;
 pub mod step;
 pub mod story;
 pub mod topology;
+pub mod unread;
 pub mod validate;
 pub mod writer;
 

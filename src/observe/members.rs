@@ -149,7 +149,8 @@ async fn read(conn: &mut Conn, hearing: &mut Hearing) -> Result<Server, SqlError
         client_sessions: required(row, "sessions")?,
         channels,
         binary_logs,
-        conflicts,
+        conflicts: conflicts.records,
+        unread: conflicts.unread,
     })
 }
 

@@ -86,4 +86,5 @@ async fn a_real_server_can_be_read() {
     assert!(found.executed.is_empty() && !found.binary_logs.is_empty());
     let names: Vec<&str> = found.channels.iter().map(|channel| channel.name.as_str()).collect();
     assert_eq!(names, ["from-1", "from-2"]);
+    assert_eq!(found.unread, Default::default());
 }
