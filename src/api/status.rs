@@ -5,12 +5,17 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::as_read::AsRead;
 use super::balancer::BalancerType;
 
 /// The observed state of a ring. Never better than the truth: what cannot be seen is `Unknown` or absent.
+// `remote`: how it is read and written is in `as_read`, on top of what is derived here.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct MultiMasterClusterStatus {
+    /// What this was read from: another version's fields are in it.
+    #[serde(skip)]
+    pub as_read: AsRead,
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,

@@ -49,10 +49,10 @@ impl Facts<'_> {
             (conditions::PROGRESSING, self.progressing()),
             (conditions::PAUSED, self.paused()),
         ];
-        judgements
+        let own = judgements
             .into_iter()
-            .map(|(type_, judgement)| condition(present, type_, judgement, self.next.observed_generation, now))
-            .collect()
+            .map(|(type_, judgement)| condition(present, type_, judgement, self.next.observed_generation, now));
+        own.chain(of_others(present)).collect()
     }
 
     /// `demo-1 is Failed (why), demo-2 is Cloning`: those who do not serve.
@@ -320,6 +320,26 @@ impl Facts<'_> {
     }
 }
 
+/// The types of all conditions that this version judges.
+const TYPES: [&str; 8] = [
+    conditions::READY,
+    conditions::AVAILABLE,
+    conditions::RING_CLOSED,
+    conditions::DEGRADED,
+    conditions::CONFLICT_FREE,
+    conditions::CONVERGED,
+    conditions::PROGRESSING,
+    conditions::PAUSED,
+];
+
+/// Conditions that another version has judged. They stay as they are.
+fn of_others(present: &[Condition]) -> impl Iterator<Item = Condition> {
+    let others = present
+        .iter()
+        .filter(|condition| !TYPES.contains(&condition.type_.as_str()));
+    others.cloned()
+}
+
 /// `lastTransitionTime` changes only when the status flips.
 pub fn condition(
     present: &[Condition],
@@ -348,21 +368,11 @@ pub fn not_observed(
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
     let judgement: Judgement = ("Unknown", reasons::NOT_OBSERVED, "not looked at yet".into());
-    let types = [
-        conditions::READY,
-        conditions::AVAILABLE,
-        conditions::RING_CLOSED,
-        conditions::DEGRADED,
-        conditions::CONFLICT_FREE,
-        conditions::CONVERGED,
-        conditions::PROGRESSING,
-        conditions::PAUSED,
-    ];
     let mut next = present.clone();
     next.observed_generation = generation;
-    next.conditions = types
+    let own = TYPES
         .into_iter()
-        .map(|type_| condition(&present.conditions, type_, judgement.clone(), generation, now))
-        .collect();
+        .map(|type_| condition(&present.conditions, type_, judgement.clone(), generation, now));
+    next.conditions = own.chain(of_others(&present.conditions)).collect();
     next
 }

@@ -20,6 +20,7 @@ use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
 use super::reads;
 use super::rebuild::rebuild;
+use super::recorded;
 use super::restart::{self, has_said_goodbye, is_next, replace};
 use super::states::ring_is_whole;
 use super::step::Step;
@@ -42,15 +43,20 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     if is_blind(observed) {
         return steps;
     }
+    let unreadable = recorded::unreadable_fields(observed).is_some();
     let labels: Vec<Step> = observed
         .members
         .iter()
-        .filter(|member| should_serve(observed, member))
+        .filter(|member| !unreadable && should_serve(observed, member))
         .filter_map(serve)
         .chain(withdrawals(observed))
         .collect();
     let served = served(observed, &labels);
     steps.extend(labels);
+    if unreadable {
+        steps.extend(balance::steps(observed, &served));
+        return steps;
+    }
     steps.extend(reads::steps(observed));
     steps.extend(balance::steps(observed, &served));
     let risky = if observed.epoch() == 0 {

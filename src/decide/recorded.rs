@@ -1,10 +1,26 @@
 //! What earlier passes recorded in status, and decisions rest on. What of it cannot be read is never taken for nothing. `docs/ring.md`,
 //! "Versions side by side".
 
+use crate::api::status::reasons;
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::names;
 
-use super::observed::{Member, Observed};
+use super::observed::{Member, Observed, Problem};
+
+/// Fields of status that decisions rest on and that this version cannot read: until it can, nothing is changed that could lose something.
+pub fn unreadable_fields(observed: &Observed) -> Option<Problem> {
+    let status = observed.cluster.status.as_ref()?;
+    let fields: Vec<String> = status.unreadable().map(|path| format!("status.{path}")).collect();
+    (!fields.is_empty()).then(|| Problem {
+        reason: reasons::STATUS_UNREADABLE,
+        message: format!(
+            "{}: this version of the operator cannot read it, so it changes nothing; start the version that wrote it, or correct it with \
+             `kubectl edit mmc {} --subresource=status`",
+            fields.join(", "),
+            observed.name()
+        ),
+    })
+}
 
 /// All that status recorded as executed, by whomever: members that are away may be the only ones to know.
 ///

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::api::as_read::AsRead;
 use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, reasons};
 use crate::mysql::gtid::GtidSet;
 use crate::names;
@@ -31,7 +32,7 @@ pub fn status(
     steps: &[Step],
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
-    let mut next = fresh(observed, &present, steps, now);
+    let mut next = fresh(observed, &present, steps, now).over(&present);
     next.recorded_at = present.recorded_at.clone();
     if next == present {
         return present;
@@ -76,6 +77,7 @@ fn fresh(
     let links = || members.iter().flat_map(|member| &member.links);
     let ready_members = if ring_is_closed(observed) { serving } else { 0 };
     let mut next = MultiMasterClusterStatus {
+        as_read: AsRead::default(),
         observed_generation: observed.cluster.metadata.generation,
         phase: Phase::Pending,
         members: count(observed.members.iter().filter(|member| member.pod.is_some()).count()),

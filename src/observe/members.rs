@@ -76,9 +76,12 @@ pub async fn hear_again(client: &mut MemberClient, server: &mut Server) {
     }
 }
 
-/// Asks the agent, and tells it the terms.
-pub async fn agent(client: &AgentClient, terms: &Terms) -> Probe<Report> {
-    let path = format!("{PATH_REPORT}?{terms}");
+/// Asks the agent, and tells it the terms, if there are any: without them the last ones stay.
+pub async fn agent(client: &AgentClient, terms: Option<&Terms>) -> Probe<Report> {
+    let path = match terms {
+        Some(terms) => format!("{PATH_REPORT}?{terms}"),
+        None => PATH_REPORT.to_owned(),
+    };
     match client.get::<Report>(&path, PROBE_DEADLINE).await {
         Ok(report) => Probe::Reached(report),
         Err(error) => Probe::Unreachable(format!("its agent: {error}")),

@@ -1,6 +1,7 @@
 //! Versions side by side: what cannot be read is never taken for nothing, and what is not known stays as it is.
 
-use multimaster::agent::report::Phase as AgentPhase;
+use multimaster::agent::report::{Origin, Phase as AgentPhase};
+use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::{MemberState, MemberStatus, conditions, reasons};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Observed, Probe};
@@ -158,4 +159,128 @@ fn a_reader_goes_on_and_does_not_become_the_writer() {
     report(&mut observed, 0).phase = AgentPhase::Starting;
     let decision = settle(&mut observed, 32);
     assert_eq!(decision.status.writer.unwrap().name, "demo-0");
+}
+
+/// The resource as the API server has it, with another value somewhere in its status.
+fn with_status(mut observed: Observed, field: &str, value: serde_json::Value) -> Observed {
+    let mut resource = serde_json::to_value(&observed.cluster).unwrap();
+    *resource["status"].pointer_mut(field).unwrap() = value;
+    observed.cluster = serde_json::from_value(resource).unwrap();
+    observed
+}
+
+/// A pass writes what it decided, and the next one reads that.
+fn written(observed: &mut Observed, seconds: i64) -> multimaster::decide::Decision {
+    let decision = decide(observed, at(seconds));
+    let mut cluster = observed.cluster.clone();
+    cluster.status = Some(decision.status.clone());
+    let text = serde_json::to_string(&cluster).unwrap();
+    observed.cluster = serde_json::from_str::<MultiMasterCluster>(&text).unwrap();
+    decision
+}
+
+#[test]
+fn while_a_field_of_status_cannot_be_read_nothing_is_changed_that_rests_on_it() {
+    let single = |mut observed: Observed| {
+        observed.cluster.spec.writes = multimaster::api::Writes::SingleWriter;
+        for ordinal in [1, 2] {
+            fence(&mut observed, ordinal);
+        }
+        settle(&mut observed, 30);
+        observed
+    };
+    for (field, value, named) in [
+        ("/epoch", "one".into(), "status.epoch:"),
+        ("/writer/name", 1.into(), "status.writer:"),
+        ("/memberStatuses", 3.into(), "status.memberStatuses:"),
+        ("/memberStatuses/1", "demo-1".into(), "status.memberStatuses:"),
+        (
+            "/memberStatuses/1/name",
+            1.into(),
+            "status.memberStatuses[1].name, status.memberStatuses:",
+        ),
+        (
+            "/memberStatuses/1/serverUUID",
+            1.into(),
+            "status.memberStatuses[1].serverUUID:",
+        ),
+        (
+            "/memberStatuses/1/gtidExecuted",
+            serde_json::json!({}),
+            "status.memberStatuses[1].gtidExecuted:",
+        ),
+    ] {
+        // Member 1 is back, empty and fenced; member 0 was frozen; the template is another one.
+        let mut observed = single(whole());
+        report(&mut observed, 1).origin = Origin::Empty;
+        unreachable(&mut observed, 0);
+        pod(&mut observed, 0).ready = false;
+        observed.update_revision = Some("b".into());
+        let mut observed = with_status(observed, field, value);
+        let first = written(&mut observed, 60);
+        let ready = condition(&first, conditions::READY);
+        assert_eq!(
+            (ready.status.as_str(), ready.reason.as_str()),
+            ("False", reasons::STATUS_UNREADABLE),
+            "{field}"
+        );
+        assert!(ready.message.contains(named), "{field}: {}", ready.message);
+        for seconds in 61..80 {
+            let before = observed.cluster.status.clone();
+            let decision = written(&mut observed, seconds);
+            assert_eq!(decision.steps, [], "{field}");
+            assert_eq!(Some(decision.status), before, "{field}: there is nothing to write");
+        }
+    }
+}
+
+/// What is wrong with the status of a ring does not keep a member that fails in the Service.
+#[test]
+fn a_failed_member_leaves_the_service_whatever_cannot_be_read() {
+    let mut observed = with_status(whole(), "/epoch", "one".into());
+    assert_eq!(decide(&observed, at(60)).steps, []);
+    unreachable(&mut observed, 1);
+    pod(&mut observed, 1).ready = false;
+    link(&mut observed, 2).silent_seconds = Some(3);
+    let decision = decide(&observed, at(61));
+    assert!(
+        matches!(decision.steps[..], [Step::Withdraw { ordinal: 1, .. }]),
+        "{:?}",
+        decision.steps
+    );
+}
+
+#[test]
+fn what_is_seen_anew_is_written_anew_and_unknown_fields_stay() {
+    let mut observed = whole();
+    for (field, value) in [
+        ("/phase", "Hibernating".into()),
+        ("/memberStatuses/1/state", "Upgrading".into()),
+        ("/conditions/0/status", 1.into()),
+    ] {
+        observed = with_status(observed, field, value);
+    }
+    let mut resource = serde_json::to_value(&observed.cluster).unwrap();
+    let status = &mut resource["status"];
+    status["backup"] = serde_json::json!({"last": "today"});
+    status["memberStatuses"][2]["agentVersion"] = 7.into();
+    let mut theirs = status["conditions"][1].clone();
+    theirs["type"] = "BackedUp".into();
+    theirs["age"] = 3.into();
+    status["conditions"].as_array_mut().unwrap().insert(0, theirs.clone());
+    observed.cluster = serde_json::from_value(resource).unwrap();
+
+    let first = written(&mut observed, 60);
+    assert_eq!(condition(&first, conditions::READY).status, "True");
+    assert_eq!(member_status(&first, 1).state, MemberState::Serving);
+    let status = serde_json::to_value(&observed.cluster).unwrap()["status"].take();
+    assert_eq!(status["phase"], "Running");
+    assert_eq!(status["memberStatuses"][1]["state"], "Serving");
+    assert_eq!(status["memberStatuses"][2]["agentVersion"], 7);
+    assert_eq!(status["backup"]["last"], "today");
+    assert!(status["conditions"].as_array().unwrap().contains(&theirs));
+    for seconds in 61..80 {
+        let before = observed.cluster.status.clone();
+        assert_eq!(Some(written(&mut observed, seconds).status), before);
+    }
 }
