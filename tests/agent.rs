@@ -2,6 +2,10 @@
 //! are ignored by default because not every machine has one: `MYSQL_ROOT=... cargo test --test agent -- --ignored`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "agent/answers.rs"]
+mod answers;
+#[path = "agent/conflict_table.rs"]
+mod conflict_table;
 #[path = "agent/harness.rs"]
 mod harness;
 #[path = "agent/isolation.rs"]

@@ -11,6 +11,7 @@ use crate::names;
 
 use super::conflicts::Record;
 use super::topology::Ring;
+use super::unread::Unread;
 
 /// Everything that one pass saw of one cluster.
 #[derive(Clone, Debug)]
@@ -169,6 +170,8 @@ pub struct Server {
     pub binary_logs: Vec<String>,
     /// What `multimaster.conflicts` holds here, of this member and of others: what is open, and what was settled within a day.
     pub conflicts: Vec<Record>,
+    /// What it holds beside that.
+    pub unread: Unread,
 }
 
 /// State of a receiver.

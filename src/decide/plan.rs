@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::api::Positioning;
 use crate::api::status::reasons;
 use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
@@ -13,12 +14,13 @@ use super::conflicts;
 use super::fencing;
 use super::founding::found;
 use super::health::{Health, is_blind};
-use super::history::{has_caught_up, is_foreign, lost};
+use super::history::{has_caught_up, has_lost_nothing, is_foreign, lost};
 use super::leftover;
 use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
 use super::reads;
 use super::rebuild::rebuild;
+use super::recorded;
 use super::restart::{self, has_said_goodbye, is_next, replace};
 use super::states::ring_is_whole;
 use super::step::Step;
@@ -41,15 +43,20 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     if is_blind(observed) {
         return steps;
     }
+    let unreadable = recorded::unreadable_fields(observed).is_some();
     let labels: Vec<Step> = observed
         .members
         .iter()
-        .filter(|member| should_serve(observed, member))
+        .filter(|member| !unreadable && should_serve(observed, member))
         .filter_map(serve)
         .chain(withdrawals(observed))
         .collect();
     let served = served(observed, &labels);
     steps.extend(labels);
+    if unreadable {
+        steps.extend(balance::steps(observed, &served));
+        return steps;
+    }
     steps.extend(reads::steps(observed));
     steps.extend(balance::steps(observed, &served));
     let risky = if observed.epoch() == 0 {
@@ -179,7 +186,7 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
 
 fn new_life(observed: &Observed) -> Option<Step> {
     returning(observed).find_map(|(member, server)| {
-        let lost: GtidSet = lost(observed, member.ordinal, server);
+        let lost: GtidSet = lost(observed, member.ordinal, server).ok()?;
         (!lost.is_empty()).then(|| Step::NewLife {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
@@ -189,7 +196,14 @@ fn new_life(observed: &Observed) -> Option<Step> {
 }
 
 fn link(observed: &Observed) -> Option<Step> {
-    joined(observed).find_map(|(member, server)| match links::need(observed, member.ordinal, server) {
+    // By file and offset a channel starts behind what its own disk has lost: that has to be known first.
+    let positioned = observed.cluster.spec.replication.positioning == Positioning::FilePosition;
+    let unchecked = |member: &Member, server: &Server| {
+        positioned && server.super_read_only && lost(observed, member.ordinal, server).is_err()
+    };
+    let checked = joined(observed).filter(|(member, server)| !unchecked(member, server));
+    let mut needs = checked.map(|(member, server)| links::need(observed, member.ordinal, server));
+    needs.find_map(|need| match need {
         LinkNeed::Step(step) => Some(step),
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Purged(_) | LinkNeed::Conflict => None,
     })
@@ -222,7 +236,8 @@ fn open(observed: &Observed) -> Option<Step> {
         );
         let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_next(observed, member);
         let may = may_be_open(observed, member) && writer::may_open(observed, member, server).is_ok();
-        (may && linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
+        let whole = || has_lost_nothing(observed, member.ordinal, server) && has_caught_up(observed, member, server);
+        (may && linked && stays && whole()).then(|| Step::Open {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
         })

@@ -6,7 +6,7 @@ use crate::mysql::gtid::GtidSet;
 use super::behind;
 use super::fencing;
 use super::health::Health;
-use super::history::{downstream_lacks, has_caught_up, is_foreign, lost};
+use super::history::{catch_up_target, downstream_lacks, has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::rebuild::donor;
@@ -31,7 +31,7 @@ pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<Strin
         Health::Failed(why) => (MemberState::Failed, Some(why)),
         Health::Alive(why) => (
             MemberState::Suspect,
-            Some(format!("alive, but refuses the operator: {why}")),
+            Some(format!("alive, but does not answer as it should: {why}")),
         ),
         Health::Reached => reached(observed, member),
     }
@@ -98,7 +98,7 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
         return (MemberState::Quarantined, Some(why.into()));
     }
     let lost = lost(observed, member.ordinal, server);
-    if !lost.is_empty() {
+    if let Some(lost) = lost.as_ref().ok().filter(|lost| !lost.is_empty()) {
         return (
             MemberState::Returning,
             Some(format!(
@@ -128,6 +128,9 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             return draining(observed, member).unwrap_or((MemberState::Reading, None));
         }
     }
+    if let Err(unreadable) = lost {
+        return (MemberState::Returning, Some(unreadable));
+    }
     match links::need(observed, member.ordinal, server) {
         LinkNeed::Step(_) => (MemberState::Returning, None),
         LinkNeed::Purged(missing) => (MemberState::Returning, Some(purged(observed, member, server, &missing))),
@@ -149,7 +152,9 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             let waits = || writer::may_open(observed, member, server).err().filter(|_| is_writer);
             (MemberState::Returning, why.or(purged).or_else(waits))
         }
-        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => (MemberState::CatchingUp, None),
+        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => {
+            (MemberState::CatchingUp, catch_up_target(observed, member).err())
+        }
     }
 }
 

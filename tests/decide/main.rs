@@ -19,4 +19,6 @@ mod purity;
 mod reads;
 mod restart;
 mod scale;
+mod unread;
+mod versions;
 mod writer;

@@ -5,6 +5,7 @@ use multimaster::api::MultiMasterCluster;
 use multimaster::decide::observed::{
     Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError,
 };
+use multimaster::decide::unread::Unread;
 use multimaster::decide::writer::note_fenced;
 use multimaster::names;
 
@@ -177,6 +178,7 @@ pub fn server(member: &member::Member, now: u64) -> Option<Server> {
         channels: data.channels.iter().map(|it| channel(it, now)).collect(),
         binary_logs: vec!["binlog.000001".into()],
         conflicts: Vec::new(),
+        unread: Unread::default(),
     })
 }
 

@@ -59,10 +59,7 @@ impl Session {
 
     /// The record as it stands there.
     async fn record(&mut self, observer: &str, gtid: &str) -> Result<Option<Record>, SqlError> {
-        let records = conflict_table::recent(&mut self.logged).await?;
-        Ok(records
-            .into_iter()
-            .find(|record| record.observer == observer && record.gtid == gtid))
+        conflict_table::find(&mut self.logged, observer, gtid).await
     }
 
     async fn update(&mut self, record: &Record) -> Result<(), SqlError> {
