@@ -16,21 +16,25 @@ mod lease;
 mod read_your_writes;
 #[path = "agent/relay_logs.rs"]
 mod relay_logs;
+#[path = "agent/versions.rs"]
+mod versions;
 
 use harness::{Agent, Cell, eventually};
 use multimaster::agent::report::{
-    CloneOrder, EmptyOrder, Order, Origin, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report,
+    CloneOrder, EmptyOrder, Order, Origin, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report, VERSION,
 };
 use mysql_async::prelude::Queryable;
 
 fn order(uuid: &str) -> Order {
     Order {
+        version: VERSION,
         server_uuid: uuid.into(),
     }
 }
 
 fn clone_order(uuid: &str, donor: &str) -> CloneOrder {
     CloneOrder {
+        version: VERSION,
         server_uuid: uuid.into(),
         donor_address: donor.into(),
     }
@@ -355,6 +359,7 @@ async fn data_that_is_given_up_is_kept_if_nobody_else_has_all_of_it() {
             format!("{uuid}:1-{written}")
         );
         let give_up = |known: u64| EmptyOrder {
+            version: VERSION,
             server_uuid: uuid.clone(),
             held_elsewhere: format!("{uuid}:1-{known}").parse().unwrap(),
         };

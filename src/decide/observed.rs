@@ -290,7 +290,13 @@ impl Member {
     pub fn with_data(&self) -> Option<(&Server, &Report)> {
         let (server, report) = (self.server()?, self.report()?);
         let same_life = report.server_uuid.as_deref() == Some(server.uuid.as_str());
-        (same_life && report.origin != Origin::Empty && report.phase == Phase::Running).then_some((server, report))
+        let holds_data = matches!(report.origin, Origin::Founded | Origin::Cloned);
+        (same_life && holds_data && report.phase == Phase::Running).then_some((server, report))
+    }
+
+    /// Its agent is newer, and says what this version does not know: nothing that could lose something is done to it.
+    pub fn is_of_a_newer_agent(&self) -> bool {
+        self.report().is_some_and(|report| !report.is_understood())
     }
 
     /// Both answered, and the directory holds nothing.

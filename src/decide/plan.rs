@@ -174,8 +174,8 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
         .members
         .iter()
         .filter(due)
-        // CLONE needs super_read_only off; the agent keeps clients out by read_only.
-        .filter(|member| !member.is_cloning())
+        // CLONE needs super_read_only off; the agent keeps clients out by read_only. What a newer agent does may need that, too.
+        .filter(|member| !member.is_cloning() && !member.is_of_a_newer_agent())
         .filter_map(|member| Some((member, member.server()?)))
         .find(|(_, server)| !server.super_read_only)
         .map(|(member, server)| Step::Fence {

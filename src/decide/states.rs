@@ -5,7 +5,7 @@ use crate::mysql::gtid::GtidSet;
 
 use super::behind;
 use super::fencing;
-use super::health::Health;
+use super::health::{Health, NEWER_AGENT};
 use super::history::{catch_up_target, downstream_lacks, has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Server, SqlError};
@@ -91,7 +91,11 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
         };
     }
     if member.with_data().is_none() {
-        return (MemberState::Returning, Some("its agent does not answer".into()));
+        let why = match member.is_of_a_newer_agent() {
+            true => NEWER_AGENT,
+            false => "its agent does not answer",
+        };
+        return (MemberState::Returning, Some(why.into()));
     }
     if is_foreign(observed, member) {
         let why = "its volume has a history that this cluster has never seen; give it back the volume it had, or an empty one";

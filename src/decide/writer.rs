@@ -189,7 +189,7 @@ fn takes_no_writes(member: &Member) -> bool {
         // CLONE needs super_read_only off; read_only keeps clients out, who have no right to get around it.
         Phase::Cloning { .. } => true,
         Phase::Stopping { fenced } => *fenced,
-        Phase::Running => false,
+        Phase::Running | Phase::Unknown => false,
     });
     down || member.server().is_some_and(|server| server.super_read_only)
 }

@@ -284,3 +284,105 @@ fn what_is_seen_anew_is_written_anew_and_unknown_fields_stay() {
         assert_eq!(Some(written(&mut observed, seconds).status), before);
     }
 }
+
+/// The agent is newer: it may be doing anything.
+#[test]
+fn a_member_whose_agent_says_what_is_not_known_is_left_alone() {
+    type Riddle = fn(&mut multimaster::agent::report::Report);
+    let riddles: [Riddle; 2] = [
+        |report| report.phase = AgentPhase::Unknown,
+        |report| report.origin = Origin::Unknown,
+    ];
+    for riddle in riddles {
+        // It goes on with what it did.
+        let mut observed = whole();
+        riddle(report(&mut observed, 1));
+        for seconds in [60, 70, 80] {
+            let decision = settle(&mut observed, seconds);
+            assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+            assert!(!member_status(&decision, 1).bypassed);
+        }
+        // Fenced and bypassed it is neither opened nor taken back, wherever it stands; open and bypassed it is not fenced.
+        for fenced in [true, false] {
+            let mut observed = whole();
+            riddle(report(&mut observed, 1));
+            recorded(&mut observed, 1).bypassed = true;
+            link(&mut observed, 2).name = "from-0".into();
+            pod(&mut observed, 1).serving = false;
+            server(&mut observed, 1).super_read_only = fenced;
+            let decision = settle(&mut observed, 60);
+            assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+            assert!(member_status(&decision, 1).bypassed);
+        }
+        // With nothing on its disk as far as can be seen it is not cloned, nor is it anybody's donor.
+        let mut observed = whole();
+        fence(&mut observed, 1);
+        riddle(report(&mut observed, 1));
+        server(&mut observed, 1).executed = gtid("");
+        server(&mut observed, 1).channels.clear();
+        let decision = settle(&mut observed, 60);
+        assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+        let message = member_status(&decision, 1).message.clone().unwrap_or_default();
+        assert!(message.contains("its agent is newer"), "{message}");
+    }
+    // mysqld does not answer, and perhaps is not to.
+    let mut observed = whole();
+    observed.members[1].server = Probe::Unreachable("refused".into());
+    report(&mut observed, 1).phase = AgentPhase::Unknown;
+    pod(&mut observed, 1).ready = false;
+    let decision = settle(&mut observed, 60);
+    assert_eq!(member_status(&decision, 1).state, MemberState::Suspect);
+    for seconds in [66, 80] {
+        let decision = settle(&mut observed, seconds);
+        assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+        assert!(!member_status(&decision, 1).bypassed);
+    }
+}
+
+#[test]
+fn a_new_ring_is_not_founded_around_an_agent_that_says_what_is_not_known() {
+    let mut observed = crate::fixture::new();
+    report(&mut observed, 2).origin = Origin::Unknown;
+    let decision = settle(&mut observed, 60);
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert_eq!(decision.status.epoch, 0);
+}
+
+/// As they are on the wire, from before there were versions and from versions to come.
+#[test]
+fn reports_of_all_versions_are_read() {
+    use multimaster::agent::report::Report;
+    let first = serde_json::json!({
+        "ordinal": 1, "origin": "Founded", "serverId": 18, "serverUuid": "u", "formerServerUuids": [], "phase": {"phase": "Running"},
+        "lastCloneError": null
+    });
+    let read = |report: &serde_json::Value| serde_json::from_value::<Report>(report.clone()).unwrap();
+    assert_eq!((read(&first).version, read(&first).is_understood()), (0, true));
+    let mut newer = first.clone();
+    newer["version"] = 9.into();
+    newer["moon"] = serde_json::json!({"full": true});
+    newer["phase"] = serde_json::json!({"phase": "Running", "since": 1});
+    assert_eq!((read(&newer).version, read(&newer).is_understood()), (9, true));
+    newer["phase"] = serde_json::json!({"phase": "Upgrading", "from": {"a": [1]}});
+    assert_eq!(read(&newer).phase, AgentPhase::Unknown);
+    newer["origin"] = "Restored".into();
+    assert_eq!(read(&newer).origin, Origin::Unknown);
+}
+
+/// An HAProxy pod of before there were versions does what it is told and says it without a version.
+#[test]
+fn an_order_is_not_given_again_and_again_to_an_older_pod() {
+    use multimaster::balancer::order::Order;
+    let order = serde_json::json!({
+        "version": 1, "settings": {"algorithm": "RoundRobin", "sticky": false, "maxConnections": 10, "checkMilliseconds": 1000,
+            "timeouts": multimaster::api::balancer::Timeouts::default()},
+        "peers": [], "slots": [{"ordinal": 0, "address": "10.0.0.1", "state": "Serve", "weight": 100, "maxConnections": null}]
+    });
+    let read = |order: &serde_json::Value| serde_json::from_value::<Order>(order.clone()).unwrap();
+    let mut older = order.clone();
+    older.as_object_mut().unwrap().remove("version");
+    assert_eq!(read(&older).version, 0);
+    assert!(read(&older).means(&read(&order)) && read(&order).means(&read(&older)));
+    older["slots"][0]["state"] = "Out".into();
+    assert!(!read(&older).means(&read(&order)));
+}

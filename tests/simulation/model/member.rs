@@ -1,6 +1,6 @@
 //! One member: its pod, its mysqld, and the agent that runs it.
 
-use multimaster::agent::report::{Origin, Phase, Report};
+use multimaster::agent::report::{Origin, Phase, Report, VERSION};
 
 use super::disk::{Data, Disk, Intent};
 use super::transactions::{Ledger, uuid};
@@ -197,6 +197,7 @@ impl Member {
             },
         };
         Some(Report {
+            version: VERSION,
             ordinal: self.ordinal,
             origin: record.origin,
             server_id: record.server_id,
