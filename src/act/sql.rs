@@ -122,7 +122,10 @@ pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str)
     let row = status
         .first()
         .ok_or_else(|| SqlError::Outdated(format!("channel {channel} is gone")))?;
-    let (retrieved, executed) = (gtid_set(row, "Retrieved_Gtid_Set")?, gtid_set(row, "Executed_Gtid_Set")?);
+    let (retrieved, executed) = (
+        gtid_set(row, "Retrieved_Gtid_Set")?,
+        gtid_set(row, "Executed_Gtid_Set")?,
+    );
     if !executed.contains(&retrieved) {
         return Err(SqlError::Outdated(format!(
             "channel {channel} holds {}, which is not executed",
