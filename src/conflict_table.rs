@@ -10,9 +10,7 @@ use mysql_async::{Conn, Row};
 use crate::decide::conflicts::{Record, Stage};
 use crate::decide::unread::{Unread, UnreadRecord};
 use crate::mysql::binlog::Place;
-use crate::mysql::connection::{
-    STEP_DEADLINE, SqlError, column, gtid_set, optional, required, rows, run, shortened, within,
-};
+use crate::mysql::connection::{SqlError, ask, column, gtid_set, optional, required, rows, run, shortened};
 use crate::mysql::quote::literal;
 
 /// The newest format of a record that can be read. It is the default of the column `version`, so whoever writes it need not name the column.
@@ -153,7 +151,7 @@ pub async fn find(conn: &mut Conn, observer: &str, gtid: &str) -> Result<Option<
         literal(observer),
         literal(gtid)
     );
-    let found = within(STEP_DEADLINE, rows(conn, &query)).await?;
+    let found = ask(conn, &query).await?;
     found.first().map(record).transpose()
 }
 
@@ -249,7 +247,7 @@ pub async fn prune(conn: &mut Conn) -> Result<(), SqlError> {
     let query = format!(
         "SELECT CAST(settled_at AS CHAR) AS oldest FROM multimaster.conflicts WHERE {own} ORDER BY settled_at DESC LIMIT 1 OFFSET {SETTLED_KEPT}"
     );
-    let oldest = rows(conn, &query)
+    let oldest = ask(conn, &query)
         .await?
         .first()
         .and_then(|row| column::<String>(row, "oldest"));

@@ -7,6 +7,7 @@ mod answers;
 #[path = "agent/conflict_table.rs"]
 mod conflict_table;
 #[path = "agent/harness.rs"]
+#[allow(dead_code)]
 mod harness;
 #[path = "agent/isolation.rs"]
 mod isolation;

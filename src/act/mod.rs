@@ -227,6 +227,14 @@ impl Actor<'_> {
                 self.sql(*ordinal, stop).await?;
             }
             Step::Fence { ordinal, server_uuid } => self.fence(*ordinal, server_uuid).await?,
+            Step::Restore {
+                ordinal,
+                server_uuid,
+                setting,
+            } => {
+                let restore = async |client: &mut _| sql::restore(client, server_uuid, *setting).await;
+                self.sql(*ordinal, restore).await?;
+            }
             Step::Open { ordinal, server_uuid } => {
                 // It may be open from now on, also where nobody hears its answer.
                 self.context

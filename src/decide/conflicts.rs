@@ -94,7 +94,7 @@ fn holds(set: &GtidSet, gtid: &str) -> bool {
 }
 
 /// Written by the operator itself, to re-assert a row.
-fn is_ours(gtid: &str) -> bool {
+pub fn is_ours(gtid: &str) -> bool {
     gtid.split(':').nth(1) == Some(GTID_TAG)
 }
 
@@ -408,22 +408,33 @@ fn told_of(observed: &Observed, record: &Record) -> String {
         0..=3 => String::new(),
         rows => format!(" and {} more rows", rows - 3),
     };
+    let asks = |row: &ConflictingRow, member: &str| {
+        format!(
+            "who wins? kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
+            observed.name(),
+            row.id
+        )
+    };
     let what = format!(
         "{observer} and {} both wrote {}{more}",
         name(origin(observed, record)),
         rows.join(", ")
     );
     match (&record.for_a_person, winner(observed, record), record.rows.first()) {
-        (Some(why), _, _) => format!(
+        // All sides are executed: what is left is whose row is to be everywhere.
+        (Some(why), _, Some(row)) if record.stage == Stage::Taken => {
+            format!(
+                "{what}, and it is for a person to mend: {why}; {}",
+                asks(row, &observer)
+            )
+        }
+        (Some(why), _, Some(_)) => format!("{what} ({}), and it is for a person to mend: {why}", record.gtid),
+        (Some(why), _, None) => format!(
             "{observer} cannot apply {}, and it is for a person to mend: {why}",
             record.gtid
         ),
         (None, Some(winner), _) => format!("{what}; {} wins", name(Some(winner))),
-        (None, None, Some(row)) => format!(
-            "{what}; who wins? kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={observer}",
-            observed.name(),
-            row.id
-        ),
+        (None, None, Some(row)) => format!("{what}; {}", asks(row, &observer)),
         (None, None, None) => format!("{observer} could not apply {}", record.gtid),
     }
 }

@@ -158,6 +158,10 @@ pub struct Server {
     pub server_id: u32,
     /// It takes no writes from clients: `read_only`, which `super_read_only` implies.
     pub super_read_only: bool,
+    /// `read_only` is on and `super_read_only` is off: clients may not write, and administrators may.
+    pub half_fenced: bool,
+    /// `replica_exec_mode` is IDEMPOTENT: appliers overwrite what is in the way of their rows.
+    pub idempotent: bool,
     /// `gtid_executed`.
     pub executed: GtidSet,
     /// `gtid_purged`.

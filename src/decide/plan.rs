@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::agent::report::Phase;
 use crate::api::Positioning;
 use crate::api::status::reasons;
 use crate::mysql::gtid::GtidSet;
@@ -23,7 +24,7 @@ use super::rebuild::rebuild;
 use super::recorded;
 use super::restart::{self, has_said_goodbye, is_next, replace};
 use super::states::ring_is_whole;
-use super::step::Step;
+use super::step::{Setting, Step};
 use super::writer;
 
 /// The steps of one pass, for the ring and the epoch that the status of this pass carries.
@@ -55,6 +56,8 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     steps.extend(labels);
     if unreadable {
         steps.extend(balance::steps(observed, &served));
+        // Nothing in status says otherwise.
+        steps.extend(restore(observed, Setting::ReplicaExecMode).or_else(|| restore(observed, Setting::SuperReadOnly)));
         return steps;
     }
     steps.extend(reads::steps(observed));
@@ -62,14 +65,17 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     let risky = if observed.epoch() == 0 {
         found(observed).or_else(|| replace(observed))
     } else {
-        // A clone takes long and may be refused again and again; nobody waits for it.
-        fence(observed, now)
+        // Before an applier is started, and before anything else that may take its time: while this is wrong, conflicts are overwritten.
+        restore(observed, Setting::ReplicaExecMode)
+            .or_else(|| fence(observed, now))
+            .or_else(|| restore(observed, Setting::SuperReadOnly))
             .or_else(|| new_life(observed))
             .or_else(|| link(observed))
             .or_else(|| behind(observed))
             .or_else(|| left_over(observed))
             .or_else(|| open(observed))
             .or_else(|| conflicts::next(observed))
+            // A clone takes long and may be refused again and again; nobody waits for it.
             .or_else(|| rebuild(observed))
             .or_else(|| create_database(observed))
             .or_else(|| replace(observed))
@@ -182,6 +188,25 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
         })
+}
+
+/// A setting that a conflict step has changed and not changed back, because it ended early: none is under way while members are looked at.
+fn restore(observed: &Observed, setting: Setting) -> Option<Step> {
+    let is_left = |member: &Member, server: &Server| match setting {
+        Setting::ReplicaExecMode => server.idempotent,
+        // CLONE needs it off; the agent says that it clones before it turns it off.
+        Setting::SuperReadOnly => {
+            server.half_fenced && member.report().is_some_and(|report| report.phase == Phase::Running)
+        }
+    };
+    observed.members.iter().find_map(|member| {
+        let server = member.server().filter(|server| is_left(member, server))?;
+        Some(Step::Restore {
+            ordinal: member.ordinal,
+            server_uuid: server.uuid.clone(),
+            setting,
+        })
+    })
 }
 
 fn new_life(observed: &Observed) -> Option<Step> {

@@ -114,7 +114,15 @@ pub async fn run(conn: &mut Conn, statement: &str) -> Result<(), SqlError> {
 /// All rows of a query.
 ///
 /// # Errors
-/// What MySQL or the network said. Without a deadline of its own: observation has one for all its queries.
+/// As [`within`], or what MySQL said.
+pub async fn ask(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
+    within(STEP_DEADLINE, rows(conn, query)).await
+}
+
+/// All rows of a query, without a deadline: for a caller that has one for several queries, as an observation has. Others use [`ask`].
+///
+/// # Errors
+/// What MySQL or the network said.
 pub async fn rows(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
     Ok(conn.query(query).await?)
 }

@@ -15,6 +15,7 @@ use crate::mysql::hearing::Hearing;
 use crate::mysql::statements::SILENCE;
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
+     @@read_only AND NOT @@super_read_only AS half_fenced, @@GLOBAL.replica_exec_mode <> 'STRICT' AS idempotent, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
@@ -147,6 +148,8 @@ async fn read(conn: &mut Conn, hearing: &mut Hearing) -> Result<Server, SqlError
         uuid: required(row, "uuid")?,
         server_id: required(row, "server_id")?,
         super_read_only: required::<bool>(row, "fenced")?,
+        half_fenced: required::<bool>(row, "half_fenced")?,
+        idempotent: required::<bool>(row, "idempotent")?,
         executed: gtid_set(row, "executed")?,
         purged: gtid_set(row, "purged")?,
         client_sessions: required(row, "sessions")?,

@@ -18,6 +18,7 @@ mod loss;
 mod purity;
 mod reads;
 mod restart;
+mod restore;
 mod scale;
 mod unread;
 mod versions;

@@ -172,6 +172,8 @@ pub fn server(member: &member::Member, now: u64) -> Option<Server> {
         uuid: uuid(data.uuid?),
         server_id: record.server_id,
         super_read_only: member.super_read_only,
+        half_fenced: member.half_fenced,
+        idempotent: member.idempotent,
         executed: data.executed.gtid_set(),
         purged: data.purged.gtid_set(),
         client_sessions: 0,
