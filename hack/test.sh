@@ -80,7 +80,7 @@ mysqld() {
 	MYSQL_ROOT=$(hack/mysqld.sh) || return 1
 	export MYSQL_ROOT
 	# Two long histories of the model only by name: --ignored chance, --ignored purged.
-	cargo_test --test agent --test compare --test simulation -- --ignored --skip chance --skip purged
+	cargo_test --test agent --test compare --test conflicts --test simulation -- --ignored --skip chance --skip purged
 }
 check "tests against a real mysqld" mysqld
 

@@ -1,19 +1,27 @@
 //! `multimaster.conflicts`: what members could not apply, kept where a DBA looks for it. The agent creates it at every start, unlogged; its
 //! rows are written by the operator, logged and tagged, so that every member has all of them.
+//!
+//! Members of two versions have one table in common (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a
+//! default, and no statement that reads names one that was added.
 
 use jiff::Timestamp;
-use mysql_async::{Conn, Row, prelude::Queryable};
+use mysql_async::{Conn, Row};
 
 use crate::decide::conflicts::{Record, Stage};
+use crate::decide::unread::{Unread, UnreadRecord};
 use crate::mysql::binlog::Place;
-use crate::mysql::connection::{SqlError, column, rows, run};
+use crate::mysql::connection::{SqlError, ask, column, gtid_set, optional, required, rows, run, shortened};
 use crate::mysql::quote::literal;
 
+/// The newest format of a record that can be read. It is the default of the column `version`, so whoever writes it need not name the column.
+pub const VERSION: u32 = 1;
 /// Settled conflicts that a member keeps.
 const SETTLED_KEPT: u32 = 1000;
+/// Open records that are read; the rest is counted.
+const MOST_READ: u64 = 1000;
 
-/// Creates schema and table, a statement each.
-pub const CREATE: [&str; 2] = [
+/// Creates schema and table as they were at first, a statement each. The columns that came later are [`ADD_COLUMNS`].
+const CREATE: [&str; 2] = [
     "CREATE DATABASE IF NOT EXISTS multimaster CHARACTER SET utf8mb4;",
     "CREATE TABLE IF NOT EXISTS multimaster.conflicts (\
      observer CHAR(36) CHARACTER SET ascii NOT NULL COMMENT 'server UUID of the member that could not apply it', \
@@ -28,9 +36,39 @@ pub const CREATE: [&str; 2] = [
      settled_at DATETIME(6) NULL COMMENT 'UTC', PRIMARY KEY (observer, gtid), KEY (stage), KEY (settled_at)) ENGINE=InnoDB;",
 ];
 
-/// What is open, and what was settled within a day: a transaction that was long under way may belong to it.
-const RECENT: &str = "SELECT observer, gtid, CAST(seen_at AS CHAR) AS seen_at, stage, CAST(changes AS CHAR) AS changes, for_a_person, winner, known, kept_file, kept_offset \
-     FROM multimaster.conflicts WHERE stage <> 'settled' OR settled_at > UTC_TIMESTAMP() - INTERVAL 1 DAY ORDER BY seen_at DESC LIMIT 100";
+/// Names and definitions of columns that were added since, oldest first.
+const ADDED: [(&str, &str); 1] = [(
+    "version",
+    "INT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'format of the record'",
+)];
+
+/// Lines of an init file that make the table, and add the columns that it lacks. Nothing is altered where nothing is missing.
+pub fn create() -> Vec<String> {
+    let mut lines: Vec<String> = CREATE.map(str::to_owned).into();
+    for (column, definition) in ADDED {
+        // MySQL has no ADD COLUMN IF NOT EXISTS.
+        let alter = format!("ALTER TABLE multimaster.conflicts ADD COLUMN {column} {definition}");
+        lines.extend([
+            format!(
+                "SET @statement = IF(EXISTS (SELECT 1 FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'multimaster' \
+                 AND TABLE_NAME = 'conflicts' AND COLUMN_NAME = {}), 'DO 0', {});",
+                literal(column),
+                literal(&alter)
+            ),
+            "PREPARE add_column FROM @statement;".into(),
+            "EXECUTE add_column;".into(),
+            "DEALLOCATE PREPARE add_column;".into(),
+        ]);
+    }
+    lines
+}
+
+/// What is open. Appliers stand at those that are not taken yet, so these come first; then the oldest, which the others wait for.
+const OPEN: &str = "SELECT c.*, COUNT(*) OVER () AS all_open FROM multimaster.conflicts AS c WHERE stage <> 'settled' \
+     ORDER BY stage = 'taken', seen_at, observer, gtid LIMIT";
+/// What was settled within a day: a transaction that was long under way may belong to it.
+const SETTLED: &str = "SELECT * FROM multimaster.conflicts WHERE stage = 'settled' AND settled_at > UTC_TIMESTAMP() - INTERVAL 1 DAY \
+     ORDER BY settled_at DESC LIMIT 100";
 
 /// What is known of the circumstances, for people.
 pub struct Circumstances {
@@ -46,45 +84,105 @@ pub struct Circumstances {
     pub committed: Option<Timestamp>,
 }
 
-/// Reads what a member has. An earlier agent has made no table: nothing.
+/// What a member has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Records that are open, and those that were settled within a day.
+    pub records: Vec<Record>,
+    /// What there is beside them.
+    pub unread: Unread,
+}
+
+/// Reads what a member has. A record that cannot be read hides no other, and a table that cannot be read says so.
 ///
 /// # Errors
-/// [`SqlError`].
-pub async fn recent(conn: &mut Conn) -> Result<Vec<Record>, SqlError> {
-    match conn.query::<Row, _>(RECENT).await {
-        // One that somebody has spoilt hides no other, and no member.
-        Ok(rows) => Ok(rows
-            .iter()
-            .filter_map(|row| {
-                record(row)
-                    .inspect_err(|error| tracing::error!(%error, "a record is left out"))
-                    .ok()
-            })
-            .collect()),
-        // 1049, 1142, 1146: no schema, no right, no table.
-        Err(mysql_async::Error::Server(error)) if matches!(error.code, 1049 | 1142 | 1146) => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
+/// [`SqlError`] where the connection, not the table, is to blame.
+pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
+    let read = async {
+        let open = rows(conn, &format!("{OPEN} {MOST_READ}")).await?;
+        Ok::<_, SqlError>((open, rows(conn, SETTLED).await?))
+    };
+    let (open, settled) = match read.await {
+        Ok(read) => read,
+        // No schema, no right, no table (1049, 1142, 1146), or one that somebody has changed: the member is well, and its conflicts unknown.
+        Err(error) if error.is_of_the_living() => {
+            let unread = Unread {
+                table: Some(error.to_string()),
+                ..Unread::default()
+            };
+            return Ok(Reading {
+                unread,
+                ..Reading::default()
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let mut reading = Reading::default();
+    for row in &open {
+        match record(row) {
+            Ok(record) => reading.records.push(record),
+            Err(error) => reading.unread.records.push(UnreadRecord {
+                observer: column(row, "observer").unwrap_or_default(),
+                gtid: column(row, "gtid").unwrap_or_default(),
+                why: shortened(&error.to_string()),
+            }),
+        }
     }
+    if let Some(row) = open.first() {
+        let all: u64 = required(row, "all_open")?;
+        reading.unread.more = all.saturating_sub(MOST_READ);
+    }
+    // One that cannot be read is past all the same.
+    reading.records.extend(settled.iter().filter_map(|row| {
+        record(row)
+            .inspect_err(|error| tracing::debug!(%error, "a settled conflict is left out"))
+            .ok()
+    }));
+    Ok(reading)
+}
+
+/// One record as it stands at a member, however old.
+///
+/// # Errors
+/// [`SqlError`]; [`SqlError::Unreadable`] where the record cannot be read.
+pub async fn find(conn: &mut Conn, observer: &str, gtid: &str) -> Result<Option<Record>, SqlError> {
+    let query = format!(
+        "SELECT * FROM multimaster.conflicts WHERE observer = {} AND gtid = {}",
+        literal(observer),
+        literal(gtid)
+    );
+    let found = ask(conn, &query).await?;
+    found.first().map(record).transpose()
 }
 
 fn record(row: &Row) -> Result<Record, SqlError> {
-    let text = |name: &str| column::<String>(row, name).unwrap_or_default();
-    let wrong = |what: &str, error: &dyn std::fmt::Display| {
-        SqlError::Outdated(format!("multimaster.conflicts: {what} of {}: {error}", text("gtid")))
+    let unreadable = |what: &str, error: &dyn std::fmt::Display| SqlError::Unreadable(format!("{what}: {error}"));
+    // A table that an earlier agent has made has no such column.
+    let version = match row.columns_ref().iter().any(|column| column.name_str() == "version") {
+        true => required(row, "version")?,
+        false => VERSION,
     };
-    let seen = text("seen_at").replace(' ', "T") + "Z";
-    let stage = serde_json::Value::String(text("stage"));
+    if version > VERSION {
+        return Err(SqlError::Unreadable(format!(
+            "version {version} of a record, and this operator knows {VERSION}"
+        )));
+    }
+    let seen = required::<String>(row, "seen_at")?.replace(' ', "T") + "Z";
+    let stage = serde_json::Value::String(required(row, "stage")?);
+    let changes: String = required(row, "changes")?;
+    let gtid: String = required(row, "gtid")?;
+    gtid_set(row, "gtid")?;
     Ok(Record {
-        observer: text("observer"),
-        gtid: text("gtid"),
-        seen: seen.parse().map_err(|error| wrong("seen_at", &error))?,
-        stage: serde_json::from_value(stage).map_err(|error| wrong("stage", &error))?,
-        rows: serde_json::from_str(&text("changes")).map_err(|error| wrong("changes", &error))?,
-        for_a_person: column(row, "for_a_person"),
-        winner: column(row, "winner"),
-        known: text("known").parse().map_err(|error| wrong("known", &error))?,
-        kept: column(row, "kept_file")
-            .zip(column(row, "kept_offset"))
+        observer: required(row, "observer")?,
+        gtid,
+        seen: seen.parse().map_err(|error| unreadable("seen_at", &error))?,
+        stage: serde_json::from_value(stage).map_err(|error| unreadable("stage", &error))?,
+        rows: serde_json::from_str(&changes).map_err(|error| unreadable("changes", &error))?,
+        for_a_person: optional(row, "for_a_person")?,
+        winner: optional(row, "winner")?,
+        known: gtid_set(row, "known")?,
+        kept: optional(row, "kept_file")?
+            .zip(optional(row, "kept_offset")?)
             .map(|(file, offset)| Place { file, offset }),
     })
 }
@@ -149,7 +247,7 @@ pub async fn prune(conn: &mut Conn) -> Result<(), SqlError> {
     let query = format!(
         "SELECT CAST(settled_at AS CHAR) AS oldest FROM multimaster.conflicts WHERE {own} ORDER BY settled_at DESC LIMIT 1 OFFSET {SETTLED_KEPT}"
     );
-    let oldest = rows(conn, &query)
+    let oldest = ask(conn, &query)
         .await?
         .first()
         .and_then(|row| column::<String>(row, "oldest"));

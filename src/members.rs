@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::mysql::connection::{Address, PROBE_DEADLINE, SqlError, column, connect, rows};
+use crate::mysql::connection::{Address, PROBE_DEADLINE, SqlError, connect, required, rows};
 use crate::mysql::hearing::Hearing;
 use crate::names::{self, accounts, keys};
 
@@ -226,7 +226,7 @@ async fn kill_sessions(conn: &mut Conn, only: Option<u32>) -> Result<(), SqlErro
         accounts::OPERATOR
     );
     for row in rows(conn, &query).await? {
-        let Some(id) = column::<u64>(&row, "id") else { continue };
+        let id: u64 = required(&row, "id")?;
         match conn.query_drop(format!("KILL {id}")).await {
             Ok(()) => tracing::info!(session = id, "killed an earlier session of an operator"),
             // 1094: it ended by itself.

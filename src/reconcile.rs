@@ -152,7 +152,8 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
     Ok(Action::requeue(requeue))
 }
 
-/// Replaces the status of exactly the resource that was read: the resourceVersion in it makes the API server refuse a stale operator.
+/// Replaces the status of exactly the resource that was read: the resourceVersion in it makes the API server refuse a stale operator. What this
+/// version does not know of it is written back as it was.
 async fn write_status(
     cluster: &MultiMasterCluster,
     status: MultiMasterClusterStatus,
@@ -161,7 +162,10 @@ async fn write_status(
     let api: Api<MultiMasterCluster> =
         Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
     let mut next = cluster.clone();
-    next.status = Some(status);
+    next.status = Some(match &cluster.status {
+        Some(present) => status.over(present),
+        None => status,
+    });
     next.metadata.managed_fields = None;
     let written = ask(
         "status",

@@ -168,6 +168,7 @@ impl Metrics {
             Step::Detach { .. } => "Detach",
             Step::StopReceiver { .. } => "StopReceiver",
             Step::Fence { .. } => "Fence",
+            Step::Restore { .. } => "Restore",
             Step::Open { .. } => "Open",
             Step::Examine { .. } => "Examine",
             Step::Settle { .. } => "Settle",

@@ -2,7 +2,12 @@
 //! are ignored by default because not every machine has one: `MYSQL_ROOT=... cargo test --test agent -- --ignored`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "agent/answers.rs"]
+mod answers;
+#[path = "agent/conflict_table.rs"]
+mod conflict_table;
 #[path = "agent/harness.rs"]
+#[allow(dead_code)]
 mod harness;
 #[path = "agent/isolation.rs"]
 mod isolation;
@@ -14,21 +19,25 @@ mod read_your_writes;
 mod records;
 #[path = "agent/relay_logs.rs"]
 mod relay_logs;
+#[path = "agent/versions.rs"]
+mod versions;
 
 use harness::{Agent, Cell, eventually};
 use multimaster::agent::report::{
-    CloneOrder, EmptyOrder, Order, Origin, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report,
+    CloneOrder, EmptyOrder, Order, Origin, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report, VERSION,
 };
 use mysql_async::prelude::Queryable;
 
 fn order(uuid: &str) -> Order {
     Order {
+        version: VERSION,
         server_uuid: uuid.into(),
     }
 }
 
 fn clone_order(uuid: &str, donor: &str) -> CloneOrder {
     CloneOrder {
+        version: VERSION,
         server_uuid: uuid.into(),
         donor_address: donor.into(),
     }
@@ -353,6 +362,7 @@ async fn data_that_is_given_up_is_kept_if_nobody_else_has_all_of_it() {
             format!("{uuid}:1-{written}")
         );
         let give_up = |known: u64| EmptyOrder {
+            version: VERSION,
             server_uuid: uuid.clone(),
             held_elsewhere: format!("{uuid}:1-{known}").parse().unwrap(),
         };

@@ -1,7 +1,7 @@
 //! What people are told of each step: `kubectl describe` reads like a story.
 
 use crate::decide::observed::Observed;
-use crate::decide::step::{Remedy, Step};
+use crate::decide::step::{Remedy, Setting, Step};
 use crate::names;
 
 /// Reason and text of the event that a person would want to read.
@@ -93,6 +93,26 @@ pub fn sentence(observed: &Observed, step: &Step) -> Option<(&'static str, Strin
             };
             ("Fenced", format!("{} is fenced, because {why}", name(ordinal)))
         }
+        Step::Restore {
+            ordinal,
+            setting: Setting::ReplicaExecMode,
+            ..
+        } => (
+            "SettingRestored",
+            format!(
+                "{} has replica_exec_mode=STRICT again: a conflict step that ended early had left IDEMPOTENT. If an applier ran there meanwhile, it \
+                 may have overwritten rows without a record: compare the members (annotation {})",
+                name(ordinal),
+                names::ANNOTATION_COMPARE
+            ),
+        ),
+        Step::Restore { ordinal, .. } => (
+            "SettingRestored",
+            format!(
+                "{} has super_read_only=ON again: it is fenced, and a conflict step that ended early had left OFF",
+                name(ordinal)
+            ),
+        ),
         Step::Open { ordinal, .. } => ("Opened", format!("{} takes writes", name(ordinal))),
         Step::Examine {
             ordinal,

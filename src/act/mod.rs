@@ -11,7 +11,7 @@ pub mod sql;
 use futures::future::join_all;
 use kube::runtime::events::EventType;
 
-use crate::agent::report::{CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE};
+use crate::agent::report::{CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, VERSION};
 use crate::api::MultiMasterCluster;
 use crate::balancer;
 use crate::context::Context;
@@ -173,6 +173,7 @@ impl Actor<'_> {
                 held_elsewhere,
             } => {
                 let order = EmptyOrder {
+                    version: VERSION,
                     server_uuid: server_uuid.clone(),
                     held_elsewhere: held_elsewhere.clone(),
                 };
@@ -184,6 +185,7 @@ impl Actor<'_> {
                 donor,
             } => {
                 let order = CloneOrder {
+                    version: VERSION,
                     server_uuid: server_uuid.clone(),
                     donor_address: self.address(*donor)?,
                 };
@@ -225,6 +227,14 @@ impl Actor<'_> {
                 self.sql(*ordinal, stop).await?;
             }
             Step::Fence { ordinal, server_uuid } => self.fence(*ordinal, server_uuid).await?,
+            Step::Restore {
+                ordinal,
+                server_uuid,
+                setting,
+            } => {
+                let restore = async |client: &mut _| sql::restore(client, server_uuid, *setting).await;
+                self.sql(*ordinal, restore).await?;
+            }
             Step::Open { ordinal, server_uuid } => {
                 // It may be open from now on, also where nobody hears its answer.
                 self.context
@@ -404,6 +414,7 @@ impl Actor<'_> {
 /// What every order names.
 fn order_for(server_uuid: &str) -> Order {
     Order {
+        version: VERSION,
         server_uuid: server_uuid.into(),
     }
 }

@@ -1,15 +1,17 @@
 //! Steps on a member's server as SQL. Each reads again what justified it; none reconnects or retries.
 
-use mysql_async::{Conn, prelude::Queryable};
+use mysql_async::Conn;
 
 use crate::api::Database;
-use crate::decide::step::StartAt;
+use crate::decide::step::{Setting, StartAt};
 use crate::members::{Credentials, MemberClient};
-use crate::mysql::connection::{STEP_DEADLINE, SqlError, column, rows, run, within};
-use crate::mysql::gtid::GtidSet;
+use crate::mysql::connection::{SqlError, ask, gtid_set, required, run};
 use crate::mysql::quote::{identifier, literal};
 use crate::mysql::statements;
 use crate::names::{self, accounts, keys, paths};
+
+/// How appliers run: at the first row that is not as the transaction expects it they stop.
+pub(super) const STRICT: &str = "SET GLOBAL replica_exec_mode = STRICT";
 
 /// The upstream end of a link.
 pub struct Source {
@@ -23,16 +25,14 @@ pub struct Source {
 
 /// The same life as was observed, or nothing is done.
 pub(super) async fn same_life(conn: &mut Conn, server_uuid: &str) -> Result<(), SqlError> {
-    within(STEP_DEADLINE, async {
-        let found: Option<String> = conn.query_first("SELECT @@server_uuid").await?;
-        match found {
-            Some(found) if found == server_uuid => Ok(()),
-            found => Err(SqlError::Outdated(format!(
-                "server_uuid is {found:?}, not {server_uuid}"
-            ))),
-        }
-    })
-    .await
+    let rows = ask(conn, "SELECT @@server_uuid AS uuid").await?;
+    let found: Option<String> = rows.first().map(|row| required(row, "uuid")).transpose()?;
+    match found {
+        Some(found) if found == server_uuid => Ok(()),
+        found => Err(SqlError::Outdated(format!(
+            "server_uuid is {found:?}, not {server_uuid}"
+        ))),
+    }
 }
 
 /// CREATE the channel of a link and START it.
@@ -49,12 +49,13 @@ pub async fn attach(
     same_life(conn, server_uuid).await?;
     // CHANGE REPLICATION SOURCE on a channel that exists can purge its relay logs, which may be the last copy of a write.
     let query = format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(&source.channel));
-    let exists = within(STEP_DEADLINE, async {
-        Ok(conn.query_first::<mysql_async::Row, _>(query).await)
-    })
-    .await?;
-    if matches!(exists, Ok(Some(_))) {
-        return Err(SqlError::Outdated(format!("channel {} exists", source.channel)));
+    match ask(conn, &query).await {
+        Ok(rows) if !rows.is_empty() => {
+            return Err(SqlError::Outdated(format!("channel {} exists", source.channel)));
+        }
+        // MySQL refuses to speak of a channel that does not exist (3074).
+        Ok(_) | Err(SqlError::Mysql(mysql_async::Error::Server(_))) => {}
+        Err(error) => return Err(error),
     }
     run(conn, &change_source(source, start)).await?;
     run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(&source.channel))).await
@@ -117,21 +118,14 @@ pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str)
     same_life(conn, server_uuid).await?;
     run(conn, &format!("STOP REPLICA FOR CHANNEL {}", literal(channel))).await?;
     // With both threads stopped neither set moves any more.
-    let (retrieved, executed) = within(STEP_DEADLINE, async {
-        let status = rows(conn, &format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(channel))).await?;
-        let text = |name| {
-            status
-                .first()
-                .and_then(|row| column::<String>(row, name))
-                .ok_or_else(|| SqlError::Outdated(format!("channel {channel} is gone")))
-        };
-        let set = |text: String| {
-            text.parse::<GtidSet>()
-                .map_err(|error| SqlError::Outdated(error.to_string()))
-        };
-        Ok((set(text("Retrieved_Gtid_Set")?)?, set(text("Executed_Gtid_Set")?)?))
-    })
-    .await?;
+    let status = ask(conn, &format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(channel))).await?;
+    let row = status
+        .first()
+        .ok_or_else(|| SqlError::Outdated(format!("channel {channel} is gone")))?;
+    let (retrieved, executed) = (
+        gtid_set(row, "Retrieved_Gtid_Set")?,
+        gtid_set(row, "Executed_Gtid_Set")?,
+    );
     if !executed.contains(&retrieved) {
         return Err(SqlError::Outdated(format!(
             "channel {channel} holds {}, which is not executed",
@@ -160,6 +154,26 @@ pub async fn fence(client: &mut MemberClient, server_uuid: &str) -> Result<(), S
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
     statements::fence(conn).await
+}
+
+/// Give a setting back the value that a session of a conflict step has left it without.
+///
+/// # Errors
+/// [`SqlError`]; [`SqlError::Outdated`] when the member takes writes by now, which this must not end.
+pub async fn restore(client: &mut MemberClient, server_uuid: &str, setting: Setting) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    match setting {
+        Setting::ReplicaExecMode => run(conn, STRICT).await,
+        Setting::SuperReadOnly => {
+            let rows = ask(conn, "SELECT @@read_only AS fenced").await?;
+            let fenced = rows.first().map(|row| required::<bool>(row, "fenced")).transpose()?;
+            match fenced {
+                Some(true) => run(conn, "SET GLOBAL super_read_only = ON").await,
+                _ => Err(SqlError::Outdated("read_only is off".into())),
+            }
+        }
+    }
 }
 
 /// Create the first database and its user, logged, so that they reach every member. As root, so that the operator's own account needs none of

@@ -66,7 +66,7 @@ pub fn init_file(passwords: &Passwords) -> String {
         // Makes backslash escapes mean what `literal` means by them, whatever the user's configuration says.
         "SET SESSION sql_mode='';".to_owned(),
     ];
-    lines.extend(conflict_table::CREATE.map(str::to_owned));
+    lines.extend(conflict_table::create());
     account(
         &mut lines,
         ROOT,

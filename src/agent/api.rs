@@ -252,6 +252,7 @@ mod tests {
         for (members, writer) in lists.into_iter().zip([None, Some(0), Some(8)]) {
             let members: Vec<IpAddr> = members.iter().map(|address| address.parse().unwrap()).collect();
             let terms = Terms {
+                version: 1,
                 policy: IsolationPolicy::Fence,
                 after_seconds: 3600,
                 members: members.clone(),
@@ -263,6 +264,17 @@ mod tests {
             };
             let uri: Uri = format!("{PATH_REPORT}?{terms}").parse().unwrap();
             assert_eq!(Query::<Terms>::try_from_uri(&uri).unwrap().0, terms);
+        }
+        // Of an operator of before there were versions, and of one that is newer.
+        for (query, version) in [
+            ("policy=Fence&afterSeconds=1&members=", 0),
+            ("version=7&policy=Freeze&afterSeconds=1&members=&moon=full", 7),
+        ] {
+            let uri: Uri = format!("{PATH_REPORT}?{query}").parse().unwrap();
+            let terms = Query::<Terms>::try_from_uri(&uri).unwrap().0;
+            assert_eq!((terms.version, terms.after_seconds), (version, 1));
+            let known = query.contains("Fence");
+            assert_eq!(terms.policy == IsolationPolicy::Fence, known);
         }
         let named: Uri = "/?policy=Fence&afterSeconds=1&members=demo-1".parse().unwrap();
         assert!(Query::<Terms>::try_from_uri(&named).is_err());

@@ -49,7 +49,7 @@ pub async fn arrive(member: &Member, shared: &Shared, life: Life, answered: &Ato
 
 async fn greet(member: &Member, shared: &Shared, life: &Life, answered: &AtomicBool) -> Result<Arrival, sql::Error> {
     let mut conn = shared.sql.connect(DEADLINE).await?;
-    let uuid: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.server_uuid").await?;
+    let uuid: String = sql::only(&mut conn, DEADLINE, "SELECT @@GLOBAL.server_uuid").await?;
     answered.store(true, Ordering::Relaxed);
     let clone = match life.intent {
         Some(Intent::Cloning { .. }) => Some(clone::verify(&mut conn).await?),
@@ -67,8 +67,5 @@ async fn greet(member: &Member, shared: &Shared, life: &Life, answered: &AtomicB
             }
         }
     }
-    Ok(Arrival {
-        uuid: uuid.unwrap_or_default(),
-        clone,
-    })
+    Ok(Arrival { uuid, clone })
 }

@@ -23,11 +23,12 @@ const KEPT: &str = "data.kept-";
 /// Makes sure of a directory that mysqld can be started on, and answers whose life it holds.
 pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
     fs::create_dir_all(&member.args.run).with_context(|| format!("cannot make {}", member.args.run.display()))?;
+    // First of all: nothing is touched where a newer agent has begun what this one does not know.
+    let known = Life::load(&member.life)?;
     // Left behind by a crash: never complete, or already given up.
     remove(&member.data_new)?;
     remove(&discarded(member))?;
 
-    let known = Life::load(&member.life)?;
     if let Some(Life {
         intent: Some(Intent::Emptying { keep }),
         server_uuid,

@@ -125,7 +125,13 @@ async fn hears_a_source(sql: &Sql, hearing: &mut Hearing) -> bool {
         Ok::<_, sql::Error>((statuses, told))
     };
     let Ok((statuses, told)) = read.await else { return false };
-    let silences = hearing.silences(&statuses, &told, Instant::now());
+    let silences = match hearing.silences(&statuses, &told, Instant::now()) {
+        Ok(silences) => silences,
+        Err(error) => {
+            warn!(%error, "cannot tell whether a source is heard");
+            return false;
+        }
+    };
     let heard = |seconds: Option<i64>| seconds.is_some_and(|seconds| seconds < HEARD_SECONDS);
     silences.into_iter().any(heard)
 }

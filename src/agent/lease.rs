@@ -262,6 +262,7 @@ mod tests {
 
     fn terms(writer: Option<u8>, clock: Option<u64>) -> Terms {
         Terms {
+            version: 1,
             policy: IsolationPolicy::KeepWriting,
             after_seconds: 10,
             members: Vec::new(),

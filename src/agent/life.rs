@@ -4,13 +4,15 @@
 //! the earlier life wrote when it flows back. The UUID is mysqld's own (`auto.cnf`); the server_id is kept here. An intent is
 //! recorded before each step that a crash could cut in two.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::report::Origin;
+use super::report::{Origin, VERSION};
 
 /// Why the record cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,19 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Where it is wrong.
+        source: serde_json::Error,
+    },
+    /// A newer agent wrote the file.
+    #[error(
+        "{path} was written by an agent of version {version}, and version {VERSION} does not know what it says: {source}. Nothing was \
+         changed; start this member with the newer image again"
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version that it names.
+        version: u64,
+        /// Where it is not understood.
         source: serde_json::Error,
     },
     /// The operating system gave no random bytes.
@@ -56,10 +71,13 @@ pub enum Intent {
     },
 }
 
-/// The life record.
+/// The life record. Fields are only added, each with a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Life {
+    /// [`VERSION`] of the agent that wrote it last.
+    #[serde(default)]
+    pub version: u32,
     /// server_id of this life.
     pub server_id: u32,
     /// server UUID of this life, once mysqld has told it.
@@ -75,18 +93,23 @@ pub struct Life {
     /// Why the last clone failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_clone_error: Option<String>,
+    /// Fields of a newer version. They are written back as they are.
+    #[serde(flatten)]
+    pub others: BTreeMap<String, Value>,
 }
 
 impl Life {
     /// The life of a directory that was just initialised; `earlier` is what the volume held before.
     pub fn empty(ordinal: u8, earlier: Option<Self>) -> Result<Self, Error> {
         let mut life = earlier.unwrap_or(Self {
+            version: VERSION,
             server_id: 0,
             server_uuid: None,
             origin: Origin::Empty,
             former_server_uuids: Vec::new(),
             intent: None,
             last_clone_error: None,
+            others: BTreeMap::new(),
         });
         life.begin_anew(ordinal, None)?;
         life.origin = Origin::Empty;
@@ -109,13 +132,7 @@ impl Life {
     /// Reads the record; `None` if there is none.
     pub fn load(path: &Path) -> Result<Option<Self>, Error> {
         match fs::read(path) {
-            Ok(text) => match serde_json::from_slice(&text) {
-                Ok(life) => Ok(Some(life)),
-                Err(source) => Err(Error::Unreadable {
-                    path: path.into(),
-                    source,
-                }),
-            },
+            Ok(text) => Self::parse(path, &text).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::Io {
                 action: "read",
@@ -125,12 +142,32 @@ impl Life {
         }
     }
 
+    fn parse(path: &Path, text: &[u8]) -> Result<Self, Error> {
+        let path = path.into();
+        let source = match serde_json::from_slice::<Self>(text) {
+            Ok(life) if life.origin != Origin::Unknown => return Ok(life),
+            // What may be done with the data depends on it.
+            Ok(_) => serde::de::Error::custom("an unknown origin"),
+            Err(source) => source,
+        };
+        let version = serde_json::from_slice::<Value>(text).ok();
+        let version = version.and_then(|life| life["version"].as_u64());
+        Err(match version.filter(|version| *version > VERSION.into()) {
+            Some(version) => Error::Newer { path, version, source },
+            None => Error::Unreadable { path, source },
+        })
+    }
+
     /// Writes the record so that after a crash either the old or the new one is there, whole.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let unfinished = path.with_extension("json.new");
         let write = || -> io::Result<()> {
             let mut file = File::create(&unfinished)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            let life = Self {
+                version: VERSION,
+                ..self.clone()
+            };
+            file.write_all(&serde_json::to_vec_pretty(&life)?)?;
             file.sync_all()?;
             fs::rename(&unfinished, path)?;
             sync_folder_of(path)
@@ -159,6 +196,8 @@ fn new_server_id(ordinal: u8) -> Result<u32, Error> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn life() -> Life {
@@ -213,5 +252,56 @@ mod tests {
         fs::write(&path, "{}").unwrap();
         assert!(matches!(Life::load(&path), Err(Error::Unreadable { .. })));
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    fn parse(text: &Value) -> Result<Life, Error> {
+        Life::parse(Path::new("life.json"), text.to_string().as_bytes())
+    }
+
+    #[test]
+    fn the_record_of_an_earlier_agent_is_read() {
+        let life = parse(&json!({"serverId": 19, "serverUuid": "a", "origin": "Founded", "formerServerUuids": ["b"]}));
+        let life = life.unwrap();
+        assert_eq!((life.version, life.server_id, life.origin), (0, 19, Origin::Founded));
+    }
+
+    #[test]
+    fn fields_of_a_newer_agent_survive() {
+        let folder = std::env::temp_dir().join(format!("multimaster-newer-life-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("life.json");
+        let newer = json!({
+            "version": 7, "serverId": 19, "serverUuid": "a", "origin": "Cloned", "archive": {"until": [1, null]}, "ring": "demo"
+        });
+        fs::write(&path, newer.to_string()).unwrap();
+        let mut life = Life::load(&path).unwrap().unwrap();
+        life.begin_anew(2, None).unwrap();
+        life.save(&path).unwrap();
+        let written: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        for field in ["archive", "ring", "origin"] {
+            assert_eq!(written[field], newer[field], "{field}");
+        }
+        assert_eq!(written["version"], VERSION);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_a_newer_agent_has_begun_is_not_guessed_at() {
+        for (field, value) in [
+            ("intent", json!({"kind": "Merging", "with": "b"})),
+            ("origin", json!("Restored")),
+        ] {
+            let mut life = json!({"version": 2, "serverId": 19, "serverUuid": "a", "origin": "Cloned"});
+            life[field] = value;
+            let error = parse(&life).unwrap_err();
+            assert!(matches!(error, Error::Newer { version: 2, .. }), "{error:?}");
+            assert!(
+                error.to_string().contains("start this member with the newer image"),
+                "{error}"
+            );
+            // Nobody who knows more wrote this.
+            life["version"] = json!(1);
+            assert!(matches!(parse(&life), Err(Error::Unreadable { .. })));
+        }
     }
 }

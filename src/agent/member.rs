@@ -10,7 +10,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::lease::{Lease, milliseconds};
 use super::life::Life;
-use super::report::{Origin, Phase, Report, Terms};
+use super::report::{Origin, Phase, Report, Terms, VERSION};
 use super::sql::Sql;
 use crate::api::MAX_MEMBERS;
 use crate::api::status::FencedItself;
@@ -146,6 +146,7 @@ impl Shared {
     /// Before anything is known: an agent that has not looked at its volume yet.
     pub fn new(member: &Member) -> Self {
         let report = Report {
+            version: VERSION,
             ordinal: member.ordinal,
             origin: Origin::Empty,
             server_id: 0,

@@ -326,6 +326,8 @@ mod tests {
         }
         for argument in [
             "--super-read-only=ON",
+            "--read-only=ON",
+            "--replica-exec-mode=STRICT",
             "--persisted-globals-load=OFF",
             "--auto-increment-offset=3",
             "--auto-increment-increment=9",

@@ -3,15 +3,22 @@
 //! All calls go to [`crate::names::AGENT_PORT`] over TLS with the bearer token of the credentials Secret. Every call that
 //! changes something names the server UUID it is meant for; the agent refuses (HTTP 409) when that is not its server's,
 //! so that an order that was justified by an old observation cannot hit a new life.
+//!
+//! Both ends can be of different versions (`docs/ring.md`, "Versions side by side"): fields are only added, each with a default, and whoever
+//! reads ignores those that it does not know.
 
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::api::status::FencedItself;
 use crate::api::{IsolationPolicy, MultiMasterCluster};
 use crate::mysql::gtid::GtidSet;
+
+/// What operators and agents of this version can say and understand. 0: those of before there was a number.
+pub const VERSION: u32 = 1;
 
 /// `GET`, with [`Terms`] as query: answers a [`Report`].
 pub const PATH_REPORT: &str = "/v1/report";
@@ -40,7 +47,11 @@ pub const PATH_WRITABLE: &str = "/readyz?writes=true";
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Terms {
-    /// `spec.isolation.policy`.
+    /// [`VERSION`] of the operator.
+    #[serde(default)]
+    pub version: u32,
+    /// `spec.isolation.policy`. One that this agent does not know is `KeepWriting`, which is what it does without any.
+    #[serde(deserialize_with = "policy")]
     pub policy: IsolationPolicy,
     /// `spec.isolation.afterSeconds`.
     pub after_seconds: u16,
@@ -74,6 +85,7 @@ impl Terms {
         };
         let in_ring = |ordinal: u8| status(ordinal).is_none_or(|status| !status.bypassed);
         Self {
+            version: VERSION,
             policy: cluster.spec.isolation.policy,
             after_seconds: cluster.spec.isolation.after_seconds,
             members: others.iter().map(|(_, address)| *address).collect(),
@@ -101,7 +113,8 @@ impl fmt::Display for Terms {
         let members = list(&self.members);
         write!(
             f,
-            "policy={policy:?}&afterSeconds={after}&members={members}&reads={reads}"
+            "version={}&policy={policy:?}&afterSeconds={after}&members={members}&reads={reads}",
+            self.version
         )?;
         if let Some(writer) = self.writer {
             let (lease, ring) = (self.lease_seconds, list(&self.ring));
@@ -112,6 +125,12 @@ impl fmt::Display for Terms {
         }
         Ok(())
     }
+}
+
+fn policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IsolationPolicy, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let known = IsolationPolicy::deserialize(StrDeserializer::<serde::de::value::Error>::new(&text));
+    Ok(known.unwrap_or_default())
 }
 
 fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
@@ -136,6 +155,9 @@ pub enum Origin {
     Founded,
     /// A copy of another member.
     Cloned,
+    /// A word of a newer agent: it may be opened, or not.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What the agent is doing with mysqld.
@@ -164,12 +186,18 @@ pub enum Phase {
         #[serde(default)]
         fenced: bool,
     },
+    /// A word of a newer agent: mysqld may answer, or not.
+    #[serde(other)]
+    Unknown,
 }
 
 /// What an agent knows of its member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// [`VERSION`] of the agent.
+    #[serde(default)]
+    pub version: u32,
     /// Ordinal of the member.
     pub ordinal: u8,
     /// Where the data came from.
@@ -201,6 +229,13 @@ pub struct Report {
     pub lease: Option<LeaseReport>,
 }
 
+impl Report {
+    /// Nothing of it is a word of a newer agent.
+    pub fn is_understood(&self) -> bool {
+        self.origin != Origin::Unknown && self.phase != Phase::Unknown
+    }
+}
+
 /// What an agent was told of the one writer, and has told others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -218,6 +253,9 @@ pub struct LeaseReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
+    /// [`VERSION`] of the operator.
+    #[serde(default)]
+    pub version: u32,
     /// The server UUID that the operator saw when it decided.
     pub server_uuid: String,
 }
@@ -226,6 +264,9 @@ pub struct Order {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyOrder {
+    /// [`VERSION`] of the operator.
+    #[serde(default)]
+    pub version: u32,
     /// The server UUID that the operator saw when it decided.
     pub server_uuid: String,
     /// What other members have executed. Does the member hold, or has it retrieved, anything beyond this, its files are kept on the volume.
@@ -236,6 +277,9 @@ pub struct EmptyOrder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CloneOrder {
+    /// [`VERSION`] of the operator.
+    #[serde(default)]
+    pub version: u32,
     /// The recipient's server UUID that the operator saw when it decided.
     pub server_uuid: String,
     /// IP address of the donor's pod (the agent resolves no names).

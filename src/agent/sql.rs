@@ -21,6 +21,9 @@ pub enum Error {
     /// It said what is not a GTID set.
     #[error(transparent)]
     GtidSet(#[from] ParseGtidSetError),
+    /// It answered a query that always has a row without one.
+    #[error("{0} returned no row")]
+    NoRow(String),
     /// It said nothing.
     #[error("no answer within {} ms", .0.as_millis())]
     Deadline(Duration),
@@ -102,11 +105,10 @@ impl Sql {
                 Some(conn) => conn,
                 None => self.connect(deadline).await?,
             };
-            let row: Option<(bool, bool, bool)> = conn
-                .query_first("SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode")
-                .await?;
+            let query = "SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only, @@GLOBAL.offline_mode";
+            let row: Option<(bool, bool, bool)> = conn.query_first(query).await?;
             *kept = Some(conn);
-            let (super_read_only, read_only, offline) = row.unwrap_or((true, true, true));
+            let (super_read_only, read_only, offline) = row.ok_or_else(|| Error::NoRow(query.into()))?;
             Ok(Writable {
                 super_read_only,
                 read_only,
@@ -130,9 +132,7 @@ pub async fn held(sql: &Sql) -> Result<(bool, GtidSet), Error> {
     let received = "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
     let mut sets: Vec<String> = all(&mut conn, DEADLINE, received).await?;
     let state = "SELECT @@GLOBAL.super_read_only, @@GLOBAL.gtid_executed";
-    let (fenced, executed) = first::<(bool, String)>(&mut conn, DEADLINE, state)
-        .await?
-        .unwrap_or_default();
+    let (fenced, executed) = only::<(bool, String)>(&mut conn, DEADLINE, state).await?;
     sets.push(executed);
     let sets = sets.iter().map(|set| set.parse::<GtidSet>());
     let held = sets.collect::<Result<Vec<_>, _>>()?;
@@ -151,6 +151,15 @@ where
     T: mysql_async::prelude::FromRow + Send + 'static,
 {
     within(deadline, conn.query_first(query)).await
+}
+
+/// The row of a query that always has one.
+pub async fn only<T>(conn: &mut Conn, deadline: Duration, query: &str) -> Result<T, Error>
+where
+    T: mysql_async::prelude::FromRow + Send + 'static,
+{
+    let row = first(conn, deadline, query).await?;
+    row.ok_or_else(|| Error::NoRow(query.into()))
 }
 
 /// All rows of a query.

@@ -266,8 +266,10 @@ impl Loop {
         let before = life.clone();
         let accepted = match (&request.order, life.origin) {
             (Work::Found, Origin::Founded) => return Ok(Accepted::Done),
-            (Work::Found, Origin::Cloned) => {
-                return conflict("this member is a clone; only an empty one can be a founder".into());
+            (Work::Found, origin @ (Origin::Cloned | Origin::Unknown)) => {
+                return conflict(format!(
+                    "this member holds data ({origin:?}); only an empty one can be a founder"
+                ));
             }
             (Work::Found, Origin::Empty) => {
                 life.origin = Origin::Founded;

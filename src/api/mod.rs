@@ -3,7 +3,12 @@
 //! Rules that the schema can check are CEL rules here, so a bad manifest is refused by the API server itself, with a message
 //! that names the field. What CEL cannot express is in [`crate::decide::validate`].
 
+pub mod as_read;
 pub mod balancer;
+#[allow(
+    dead_code,
+    reason = "KubeSchema makes a copy of each struct, of which only the schema is used"
+)]
 pub mod status;
 
 use std::collections::BTreeMap;

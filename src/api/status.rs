@@ -5,12 +5,17 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::as_read::AsRead;
 use super::balancer::BalancerType;
 
 /// The observed state of a ring. Never better than the truth: what cannot be seen is `Unknown` or absent.
+// `remote`: how it is read and written is in `as_read`, on top of what is derived here.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "camelCase", remote = "Self")]
 pub struct MultiMasterClusterStatus {
+    /// What this was read from: another version's fields are in it.
+    #[serde(skip)]
+    pub as_read: AsRead,
     /// The `metadata.generation` that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -363,6 +368,8 @@ pub mod reasons {
     pub const BALANCER_NOT_SERVING: &str = "BalancerNotServing";
     /// The API server refused an object of the cluster.
     pub const APPLY_FAILED: &str = "ApplyFailed";
+    /// A field of status that decisions rest on cannot be read.
+    pub const STATUS_UNREADABLE: &str = "StatusUnreadable";
     /// At least one member serves.
     pub const MEMBERS_SERVE: &str = "MembersServe";
     /// No member serves.
@@ -381,6 +388,8 @@ pub mod reasons {
     pub const APPLIER_STOPPED: &str = "ApplierStopped";
     /// Conflicts are being settled.
     pub const SETTLING: &str = "Settling";
+    /// The records of a member cannot be read, so nobody knows whether it has conflicts.
+    pub const CONFLICTS_UNREADABLE: &str = "ConflictsUnreadable";
     /// Members were not compared yet.
     pub const NOT_COMPARED: &str = "NotCompared";
     /// A comparison is due and cannot be made.

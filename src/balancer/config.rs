@@ -212,6 +212,7 @@ mod tests {
             max_connections: (ordinal == 1).then_some(20),
         };
         Order {
+            version: crate::balancer::order::VERSION,
             settings: Settings {
                 algorithm: Algorithm::LeastConnections,
                 sticky: true,

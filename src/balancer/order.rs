@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::balancer::{Algorithm, Timeouts};
 
+/// What operators and HAProxy pods of this version can say and understand. 0: those of before there was a number.
+pub const VERSION: u32 = 1;
+
 /// `GET`: answers a [`Report`].
 pub const PATH_REPORT: &str = "/v1/report";
 /// `POST` an [`Order`]: from its answer on HAProxy does what it says.
@@ -17,12 +20,26 @@ pub const PATH_ORDER: &str = "/v1/order";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
+    /// [`VERSION`] of the operator.
+    #[serde(default)]
+    pub version: u32,
     /// What only a reload changes.
     pub settings: Settings,
     /// All HAProxy pods of the cluster, this one included, by name. They tell each other which client is with which member.
     pub peers: Vec<Peer>,
     /// One for each ordinal that a member can have, so that a ring that grows needs no reload.
     pub slots: Vec<Slot>,
+}
+
+impl Order {
+    /// HAProxy does the same by both, whoever gave them. A pod of before there were versions says its order without one.
+    pub fn means(&self, other: &Self) -> bool {
+        let of_one_version = Self {
+            version: self.version,
+            ..other.clone()
+        };
+        *self == of_one_version
+    }
 }
 
 /// What only a reload of HAProxy changes.
@@ -79,11 +96,25 @@ pub enum State {
 }
 
 /// What a balancer's pod says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// [`VERSION`] of the pod.
+    #[serde(default)]
+    pub version: u32,
     /// What HAProxy does now; `None` before the first order, and after one that was carried out in part.
     pub order: Option<Order>,
     /// Why the last order was not followed.
     pub problem: Option<String>,
+}
+
+impl Default for Report {
+    /// Of a pod that has heard nothing yet.
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            order: None,
+            problem: None,
+        }
+    }
 }

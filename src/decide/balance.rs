@@ -3,7 +3,7 @@
 use crate::api::balancer::BalancerType;
 use crate::api::status::BalancerStatus;
 use crate::api::{MAX_MEMBERS, MultiMasterCluster};
-use crate::balancer::order::{Order, Peer, Settings, Slot, State};
+use crate::balancer::order::{Order, Peer, Settings, Slot, State, VERSION};
 
 use super::fencing;
 use super::health::Health;
@@ -33,7 +33,7 @@ pub fn steps(observed: &Observed, served: &[u8]) -> Vec<Step> {
         balancer
             .report
             .reached()
-            .is_some_and(|report| report.order.as_ref() != Some(&order))
+            .is_some_and(|report| !report.order.as_ref().is_some_and(|followed| followed.means(&order)))
     };
     let pods: Vec<String> = staying()
         .filter(differs)
@@ -113,6 +113,7 @@ fn order(observed: &Observed, served: &[u8]) -> Order {
         peers.clear();
     }
     Order {
+        version: VERSION,
         settings: Settings {
             algorithm: balancer.algorithm.unwrap_or_default(),
             sticky: balancer.sticky.unwrap_or(false),

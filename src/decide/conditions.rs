@@ -13,9 +13,11 @@ use super::fencing;
 use super::health::is_blind;
 use super::links::{self, LinkNeed, link_replicates};
 use super::observed::{Member, Observed};
+use super::recorded;
 use super::restart::is_outdated;
 use super::states::{conflict, purged};
 use super::step::Step;
+use super::unread;
 
 /// What conditions are made of.
 pub(super) struct Facts<'a> {
@@ -47,10 +49,10 @@ impl Facts<'_> {
             (conditions::PROGRESSING, self.progressing()),
             (conditions::PAUSED, self.paused()),
         ];
-        judgements
+        let own = judgements
             .into_iter()
-            .map(|(type_, judgement)| condition(present, type_, judgement, self.next.observed_generation, now))
-            .collect()
+            .map(|(type_, judgement)| condition(present, type_, judgement, self.next.observed_generation, now));
+        own.chain(of_others(present)).collect()
     }
 
     /// `demo-1 is Failed (why), demo-2 is Cloning`: those who do not serve.
@@ -232,16 +234,29 @@ impl Facts<'_> {
 
     fn conflict_free(&self) -> Judgement {
         let stopped = self.observed.members.iter().any(|member| conflict(member).is_some());
-        match (conflicts::told(self.observed), stopped) {
-            (None, _) => ("True", reasons::NO_CONFLICTS, "no conflict is open".into()),
-            (Some(told), true) => ("False", reasons::APPLIER_STOPPED, told),
-            (Some(told), false) => ("False", reasons::SETTLING, told),
+        let unknown = unread::unknown(self.observed);
+        let Some(told) = conflicts::told(self.observed) else {
+            return match unknown {
+                None => ("True", reasons::NO_CONFLICTS, "no conflict is open".into()),
+                Some(why) => ("Unknown", reasons::CONFLICTS_UNREADABLE, why),
+            };
+        };
+        let message = match unknown {
+            None => told,
+            Some(why) => format!("{told}; {why}"),
+        };
+        match stopped {
+            true => ("False", reasons::APPLIER_STOPPED, message),
+            false => ("False", reasons::SETTLING, message),
         }
     }
 
     fn progressing(&self) -> Judgement {
         if let Some(problem) = self.observed.problems.first() {
             return ("False", problem.reason, problem.message.clone());
+        }
+        if let Err(unreadable) = recorded::executed(self.observed) {
+            return ("False", reasons::STATUS_UNREADABLE, unreadable);
         }
         let outdated: Vec<String> = self
             .observed
@@ -305,6 +320,26 @@ impl Facts<'_> {
     }
 }
 
+/// The types of all conditions that this version judges.
+const TYPES: [&str; 8] = [
+    conditions::READY,
+    conditions::AVAILABLE,
+    conditions::RING_CLOSED,
+    conditions::DEGRADED,
+    conditions::CONFLICT_FREE,
+    conditions::CONVERGED,
+    conditions::PROGRESSING,
+    conditions::PAUSED,
+];
+
+/// Conditions that another version has judged. They stay as they are.
+fn of_others(present: &[Condition]) -> impl Iterator<Item = Condition> {
+    let others = present
+        .iter()
+        .filter(|condition| !TYPES.contains(&condition.type_.as_str()));
+    others.cloned()
+}
+
 /// `lastTransitionTime` changes only when the status flips.
 pub fn condition(
     present: &[Condition],
@@ -333,21 +368,11 @@ pub fn not_observed(
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
     let judgement: Judgement = ("Unknown", reasons::NOT_OBSERVED, "not looked at yet".into());
-    let types = [
-        conditions::READY,
-        conditions::AVAILABLE,
-        conditions::RING_CLOSED,
-        conditions::DEGRADED,
-        conditions::CONFLICT_FREE,
-        conditions::CONVERGED,
-        conditions::PROGRESSING,
-        conditions::PAUSED,
-    ];
     let mut next = present.clone();
     next.observed_generation = generation;
-    next.conditions = types
+    let own = TYPES
         .into_iter()
-        .map(|type_| condition(&present.conditions, type_, judgement.clone(), generation, now))
-        .collect();
+        .map(|type_| condition(&present.conditions, type_, judgement.clone(), generation, now));
+    next.conditions = own.chain(of_others(&present.conditions)).collect();
     next
 }

@@ -14,6 +14,7 @@ use crate::names::{self, ANNOTATION_SETTLE, GTID_TAG};
 
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::step::{Remedy, Step};
+use super::unread;
 
 /// Conflicts that a condition tells one by one: its message has an end, and an API server that refuses it refuses all of status.
 const MOST_TOLD: usize = 10;
@@ -93,7 +94,7 @@ fn holds(set: &GtidSet, gtid: &str) -> bool {
 }
 
 /// Written by the operator itself, to re-assert a row.
-fn is_ours(gtid: &str) -> bool {
+pub fn is_ours(gtid: &str) -> bool {
     gtid.split(':').nth(1) == Some(GTID_TAG)
 }
 
@@ -251,6 +252,11 @@ fn about_stopped(observed: &Observed, member: &Member, server: &Server, channel:
         remedy,
         winner,
     };
+    // It could be done, and not noted; or it was noted in words that only a newer version knows.
+    let is_unread = |record: &unread::UnreadRecord| record.observer == server.uuid && record.gtid == *gtid;
+    if server.unread.table.is_some() || server.unread.records.iter().any(is_unread) {
+        return None;
+    }
     if is_ours(gtid) {
         return Some(settle(Remedy::Take, None));
     }
@@ -271,6 +277,10 @@ fn about_stopped(observed: &Observed, member: &Member, server: &Server, channel:
     };
     if record.stage == Stage::Identical {
         return Some(settle(Remedy::Skip, None));
+    }
+    // One of those that were not read may be its other side, and decide who wins.
+    if unread::more(observed) > 0 {
+        return None;
     }
     let winner = winner(observed, record)?;
     let remedy = if Some(winner) == origin(observed, record) {
@@ -369,11 +379,17 @@ pub fn told(observed: &Observed) -> Option<String> {
             error.text
         )
     });
+    let unread = unread::open(observed)
+        .into_iter()
+        .map(|record| unread::told_of(observed, record));
     let recorded = open.iter().map(|record| told_of(observed, record));
-    let mut told: Vec<String> = recorded.chain(unrecorded).take(MOST_TOLD).collect();
+    let mut told: Vec<String> = unread.chain(recorded).chain(unrecorded).take(MOST_TOLD).collect();
     match count(observed).saturating_sub(told.len()) {
         0 => {}
         more => told.push(format!("and {more} more, see the table multimaster.conflicts")),
+    }
+    if unread::more(observed) > 0 {
+        told.push("so many are open that no new one is settled before others are".into());
     }
     (!told.is_empty()).then(|| told.join("; "))
 }
@@ -392,22 +408,33 @@ fn told_of(observed: &Observed, record: &Record) -> String {
         0..=3 => String::new(),
         rows => format!(" and {} more rows", rows - 3),
     };
+    let asks = |row: &ConflictingRow, member: &str| {
+        format!(
+            "who wins? kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
+            observed.name(),
+            row.id
+        )
+    };
     let what = format!(
         "{observer} and {} both wrote {}{more}",
         name(origin(observed, record)),
         rows.join(", ")
     );
     match (&record.for_a_person, winner(observed, record), record.rows.first()) {
-        (Some(why), _, _) => format!(
+        // All sides are executed: what is left is whose row is to be everywhere.
+        (Some(why), _, Some(row)) if record.stage == Stage::Taken => {
+            format!(
+                "{what}, and it is for a person to mend: {why}; {}",
+                asks(row, &observer)
+            )
+        }
+        (Some(why), _, Some(_)) => format!("{what} ({}), and it is for a person to mend: {why}", record.gtid),
+        (Some(why), _, None) => format!(
             "{observer} cannot apply {}, and it is for a person to mend: {why}",
             record.gtid
         ),
         (None, Some(winner), _) => format!("{what}; {} wins", name(Some(winner))),
-        (None, None, Some(row)) => format!(
-            "{what}; who wins? kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={observer}",
-            observed.name(),
-            row.id
-        ),
+        (None, None, Some(row)) => format!("{what}; {}", asks(row, &observer)),
         (None, None, None) => format!("{observer} could not apply {}", record.gtid),
     }
 }
@@ -420,15 +447,21 @@ fn unrecorded(observed: &Observed) -> impl Iterator<Item = (&Member, &SqlError)>
         .filter_map(|member| Some((member, member.server()?)));
     servers.flat_map(|(member, server)| {
         let recorded = |channel: &Channel| {
-            let mut own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
-            own.any(|record| record.is_open() && Some(&record.gtid) == channel.blocked.as_ref())
+            let is_own =
+                |observer: &str, gtid: &String| observer == server.uuid && Some(gtid) == channel.blocked.as_ref();
+            let mut read = server.conflicts.iter().filter(|record| record.is_open());
+            let mut unread = server.unread.records.iter();
+            read.any(|record| is_own(&record.observer, &record.gtid))
+                || unread.any(|record| is_own(&record.observer, &record.gtid))
         };
         let stopped = server.channels.iter().filter(move |channel| !recorded(channel));
         stopped.filter_map(move |channel| Some((member, channel.conflict()?)))
     })
 }
 
-/// How many there are: recorded, or not yet.
+/// How many there are: recorded, whether they can be read or not, or not recorded yet.
 pub fn count(observed: &Observed) -> usize {
-    unrecorded(observed).count() + open(observed).len()
+    let more = usize::try_from(unread::more(observed)).unwrap_or(usize::MAX);
+    let seen = unrecorded(observed).count() + open(observed).len() + unread::open(observed).len();
+    seen.saturating_add(more)
 }

@@ -10,6 +10,9 @@ const SILENT_SECONDS: i64 = 3;
 /// One that heard something within this time bears witness for it.
 const HEARD_SECONDS: i64 = 2;
 
+/// What is said of a member whose agent says what this version does not know.
+pub const NEWER_AGENT: &str = "its agent is newer and reports a phase or an origin that this operator does not know, so nothing is done to it; start the newer operator again";
+
 /// What is known of a member's being there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -61,6 +64,7 @@ impl Health {
                 return Self::Starting(format!("mysqld ended and is started again: {reason}"));
             }
             Some(Phase::Stopping { .. }) => return Self::Starting("mysqld is being stopped".into()),
+            Some(Phase::Unknown) => return Self::Alive(NEWER_AGENT.into()),
             Some(Phase::Running) | None => {}
         }
         // Its threads that only read, and send heartbeats, go on: whoever hears them does not know.

@@ -3,18 +3,7 @@
 use crate::mysql::gtid::GtidSet;
 
 use super::observed::{Member, Observed, Server};
-
-/// All that status recorded as executed, by whomever: members that are away may be the only ones to know.
-fn recorded_executed(observed: &Observed) -> GtidSet {
-    let statuses = observed
-        .cluster
-        .status
-        .iter()
-        .flat_map(|status| &status.member_statuses);
-    statuses
-        .filter_map(|status| status.gtid_executed.parse().ok())
-        .fold(GtidSet::default(), |all, set| all.union(&set))
-}
+use super::recorded;
 
 /// What other reachable members have of anything: executed, or retrieved and not yet applied.
 fn known_elsewhere(observed: &Observed, ordinal: u8) -> GtidSet {
@@ -26,11 +15,18 @@ fn known_elsewhere(observed: &Observed, ordinal: u8) -> GtidSet {
 
 /// Transactions under this server's UUID that status or a reachable member has and it has not: its disk went back in time.
 /// While it is empty the member has all it ever acknowledged (invariant I11).
-pub fn lost(observed: &Observed, ordinal: u8, server: &Server) -> GtidSet {
-    let own = known_elsewhere(observed, ordinal)
-        .union(&recorded_executed(observed))
-        .only(&server.uuid);
-    own.difference(&server.executed)
+///
+/// # Errors
+/// Why nobody knows: a set in status cannot be read.
+pub fn lost(observed: &Observed, ordinal: u8, server: &Server) -> Result<GtidSet, String> {
+    let recorded = recorded::executed(observed)?;
+    let own = known_elsewhere(observed, ordinal).union(&recorded).only(&server.uuid);
+    Ok(own.difference(&server.executed))
+}
+
+/// It is known to have lost nothing.
+pub fn has_lost_nothing(observed: &Observed, ordinal: u8, server: &Server) -> bool {
+    lost(observed, ordinal, server).is_ok_and(|lost| lost.is_empty())
 }
 
 /// UUIDs of the earlier lives of this ordinal, as status and the volume remember them, oldest first.
@@ -64,17 +60,22 @@ fn written_by_former_lives(observed: &Observed, member: &Member) -> GtidSet {
 
 /// What the member must have executed before it may open. Set once at contact and kept in status, because the upstream goes on
 /// writing. `None`: its upstream is out of reach, there is nothing to wait for yet.
-pub fn catch_up_target(observed: &Observed, member: &Member) -> Option<GtidSet> {
-    let kept = observed
-        .recorded(member.ordinal)
-        .and_then(|status| status.catch_up_to.as_ref())
-        .and_then(|set| set.parse().ok());
-    if kept.is_some() {
+///
+/// # Errors
+/// What status recorded cannot be read, and its upstream cannot be asked for anything to take its place.
+pub fn catch_up_target(observed: &Observed, member: &Member) -> Result<Option<GtidSet>, String> {
+    let kept = recorded::catch_up_to(observed, member.ordinal);
+    if let Ok(Some(_)) = kept {
         return kept;
     }
-    let upstream = observed.member(observed.ring().upstream(member.ordinal)?)?;
-    let (upstream, _) = upstream.with_data()?;
-    Some(upstream.executed.union(&written_by_former_lives(observed, member)))
+    let upstream = observed.ring().upstream(member.ordinal);
+    let upstream = upstream.and_then(|upstream| observed.member(upstream)?.with_data());
+    match upstream {
+        Some((upstream, _)) => Ok(Some(
+            upstream.executed.union(&written_by_former_lives(observed, member)),
+        )),
+        None => kept,
+    }
 }
 
 /// It holds all that it has to hold before it opens.
@@ -88,20 +89,23 @@ pub fn has_caught_up(observed: &Observed, member: &Member, server: &Server) -> b
     if observed.link(member).is_some_and(|link| link.conflict().is_some()) {
         return !observed.is_bypassed(member.ordinal);
     }
-    let coming = |target: GtidSet| target.intersection(&obtainable(observed, member.ordinal));
-    catch_up_target(observed, member).is_none_or(|target| server.executed.contains(&coming(target)))
+    let (Ok(target), Ok(obtainable)) = (catch_up_target(observed, member), obtainable(observed, member.ordinal)) else {
+        return false;
+    };
+    target.is_none_or(|target| server.executed.contains(&target.intersection(&obtainable)))
 }
 
 /// What others have, or had when they were last seen and are merely suspect now. What went with an absent member, or with a disk that was set
 /// back, may never come: nobody waits for it.
-fn obtainable(observed: &Observed, ordinal: u8) -> GtidSet {
-    let suspects = observed
-        .others(ordinal)
-        .filter(|member| member.server().is_none())
-        .filter_map(|member| observed.recorded(member.ordinal))
-        .filter(|status| status.absent_since.is_none());
-    let recorded = suspects.filter_map(|status| status.gtid_executed.parse().ok());
-    recorded.fold(known_elsewhere(observed, ordinal), |all, set| all.union(&set))
+fn obtainable(observed: &Observed, ordinal: u8) -> Result<GtidSet, String> {
+    let is_suspect = |member: &&Member| {
+        let status = observed.recorded(member.ordinal);
+        member.server().is_none() && status.is_some_and(|status| status.absent_since.is_none())
+    };
+    let mut suspects = observed.others(ordinal).filter(is_suspect);
+    suspects.try_fold(known_elsewhere(observed, ordinal), |all, suspect| {
+        Ok(all.union(&recorded::executed_by(observed, suspect.ordinal)?))
+    })
 }
 
 /// A data directory that this cluster has never seen, with a history that it shares with nobody: somebody else's volume.

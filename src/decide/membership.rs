@@ -10,9 +10,10 @@ use crate::api::status::MemberStatus;
 use super::fencing;
 use super::founding::is_founded;
 use super::health::{Health, is_blind};
-use super::history::{downstream_lacks, has_caught_up, is_drained, is_foreign, lost};
+use super::history::{downstream_lacks, has_caught_up, has_lost_nothing, is_drained, is_foreign};
 use super::links::{LinkNeed, link_replicates, need};
 use super::observed::{Member, Observed, Server};
+use super::recorded;
 use super::topology::Ring;
 use super::writer;
 
@@ -22,6 +23,10 @@ const FLAPPING: SignedDuration = SignedDuration::from_mins(5);
 /// The observation with the epoch, the ring and the writer of this pass: what status will say before any step is taken.
 pub fn settled(observed: &Observed, now: Timestamp) -> Observed {
     let mut settled = observed.clone();
+    if let Some(problem) = recorded::unreadable_fields(observed) {
+        settled.problems.push(problem);
+        return settled;
+    }
     let name = settled.name().to_owned();
     let status = settled.cluster.status.get_or_insert_default();
     for member in observed.members.iter().skip(status.member_statuses.len()) {
@@ -149,7 +154,7 @@ fn is_due(observed: &Observed, ordinal: u8, now: Timestamp) -> bool {
 fn whole<'a>(observed: &Observed, member: &'a Member) -> Option<&'a Server> {
     let (server, _) = member.with_data()?;
     let whole =
-        server.super_read_only && !is_foreign(observed, member) && lost(observed, member.ordinal, server).is_empty();
+        server.super_read_only && !is_foreign(observed, member) && has_lost_nothing(observed, member.ordinal, server);
     whole.then_some(server)
 }
 

@@ -18,6 +18,7 @@ pub mod observed;
 pub mod plan;
 pub mod reads;
 pub mod rebuild;
+pub mod recorded;
 pub mod resources;
 mod restart;
 pub mod states;
@@ -25,6 +26,7 @@ pub mod status;
 pub mod step;
 pub mod story;
 pub mod topology;
+pub mod unread;
 pub mod validate;
 pub mod writer;
 

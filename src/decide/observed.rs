@@ -11,6 +11,7 @@ use crate::names;
 
 use super::conflicts::Record;
 use super::topology::Ring;
+use super::unread::Unread;
 
 /// Everything that one pass saw of one cluster.
 #[derive(Clone, Debug)]
@@ -157,6 +158,10 @@ pub struct Server {
     pub server_id: u32,
     /// It takes no writes from clients: `read_only`, which `super_read_only` implies.
     pub super_read_only: bool,
+    /// `read_only` is on and `super_read_only` is off: clients may not write, and administrators may.
+    pub half_fenced: bool,
+    /// `replica_exec_mode` is IDEMPOTENT: appliers overwrite what is in the way of their rows.
+    pub idempotent: bool,
     /// `gtid_executed`.
     pub executed: GtidSet,
     /// `gtid_purged`.
@@ -169,6 +174,8 @@ pub struct Server {
     pub binary_logs: Vec<String>,
     /// What `multimaster.conflicts` holds here, of this member and of others: what is open, and what was settled within a day.
     pub conflicts: Vec<Record>,
+    /// What it holds beside that.
+    pub unread: Unread,
 }
 
 /// State of a receiver.
@@ -287,7 +294,13 @@ impl Member {
     pub fn with_data(&self) -> Option<(&Server, &Report)> {
         let (server, report) = (self.server()?, self.report()?);
         let same_life = report.server_uuid.as_deref() == Some(server.uuid.as_str());
-        (same_life && report.origin != Origin::Empty && report.phase == Phase::Running).then_some((server, report))
+        let holds_data = matches!(report.origin, Origin::Founded | Origin::Cloned);
+        (same_life && holds_data && report.phase == Phase::Running).then_some((server, report))
+    }
+
+    /// Its agent is newer, and says what this version does not know: nothing that could lose something is done to it.
+    pub fn is_of_a_newer_agent(&self) -> bool {
+        self.report().is_some_and(|report| !report.is_understood())
     }
 
     /// Both answered, and the directory holds nothing.

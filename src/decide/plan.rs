@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::agent::report::Phase;
+use crate::api::Positioning;
 use crate::api::status::reasons;
 use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
@@ -13,15 +15,16 @@ use super::conflicts;
 use super::fencing;
 use super::founding::found;
 use super::health::{Health, is_blind};
-use super::history::{has_caught_up, is_foreign, lost};
+use super::history::{has_caught_up, has_lost_nothing, is_foreign, lost};
 use super::leftover;
 use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
 use super::reads;
 use super::rebuild::rebuild;
+use super::recorded;
 use super::restart::{self, has_said_goodbye, is_next, replace};
 use super::states::ring_is_whole;
-use super::step::Step;
+use super::step::{Setting, Step};
 use super::writer;
 
 /// The steps of one pass, for the ring and the epoch that the status of this pass carries.
@@ -41,28 +44,38 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     if is_blind(observed) {
         return steps;
     }
+    let unreadable = recorded::unreadable_fields(observed).is_some();
     let labels: Vec<Step> = observed
         .members
         .iter()
-        .filter(|member| should_serve(observed, member))
+        .filter(|member| !unreadable && should_serve(observed, member))
         .filter_map(serve)
         .chain(withdrawals(observed))
         .collect();
     let served = served(observed, &labels);
     steps.extend(labels);
+    if unreadable {
+        steps.extend(balance::steps(observed, &served));
+        // Nothing in status says otherwise.
+        steps.extend(restore(observed, Setting::ReplicaExecMode).or_else(|| restore(observed, Setting::SuperReadOnly)));
+        return steps;
+    }
     steps.extend(reads::steps(observed));
     steps.extend(balance::steps(observed, &served));
     let risky = if observed.epoch() == 0 {
         found(observed).or_else(|| replace(observed))
     } else {
-        // A clone takes long and may be refused again and again; nobody waits for it.
-        fence(observed, now)
+        // Before an applier is started, and before anything else that may take its time: while this is wrong, conflicts are overwritten.
+        restore(observed, Setting::ReplicaExecMode)
+            .or_else(|| fence(observed, now))
+            .or_else(|| restore(observed, Setting::SuperReadOnly))
             .or_else(|| new_life(observed))
             .or_else(|| link(observed))
             .or_else(|| behind(observed))
             .or_else(|| left_over(observed))
             .or_else(|| open(observed))
             .or_else(|| conflicts::next(observed))
+            // A clone takes long and may be refused again and again; nobody waits for it.
             .or_else(|| rebuild(observed))
             .or_else(|| create_database(observed))
             .or_else(|| replace(observed))
@@ -167,8 +180,8 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
         .members
         .iter()
         .filter(due)
-        // CLONE needs super_read_only off; the agent keeps clients out by read_only.
-        .filter(|member| !member.is_cloning())
+        // CLONE needs super_read_only off; the agent keeps clients out by read_only. What a newer agent does may need that, too.
+        .filter(|member| !member.is_cloning() && !member.is_of_a_newer_agent())
         .filter_map(|member| Some((member, member.server()?)))
         .find(|(_, server)| !server.super_read_only)
         .map(|(member, server)| Step::Fence {
@@ -177,9 +190,28 @@ fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
         })
 }
 
+/// A setting that a conflict step has changed and not changed back, because it ended early: none is under way while members are looked at.
+fn restore(observed: &Observed, setting: Setting) -> Option<Step> {
+    let is_left = |member: &Member, server: &Server| match setting {
+        Setting::ReplicaExecMode => server.idempotent,
+        // CLONE needs it off; the agent says that it clones before it turns it off.
+        Setting::SuperReadOnly => {
+            server.half_fenced && member.report().is_some_and(|report| report.phase == Phase::Running)
+        }
+    };
+    observed.members.iter().find_map(|member| {
+        let server = member.server().filter(|server| is_left(member, server))?;
+        Some(Step::Restore {
+            ordinal: member.ordinal,
+            server_uuid: server.uuid.clone(),
+            setting,
+        })
+    })
+}
+
 fn new_life(observed: &Observed) -> Option<Step> {
     returning(observed).find_map(|(member, server)| {
-        let lost: GtidSet = lost(observed, member.ordinal, server);
+        let lost: GtidSet = lost(observed, member.ordinal, server).ok()?;
         (!lost.is_empty()).then(|| Step::NewLife {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
@@ -189,7 +221,14 @@ fn new_life(observed: &Observed) -> Option<Step> {
 }
 
 fn link(observed: &Observed) -> Option<Step> {
-    joined(observed).find_map(|(member, server)| match links::need(observed, member.ordinal, server) {
+    // By file and offset a channel starts behind what its own disk has lost: that has to be known first.
+    let positioned = observed.cluster.spec.replication.positioning == Positioning::FilePosition;
+    let unchecked = |member: &Member, server: &Server| {
+        positioned && server.super_read_only && lost(observed, member.ordinal, server).is_err()
+    };
+    let checked = joined(observed).filter(|(member, server)| !unchecked(member, server));
+    let mut needs = checked.map(|(member, server)| links::need(observed, member.ordinal, server));
+    needs.find_map(|need| match need {
         LinkNeed::Step(step) => Some(step),
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Purged(_) | LinkNeed::Conflict => None,
     })
@@ -222,7 +261,8 @@ fn open(observed: &Observed) -> Option<Step> {
         );
         let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_next(observed, member);
         let may = may_be_open(observed, member) && writer::may_open(observed, member, server).is_ok();
-        (may && linked && stays && has_caught_up(observed, member, server)).then(|| Step::Open {
+        let whole = || has_lost_nothing(observed, member.ordinal, server) && has_caught_up(observed, member, server);
+        (may && linked && stays && whole()).then(|| Step::Open {
             ordinal: member.ordinal,
             server_uuid: server.uuid.clone(),
         })

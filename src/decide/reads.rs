@@ -125,6 +125,7 @@ fn may_read(observed: &Observed, member: &Member) -> Result<(), Obstacle> {
         Health::Starting(why) | Health::NoPod(why) => return Err(Obstacle::Fact(why)),
         Health::Failed(why) => return Err(Obstacle::NoAnswer(why)),
         Health::Alive(_) | Health::Suspect(_) => return Err(Obstacle::Doubt),
+        Health::Reached if member.is_of_a_newer_agent() => return Err(Obstacle::Doubt),
         Health::Reached => {}
     }
     match state(observed, member).0 {

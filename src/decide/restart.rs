@@ -158,14 +158,15 @@ fn candidates(observed: &Observed) -> impl Iterator<Item = &Member> {
         .filter(move |member| !single || observed.is_reader(member.ordinal))
 }
 
-/// None while something in the spec waits for a person.
+/// None while something in the spec waits for a person, and none of which nobody knows what it is doing.
 fn outdated(observed: &Observed) -> impl Iterator<Item = &Member> {
     let members = if observed.problems.is_empty() {
         observed.members.as_slice()
     } else {
         &[]
     };
-    members.iter().rev().filter(|member| is_outdated(observed, member))
+    let due = |member: &&Member| is_outdated(observed, member) && !member.is_of_a_newer_agent();
+    members.iter().rev().filter(due)
 }
 
 fn step(member: &Member, why: &str) -> Option<Step> {

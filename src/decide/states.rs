@@ -5,8 +5,8 @@ use crate::mysql::gtid::GtidSet;
 
 use super::behind;
 use super::fencing;
-use super::health::Health;
-use super::history::{downstream_lacks, has_caught_up, is_foreign, lost};
+use super::health::{Health, NEWER_AGENT};
+use super::history::{catch_up_target, downstream_lacks, has_caught_up, is_foreign, lost};
 use super::links::{self, LinkNeed, ring_is_closed};
 use super::observed::{Channel, Member, Observed, Server, SqlError};
 use super::rebuild::donor;
@@ -31,7 +31,7 @@ pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<Strin
         Health::Failed(why) => (MemberState::Failed, Some(why)),
         Health::Alive(why) => (
             MemberState::Suspect,
-            Some(format!("alive, but refuses the operator: {why}")),
+            Some(format!("alive, but does not answer as it should: {why}")),
         ),
         Health::Reached => reached(observed, member),
     }
@@ -91,14 +91,18 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
         };
     }
     if member.with_data().is_none() {
-        return (MemberState::Returning, Some("its agent does not answer".into()));
+        let why = match member.is_of_a_newer_agent() {
+            true => NEWER_AGENT,
+            false => "its agent does not answer",
+        };
+        return (MemberState::Returning, Some(why.into()));
     }
     if is_foreign(observed, member) {
         let why = "its volume has a history that this cluster has never seen; give it back the volume it had, or an empty one";
         return (MemberState::Quarantined, Some(why.into()));
     }
     let lost = lost(observed, member.ordinal, server);
-    if !lost.is_empty() {
+    if let Some(lost) = lost.as_ref().ok().filter(|lost| !lost.is_empty()) {
         return (
             MemberState::Returning,
             Some(format!(
@@ -128,6 +132,9 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             return draining(observed, member).unwrap_or((MemberState::Reading, None));
         }
     }
+    if let Err(unreadable) = lost {
+        return (MemberState::Returning, Some(unreadable));
+    }
     match links::need(observed, member.ordinal, server) {
         LinkNeed::Step(_) => (MemberState::Returning, None),
         LinkNeed::Purged(missing) => (MemberState::Returning, Some(purged(observed, member, server, &missing))),
@@ -149,7 +156,9 @@ fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>
             let waits = || writer::may_open(observed, member, server).err().filter(|_| is_writer);
             (MemberState::Returning, why.or(purged).or_else(waits))
         }
-        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => (MemberState::CatchingUp, None),
+        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => {
+            (MemberState::CatchingUp, catch_up_target(observed, member).err())
+        }
     }
 }
 

@@ -3,7 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::api::as_read::AsRead;
 use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, reasons};
+use crate::mysql::gtid::GtidSet;
 use crate::names;
 
 use super::balance;
@@ -13,7 +15,8 @@ use super::conflicts;
 use super::fencing;
 use super::history::{catch_up_target, former_lives, is_foreign};
 use super::links::{link_replicates, recorded_position, ring_is_closed};
-use super::observed::{Channel, Member, Observed, Receiver};
+use super::observed::{Channel, Member, Observed, Receiver, Server};
+use super::recorded;
 use super::resources::labels::selector_text;
 use super::restart::is_outdated;
 use super::states::state;
@@ -29,7 +32,7 @@ pub fn status(
     steps: &[Step],
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
-    let mut next = fresh(observed, &present, steps, now);
+    let mut next = fresh(observed, &present, steps, now).over(&present);
     next.recorded_at = present.recorded_at.clone();
     if next == present {
         return present;
@@ -74,6 +77,7 @@ fn fresh(
     let links = || members.iter().flat_map(|member| &member.links);
     let ready_members = if ring_is_closed(observed) { serving } else { 0 };
     let mut next = MultiMasterClusterStatus {
+        as_read: AsRead::default(),
         observed_generation: observed.cluster.metadata.generation,
         phase: Phase::Pending,
         members: count(observed.members.iter().filter(|member| member.pod.is_some()).count()),
@@ -143,11 +147,14 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
             .or(before.and_then(|before| before.server_uuid.clone())),
         former_server_uuids: former_lives(observed, member),
         writable: member.server().map(|server| !server.super_read_only),
-        gtid_executed: gtid_executed(before, data),
+        gtid_executed: gtid_executed(observed, member, before, data),
         catch_up_to: match data {
             // As long as it is to stay fenced there is nothing to catch up with yet.
             Some(_) if fencing::is_ordered(observed, member.ordinal) => None,
-            Some(_) if fenced => catch_up_target(observed, member).map(|set| set.to_string()),
+            Some(_) if fenced => match catch_up_target(observed, member) {
+                Ok(target) => target.map(|set| set.to_string()),
+                Err(_) => before.and_then(|before| before.catch_up_to.clone()),
+            },
             Some(_) => None,
             // The next contact is another one: by then the others have more.
             None => before
@@ -166,13 +173,15 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
     }
 }
 
-/// What is recorded as executed never shrinks within one life: it is what a disk that went back in time is held against.
-fn gtid_executed(before: Option<&MemberStatus>, data: Option<&super::observed::Server>) -> String {
+/// What is recorded as executed never shrinks within one life: it is what a disk that went back in time is held against. For that it stays also
+/// where it cannot be read.
+fn gtid_executed(observed: &Observed, member: &Member, before: Option<&MemberStatus>, data: Option<&Server>) -> String {
     let recorded = before.map(|before| before.gtid_executed.clone()).unwrap_or_default();
     let Some(server) = data else { return recorded };
     let same_life = before.and_then(|before| before.server_uuid.as_ref()) == Some(&server.uuid);
-    match recorded.parse() {
+    match recorded.parse::<GtidSet>() {
         Ok(recorded) if same_life => server.executed.union(&recorded).to_string(),
+        Err(_) if !recorded::is_open(observed, member) => recorded,
         _ => server.executed.to_string(),
     }
 }

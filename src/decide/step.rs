@@ -147,6 +147,15 @@ pub enum Step {
         /// Its life.
         server_uuid: String,
     },
+    /// Give a setting of a server its value back, which a conflict step that ended early has changed.
+    Restore {
+        /// Which member.
+        ordinal: u8,
+        /// Its life.
+        server_uuid: String,
+        /// Which setting.
+        setting: Setting,
+    },
     /// Let a fenced member take writes.
     Open {
         /// Which member.
@@ -225,6 +234,15 @@ pub enum Step {
         /// For the event.
         why: String,
     },
+}
+
+/// A setting that conflict steps change for as long as they last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `replica_exec_mode`: STRICT, and IDEMPOTENT for one transaction.
+    ReplicaExecMode,
+    /// `super_read_only` of a fenced member: ON, and OFF while root writes there.
+    SuperReadOnly,
 }
 
 /// How an applier gets past a transaction that it cannot apply.
@@ -319,6 +337,7 @@ impl Step {
             | Self::Detach { ordinal, .. }
             | Self::StopReceiver { ordinal, .. }
             | Self::Fence { ordinal, .. }
+            | Self::Restore { ordinal, .. }
             | Self::Open { ordinal, .. }
             | Self::Examine { ordinal, .. }
             | Self::Settle { ordinal, .. }

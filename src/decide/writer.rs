@@ -109,7 +109,7 @@ pub fn is_sound(observed: &Observed, member: &Member) -> bool {
     takes_part(observed, member)
         && member.pod.as_ref().is_some_and(|pod| !pod.terminating)
         && !is_foreign(observed, member)
-        && lost(observed, member.ordinal, server).is_empty()
+        && lost(observed, member.ordinal, server).map_or(!server.super_read_only, |lost| lost.is_empty())
         && (!server.super_read_only || links() && has_caught_up(observed, member, server))
 }
 
@@ -189,7 +189,7 @@ fn takes_no_writes(member: &Member) -> bool {
         // CLONE needs super_read_only off; read_only keeps clients out, who have no right to get around it.
         Phase::Cloning { .. } => true,
         Phase::Stopping { fenced } => *fenced,
-        Phase::Running => false,
+        Phase::Running | Phase::Unknown => false,
     });
     down || member.server().is_some_and(|server| server.super_read_only)
 }

@@ -2,15 +2,20 @@
 
 use std::time::Duration;
 
-use mysql_async::{Conn, OptsBuilder, Row, SslOpts, prelude::Queryable};
+use mysql_async::prelude::{FromValue, Queryable};
+use mysql_async::{Conn, OptsBuilder, Row, SslOpts};
 use tokio::time::timeout;
 
+use crate::mysql::gtid::GtidSet;
 use crate::names;
 
 /// Deadline of a probe, connecting included. A probe is due every second.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Deadline of a statement that is a step. `STOP REPLICA` takes 2 s while a receiver is connecting to a host that does not answer.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(6);
+
+/// Characters of an answer that are repeated in an error.
+const MOST_QUOTED: usize = 200;
 
 /// Why a statement or a connection did not work out.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +26,9 @@ pub enum SqlError {
     /// MySQL or the network said no.
     #[error(transparent)]
     Mysql(#[from] mysql_async::Error),
+    /// It answered, and what it said makes no sense: a column that is missing or of another type, a GTID set that is none.
+    #[error("its answer cannot be read: {0}")]
+    Unreadable(String),
     /// The server is not the one, or not in the state, that the decision was made for.
     #[error("it changed since it was looked at: {0}")]
     Outdated(String),
@@ -30,9 +38,14 @@ pub enum SqlError {
 }
 
 impl SqlError {
-    /// The server refused, so it is alive: wrong password, no right, too many connections. It is not while it shuts down (1053, 3032).
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Mysql(mysql_async::Error::Server(error)) if !matches!(error.code, 1053 | 3032))
+    /// The server is alive: it refused (wrong password, no right, too many connections), or said what cannot be read. It is not while it shuts
+    /// down (1053, 3032).
+    pub fn is_of_the_living(&self) -> bool {
+        match self {
+            Self::Mysql(mysql_async::Error::Server(error)) => !matches!(error.code, 1053 | 3032),
+            Self::Unreadable(_) => true,
+            _ => false,
+        }
     }
 
     /// What was sent has no answer, and may still be carried out.
@@ -40,7 +53,7 @@ impl SqlError {
         match self {
             Self::Deadline(_) => true,
             Self::Mysql(error) => !matches!(error, mysql_async::Error::Server(_)),
-            Self::Outdated(_) | Self::NotConnected => false,
+            Self::Unreadable(_) | Self::Outdated(_) | Self::NotConnected => false,
         }
     }
 }
@@ -101,12 +114,56 @@ pub async fn run(conn: &mut Conn, statement: &str) -> Result<(), SqlError> {
 /// All rows of a query.
 ///
 /// # Errors
-/// What MySQL or the network said. Without a deadline of its own: observation has one for all its queries.
+/// As [`within`], or what MySQL said.
+pub async fn ask(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
+    within(STEP_DEADLINE, rows(conn, query)).await
+}
+
+/// All rows of a query, without a deadline: for a caller that has one for several queries, as an observation has. Others use [`ask`].
+///
+/// # Errors
+/// What MySQL or the network said.
 pub async fn rows(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
     Ok(conn.query(query).await?)
 }
 
-/// A column by name; `None` where it is NULL, missing or of another type.
-pub fn column<T: mysql_async::prelude::FromValue>(row: &Row, name: &str) -> Option<T> {
-    row.get_opt::<Option<T>, _>(name)?.ok().flatten()
+/// A column by name; `None` where it is NULL, missing or of another type. For what nothing is decided by: see [`required`].
+pub fn column<T: FromValue>(row: &Row, name: &str) -> Option<T> {
+    optional(row, name).ok().flatten()
+}
+
+/// A column by name; `None` where it is NULL.
+///
+/// # Errors
+/// [`SqlError::Unreadable`] where it is missing or of another type.
+pub fn optional<T: FromValue>(row: &Row, name: &str) -> Result<Option<T>, SqlError> {
+    let value = row
+        .get_opt::<Option<T>, _>(name)
+        .ok_or_else(|| SqlError::Unreadable(format!("there is no column {name}")))?;
+    // The error repeats the value.
+    value.map_err(|error| SqlError::Unreadable(format!("column {name}: {}", shortened(&error.to_string()))))
+}
+
+/// A column by name that is never NULL.
+///
+/// # Errors
+/// [`SqlError::Unreadable`] where it is NULL, missing or of another type. A default in its place could be a dangerous one: 0 sessions, no
+/// transaction, not fenced.
+pub fn required<T: FromValue>(row: &Row, name: &str) -> Result<T, SqlError> {
+    optional(row, name)?.ok_or_else(|| SqlError::Unreadable(format!("column {name} is NULL")))
+}
+
+/// The beginning of a text that may be of any length, for an error that status has to hold.
+pub fn shortened(text: &str) -> String {
+    text.chars().take(MOST_QUOTED).collect()
+}
+
+/// A column that holds a GTID set.
+///
+/// # Errors
+/// [`SqlError::Unreadable`] as [`required`], and where it is not a GTID set: that is never taken for an empty one.
+pub fn gtid_set(row: &Row, name: &str) -> Result<GtidSet, SqlError> {
+    let text: String = required(row, name)?;
+    text.parse()
+        .map_err(|error| SqlError::Unreadable(format!("column {name}: {error}")))
 }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The largest transaction number: mysqld keeps 2^63-1 as the exclusive end of an interval.
 pub const MAX_GNO: u64 = i64::MAX as u64 - 1;
+/// Characters of a text that are repeated in an error: it may be of any length, and status has to hold the error.
+const MOST_QUOTED: usize = 100;
 /// The longest tag that mysqld accepts.
 const MAX_TAG: usize = 32;
 
@@ -40,7 +42,7 @@ struct Interval {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a GTID set: {part:?} {problem}")]
 pub struct ParseGtidSetError {
-    /// The piece of the text that is wrong.
+    /// The piece of the text that is wrong; of a long one the beginning.
     pub part: String,
     /// What is wrong with it.
     pub problem: &'static str,
@@ -250,7 +252,7 @@ impl FromStr for GtidSet {
 
 fn wrong(part: &str, problem: &'static str) -> ParseGtidSetError {
     ParseGtidSetError {
-        part: part.to_owned(),
+        part: part.chars().take(MOST_QUOTED).collect(),
         problem,
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mysql_async::Row;
 
-use super::connection::column;
+use super::connection::{SqlError, required};
 use super::statements::told_silence;
 
 /// A place that was watched for less than this says nothing.
@@ -31,14 +31,16 @@ struct Place {
 impl Hearing {
     /// Whole seconds for which each channel has heard nothing, in the order of `statuses`; `None`: nobody knows. `statuses`: rows of
     /// `SHOW REPLICA STATUS`; `told`: of [`SILENCE`](super::statements::SILENCE).
-    pub fn silences(&mut self, statuses: &[Row], told: &[Row], now: Instant) -> Vec<Option<i64>> {
-        let told: HashMap<String, Option<i64>> = told.iter().map(told_silence).collect();
+    ///
+    /// # Errors
+    /// [`SqlError::Unreadable`](super::connection::SqlError::Unreadable).
+    pub fn silences(&mut self, statuses: &[Row], told: &[Row], now: Instant) -> Result<Vec<Option<i64>>, SqlError> {
+        let told: HashMap<String, Option<i64>> = told.iter().map(told_silence).collect::<Result<_, _>>()?;
         let mut silence = |row: &Row| {
-            let channel: String = column(row, "Channel_Name").unwrap_or_default();
-            let file: String = column(row, "Source_Log_File").unwrap_or_default();
-            let offset: u64 = column(row, "Read_Source_Log_Pos").unwrap_or_default();
+            let channel: String = required(row, "Channel_Name")?;
+            let at = (required(row, "Source_Log_File")?, required(row, "Read_Source_Log_Pos")?);
             let told = told.get(&channel).copied().flatten();
-            self.silence(channel, (file, offset), told, now)
+            Ok(self.silence(channel, at, told, now))
         };
         statuses.iter().map(&mut silence).collect()
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::binlog::Cell;
-use super::connection::{SqlError, column, rows};
+use super::connection::{SqlError, ask, column};
 use super::quote::{identifier, literal};
 
 /// The primary key of one row. It says the same on every member.
@@ -81,7 +81,7 @@ impl Table {
             "SELECT COLUMN_NAME AS name, DATA_TYPE AS type, CHARACTER_SET_NAME AS charset, GENERATION_EXPRESSION <> '' AS made \
              FROM information_schema.COLUMNS WHERE {of} ORDER BY ORDINAL_POSITION"
         );
-        let columns: Vec<Column> = rows(conn, &query)
+        let columns: Vec<Column> = ask(conn, &query)
             .await?
             .iter()
             .map(|row| Column {
@@ -99,7 +99,7 @@ impl Table {
              FROM information_schema.STATISTICS WHERE {of} AND NON_UNIQUE = 0 GROUP BY INDEX_NAME \
              HAVING COUNT(COLUMN_NAME) = COUNT(*) AND COUNT(SUB_PART) = 0 ORDER BY INDEX_NAME <> 'PRIMARY', INDEX_NAME"
         );
-        let indexes = rows(conn, &query).await?;
+        let indexes = ask(conn, &query).await?;
         let has_primary_key =
             indexes.first().and_then(|row| column::<String>(row, "name")).as_deref() == Some("PRIMARY");
         let place = |name: &str| columns.iter().position(|column| column.name == name);

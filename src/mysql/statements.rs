@@ -2,7 +2,7 @@
 
 use mysql_async::{Conn, Row, prelude::Queryable};
 
-use crate::mysql::connection::{STEP_DEADLINE, SqlError, column, rows, run, within};
+use crate::mysql::connection::{STEP_DEADLINE, SqlError, optional, required, rows, run, within};
 use crate::mysql::quote::literal;
 use crate::names::accounts;
 
@@ -14,9 +14,12 @@ pub const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, \
      FROM performance_schema.replication_connection_status";
 
 /// Name of a channel, and whole seconds since it last heard a heartbeat or a transaction: a row of [`SILENCE`].
-pub fn told_silence(row: &Row) -> (String, Option<i64>) {
-    let ages = [column(row, "heartbeat"), column(row, "transaction")];
-    (column(row, "channel").unwrap_or_default(), silence(ages))
+///
+/// # Errors
+/// [`SqlError::Unreadable`].
+pub fn told_silence(row: &Row) -> Result<(String, Option<i64>), SqlError> {
+    let ages = [optional(row, "heartbeat")?, optional(row, "transaction")?];
+    Ok((required(row, "channel")?, silence(ages)))
 }
 
 /// What was heard in the future was heard before the server's clock was set back: that says nothing.
@@ -43,7 +46,7 @@ async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
     );
     within(STEP_DEADLINE, async {
         for row in rows(conn, &query).await? {
-            let Some(id) = column::<u64>(&row, "id") else { continue };
+            let id: u64 = required(&row, "id")?;
             match conn.query_drop(format!("KILL {id}")).await {
                 Ok(()) => {}
                 // 1094: it ended by itself.

@@ -10,12 +10,12 @@ use crate::balancer::order;
 use crate::conflict_table;
 use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlError as ThreadError};
 use crate::members::{AgentClient, MemberClient};
-use crate::mysql::connection::{PROBE_DEADLINE, SqlError, column, rows, within};
-use crate::mysql::gtid::GtidSet;
+use crate::mysql::connection::{PROBE_DEADLINE, SqlError, gtid_set, optional, required, rows, within};
 use crate::mysql::hearing::Hearing;
 use crate::mysql::statements::SILENCE;
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
+     @@read_only AND NOT @@super_read_only AS half_fenced, @@GLOBAL.replica_exec_mode <> 'STRICT' AS idempotent, \
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
@@ -37,7 +37,7 @@ pub async fn server(client: &mut MemberClient) -> Probe<Server> {
         Err(error) => {
             client.disconnect();
             let why = format!("its server: {error}");
-            if error.is_refusal() {
+            if error.is_of_the_living() {
                 Probe::Alive(why)
             } else {
                 Probe::Unreachable(why)
@@ -54,20 +54,17 @@ pub async fn hear_again(client: &mut MemberClient, server: &mut Server) {
         let conn = client.observed_connection()?;
         let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
         let told = rows(conn, SILENCE).await?;
-        let names = statuses.iter().map(|row| column::<String>(row, "Channel_Name"));
-        let heard = names.zip(hearing.silences(&statuses, &told, Instant::now()));
-        Ok(heard.collect::<Vec<_>>())
+        let names = statuses.iter().map(|row| required::<String>(row, "Channel_Name"));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let silences = hearing.silences(&statuses, &told, Instant::now())?;
+        Ok(names.into_iter().zip(silences).collect::<Vec<_>>())
     })
     .await;
     client.hearing = hearing;
     match heard {
         Ok(heard) => {
             for (name, seconds) in heard {
-                let channel = server
-                    .channels
-                    .iter_mut()
-                    .find(|channel| Some(&channel.name) == name.as_ref());
-                if let Some(channel) = channel {
+                if let Some(channel) = server.channels.iter_mut().find(|channel| channel.name == name) {
                     channel.silent_seconds = seconds;
                 }
             }
@@ -80,9 +77,12 @@ pub async fn hear_again(client: &mut MemberClient, server: &mut Server) {
     }
 }
 
-/// Asks the agent, and tells it the terms.
-pub async fn agent(client: &AgentClient, terms: &Terms) -> Probe<Report> {
-    let path = format!("{PATH_REPORT}?{terms}");
+/// Asks the agent, and tells it the terms, if there are any: without them the last ones stay.
+pub async fn agent(client: &AgentClient, terms: Option<&Terms>) -> Probe<Report> {
+    let path = match terms {
+        Some(terms) => format!("{PATH_REPORT}?{terms}"),
+        None => PATH_REPORT.to_owned(),
+    };
     match client.get::<Report>(&path, PROBE_DEADLINE).await {
         Ok(report) => Probe::Reached(report),
         Err(error) => Probe::Unreachable(format!("its agent: {error}")),
@@ -115,42 +115,48 @@ pub async fn look(by: u8, client: &AgentClient, address: IpAddr) -> Option<Sight
 async fn read(conn: &mut Conn, hearing: &mut Hearing) -> Result<Server, SqlError> {
     let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
     let told = rows(conn, SILENCE).await?;
-    let silences = hearing.silences(&statuses, &told, Instant::now());
-    let with_silence = |(row, silent_seconds)| Channel {
-        silent_seconds,
-        ..channel(row)
+    let silences = hearing.silences(&statuses, &told, Instant::now())?;
+    let with_silence = |(row, silent_seconds)| {
+        Ok(Channel {
+            silent_seconds,
+            ..channel(row)?
+        })
     };
-    let mut channels: Vec<Channel> = statuses.iter().zip(silences).map(with_silence).collect();
+    let channels = statuses.iter().zip(silences).map(with_silence);
+    let mut channels = channels.collect::<Result<Vec<Channel>, SqlError>>()?;
     for row in rows(conn, STOPPED).await? {
-        let name: String = column(&row, "channel").unwrap_or_default();
+        let name: String = required(&row, "channel")?;
         let error = ThreadError {
-            number: column(&row, "number").unwrap_or_default(),
-            text: column(&row, "text").unwrap_or_default(),
+            number: required(&row, "number")?,
+            text: required(&row, "text")?,
         };
         if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
-            stopped(channel, column(&row, "gtid"), error);
+            stopped(channel, optional(&row, "gtid")?, error);
         }
     }
     let conflicts = conflict_table::recent(conn).await?;
     let binary_logs = rows(conn, "SHOW BINARY LOGS")
         .await?
         .iter()
-        .filter_map(|row| column(row, "Log_name"))
-        .collect();
+        .map(|row| required(row, "Log_name"))
+        .collect::<Result<_, _>>()?;
     let globals = rows(conn, GLOBALS).await?;
     let row = globals
         .first()
-        .ok_or_else(|| SqlError::Outdated("SELECT of system variables returned no row".into()))?;
+        .ok_or_else(|| SqlError::Unreadable("SELECT of system variables returned no row".into()))?;
     Ok(Server {
-        uuid: column(row, "uuid").unwrap_or_default(),
-        server_id: column(row, "server_id").unwrap_or_default(),
-        super_read_only: column::<i64>(row, "fenced") == Some(1),
-        executed: gtid_set(row, "executed"),
-        purged: gtid_set(row, "purged"),
-        client_sessions: column(row, "sessions").unwrap_or_default(),
+        uuid: required(row, "uuid")?,
+        server_id: required(row, "server_id")?,
+        super_read_only: required::<bool>(row, "fenced")?,
+        half_fenced: required::<bool>(row, "half_fenced")?,
+        idempotent: required::<bool>(row, "idempotent")?,
+        executed: gtid_set(row, "executed")?,
+        purged: gtid_set(row, "purged")?,
+        client_sessions: required(row, "sessions")?,
         channels,
         binary_logs,
-        conflicts,
+        conflicts: conflicts.records,
+        unread: conflicts.unread,
     })
 }
 
@@ -183,43 +189,37 @@ fn without_attempts(text: &str) -> String {
     }
 }
 
-fn gtid_set(row: &Row, name: &str) -> GtidSet {
-    let text: String = column(row, name).unwrap_or_default();
-    text.parse().unwrap_or_else(|error| {
-        tracing::error!(%error, name, text, "MySQL printed a GTID set that cannot be read; taken as empty");
-        GtidSet::default()
-    })
-}
-
-fn channel(row: &Row) -> Channel {
-    let text = |name: &str| column::<String>(row, name).unwrap_or_default();
+/// A row of `SHOW REPLICA STATUS`.
+fn channel(row: &Row) -> Result<Channel, SqlError> {
+    let text = |name: &str| required::<String>(row, name);
     let error = |number: &str, message: &str| {
-        let number = column::<u32>(row, number).filter(|number| *number != 0)?;
-        Some(ThreadError {
+        let (number, text): (u32, String) = (required(row, number)?, required(row, message)?);
+        let error = ThreadError {
             number,
-            text: without_attempts(&text(message)),
-        })
+            text: without_attempts(&text),
+        };
+        Ok::<_, SqlError>((number != 0).then_some(error))
     };
-    Channel {
-        name: text("Channel_Name"),
-        source_host: text("Source_Host"),
-        source_uuid: Some(text("Source_UUID")).filter(|uuid| !uuid.is_empty()),
-        receiver: match text("Replica_IO_Running").as_str() {
+    Ok(Channel {
+        name: text("Channel_Name")?,
+        source_host: text("Source_Host")?,
+        source_uuid: Some(text("Source_UUID")?).filter(|uuid| !uuid.is_empty()),
+        receiver: match text("Replica_IO_Running")?.as_str() {
             "Yes" => Receiver::On,
             "Connecting" => Receiver::Connecting,
             _ => Receiver::Off,
         },
-        applier_running: text("Replica_SQL_Running") == "Yes",
-        retrieved: gtid_set(row, "Retrieved_Gtid_Set"),
-        receiver_error: error("Last_IO_Errno", "Last_IO_Error"),
-        applier_error: error("Last_SQL_Errno", "Last_SQL_Error"),
-        lag_seconds: column(row, "Seconds_Behind_Source"),
-        receiver_file: text("Source_Log_File"),
-        applied_file: text("Relay_Source_Log_File"),
-        applied_offset: column(row, "Exec_Source_Log_Pos").unwrap_or_default(),
+        applier_running: text("Replica_SQL_Running")? == "Yes",
+        retrieved: gtid_set(row, "Retrieved_Gtid_Set")?,
+        receiver_error: error("Last_IO_Errno", "Last_IO_Error")?,
+        applier_error: error("Last_SQL_Errno", "Last_SQL_Error")?,
+        lag_seconds: optional(row, "Seconds_Behind_Source")?,
+        receiver_file: text("Source_Log_File")?,
+        applied_file: text("Relay_Source_Log_File")?,
+        applied_offset: required(row, "Exec_Source_Log_Pos")?,
         silent_seconds: None,
         blocked: None,
-    }
+    })
 }
 
 #[cfg(test)]

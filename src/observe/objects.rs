@@ -237,9 +237,14 @@ async fn member(
             let others: Vec<(u8, IpAddr)> = others
                 .filter_map(|other| Some((other, self::address(cluster, other, context)?.1)))
                 .collect();
-            let terms = Terms::of(cluster, ordinal, clock, &others);
+            // Who the writer is, and who is in the ring, would be said wrongly.
+            let unreadable = cluster
+                .status
+                .as_ref()
+                .is_some_and(|status| status.unreadable().next().is_some());
+            let terms = (!unreadable).then(|| Terms::of(cluster, ordinal, clock, &others));
             (member.agent, member.server) = tokio::join!(
-                super::members::agent(&agent, &terms),
+                super::members::agent(&agent, terms.as_ref()),
                 super::members::server(&mut client)
             );
         }

@@ -1,5 +1,6 @@
 //! Agents as child processes on loopback addresses of their own, each with a real mysqld.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,12 @@ impl Cell {
         })
     }
 
+    /// What the Secret of the cluster holds.
+    pub fn passwords(&self) -> BTreeMap<String, String> {
+        let keys = names::keys::ALL.into_iter();
+        keys.map(|key| (key.to_owned(), password_of(key).to_owned())).collect()
+    }
+
     /// The certificate authority, PEM.
     pub fn authority(&self) -> &str {
         &self.ca
@@ -93,8 +100,10 @@ impl Cell {
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         let addresses = (0..3).map(|n| SanType::IpAddress(self.address(n).parse::<IpAddr>().unwrap()));
-        let host = names::service_host("demo", "test");
-        params.subject_alt_names = addresses.chain([SanType::DnsName(host.try_into().unwrap())]).collect();
+        let members = (0..3).map(|n| names::member_host("demo", "test", n));
+        let hosts = members.chain([names::service_host("demo", "test")]);
+        let hosts = hosts.map(|host| SanType::DnsName(host.try_into().unwrap()));
+        params.subject_alt_names = addresses.chain(hosts).collect();
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &issuer).unwrap();
         self.ca = issuer.pem();
@@ -389,6 +398,11 @@ impl Agent {
     /// mysqld stands still; whatever kills it lets it go.
     pub fn freeze_mysqld(&self) {
         signal(self.mysqld_pid(), Signal::STOP);
+    }
+
+    /// It goes on.
+    pub fn thaw_mysqld(&self) {
+        signal(self.mysqld_pid(), Signal::CONT);
     }
 
     fn pid_file(&self) -> PathBuf {

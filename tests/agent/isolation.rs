@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use multimaster::agent::report::{PATH_FOUND, Terms};
+use multimaster::agent::report::{PATH_FOUND, Terms, VERSION};
 use multimaster::api::IsolationPolicy;
 use multimaster::names::accounts;
 use mysql_async::Conn;
@@ -19,6 +19,7 @@ const LONG: Duration = Duration::from_secs(7);
 
 fn fence(members: &[&Agent]) -> Terms {
     Terms {
+        version: VERSION,
         policy: IsolationPolicy::Fence,
         after_seconds: AFTER,
         members: members.iter().map(|member| member.address.parse().unwrap()).collect(),

@@ -1,6 +1,6 @@
 //! The one writer loses its lease: without an operator and the others' word, at another's choice, and with a mysqld that stands still.
 
-use multimaster::agent::report::{PATH_FOUND, Report, Terms};
+use multimaster::agent::report::{PATH_FOUND, Report, Terms, VERSION};
 use multimaster::api::IsolationPolicy;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -14,6 +14,7 @@ const LEASE: u16 = 6;
 /// What the operator says at each of its looks; `heard`: the agent's last report.
 fn terms(writer: u8, heard: &Report, ring: &[&Agent]) -> Terms {
     Terms {
+        version: VERSION,
         policy: IsolationPolicy::KeepWriting,
         after_seconds: 10,
         members: Vec::new(),

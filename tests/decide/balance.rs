@@ -63,6 +63,7 @@ fn obey(observed: &mut Observed, decision: &Decision) {
             Step::Balance { pods, order } => {
                 for at in pods.iter().map(named).collect::<Vec<_>>() {
                     observed.balancers[at].report = Probe::Reached(Report {
+                        version: 1,
                         order: Some((**order).clone()),
                         problem: None,
                     });

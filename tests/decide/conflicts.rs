@@ -254,6 +254,59 @@ fn what_only_a_person_can_settle_is_left_and_said() {
     );
 }
 
+/// Only `act` sees foreign keys; what it recorded holds whatever a policy or an annotation says.
+#[test]
+fn a_transaction_that_changes_a_referenced_table_waits_for_a_person_with_both_sides_shown() {
+    let why =
+        "it changes a table that a foreign key references: app.orders is referenced by app.lines (foreign key lines_1)";
+    let id = key().id();
+    let by_policy = preferring(recorded(), &[0]);
+    let by_order = annotated(recorded(), &format!("{id}=demo-0"));
+    for mut observed in [by_policy, by_order] {
+        for ordinal in [0, 1] {
+            server(&mut observed, ordinal).conflicts[0].for_a_person = Some(why.into());
+        }
+        let decision = decide(&observed, at(60));
+        assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+        let free = condition(&decision, conditions::CONFLICT_FREE);
+        assert_eq!(
+            (free.status.as_str(), free.reason.as_str()),
+            ("False", reasons::APPLIER_STOPPED)
+        );
+        for words in [
+            why,
+            "demo-0 and demo-1 both wrote app.orders (id=7)",
+            &id,
+            &eleventh(0),
+            "for a person",
+        ] {
+            assert!(free.message.contains(words), "{words}: {}", free.message);
+        }
+    }
+}
+
+#[test]
+fn what_a_person_mended_unequally_can_be_settled_by_naming_a_winner_and_it_says_so() {
+    let mut observed = taken();
+    observed.cluster.spec.conflicts = Conflicts::default();
+    for ordinal in [0, 1] {
+        let record = &mut server(&mut observed, ordinal).conflicts[0];
+        record.winner = None;
+        record.for_a_person = Some("the rows are not equal".into());
+    }
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    let told = &condition(&decision, conditions::CONFLICT_FREE).message;
+    let order = format!("{ANNOTATION_SETTLE}={}=demo-0", key().id());
+    assert!(told.contains("not equal") && told.contains(&order), "{told}");
+    let decision = decide(&annotated(observed, &format!("{}=demo-0", key().id())), at(60));
+    assert!(
+        matches!(steps(&decision)[..], [Step::CompareRows { reassert: true, .. }]),
+        "{:?}",
+        decision.steps
+    );
+}
+
 /// Both have taken the other's transaction.
 fn taken() -> Observed {
     let mut observed = preferring(whole(), &[0]);

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use multimaster::agent::report::{Origin, Phase, Report};
+use multimaster::agent::report::{Origin, Phase, Report, VERSION};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::MemberStatus;
 use multimaster::decide::observed::{Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server};
@@ -55,6 +55,7 @@ fn member(ordinal: u8) -> Member {
         ..Pod::default()
     };
     let report = Report {
+        version: VERSION,
         ordinal,
         origin: Origin::Founded,
         server_id: 160 + u32::from(ordinal) + 1,

@@ -18,5 +18,8 @@ mod loss;
 mod purity;
 mod reads;
 mod restart;
+mod restore;
 mod scale;
+mod unread;
+mod versions;
 mod writer;

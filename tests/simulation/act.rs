@@ -75,10 +75,19 @@ impl World {
                     ..Channel::default()
                 }),
             },
-            Statement::Start(upstream) => match data.channel(*upstream) {
-                Some(channel) => channel.start(),
-                None => return no_channel(),
-            },
+            Statement::Start(upstream) => {
+                match data.channel(*upstream) {
+                    Some(channel) => {
+                        channel.start();
+                        if self.members[at].idempotent {
+                            self.fail(Invariant::I12, || {
+                            format!("{ordinal} starts to apply what {upstream} writes, and overwrites what is in its way")
+                        });
+                        }
+                    }
+                    None => return no_channel(),
+                }
+            }
             Statement::Stop(upstream) => match data.channel(*upstream) {
                 Some(channel) => channel.stop(),
                 None => return no_channel(),
@@ -105,10 +114,16 @@ impl World {
                 data.channels.retain(|channel| channel.upstream != *upstream);
             }
             Statement::KillClients => {}
-            Statement::Fence => self.members[at].super_read_only = true,
+            Statement::Fence => {
+                let member = &mut self.members[at];
+                (member.super_read_only, member.half_fenced) = (true, false);
+            }
+            Statement::Strict => self.members[at].idempotent = false,
+            Statement::SuperReadOnly => self.members[at].half_fenced = false,
             Statement::Open => {
                 self.judge_opening(ordinal);
-                self.members[at].super_read_only = false;
+                let member = &mut self.members[at];
+                (member.super_read_only, member.half_fenced) = (false, false);
             }
         }
         self.judge_copies(at, &before, "deleted by a statement");

@@ -1,7 +1,7 @@
 //! What each step comes to, one external effect after the other.
 
 use multimaster::decide::observed::Observed;
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Setting, Step};
 use multimaster::names::{LABEL_READS, LABEL_SERVING};
 
 use crate::model::member::{Order, Statement};
@@ -107,6 +107,17 @@ impl World {
                 upstream,
             } => statements(*ordinal, server_uuid, &[Statement::StopReceiver(*upstream)]),
             Step::Fence { ordinal, server_uuid } => statements(*ordinal, server_uuid, &fence),
+            Step::Restore {
+                ordinal,
+                server_uuid,
+                setting,
+            } => {
+                let statement = match setting {
+                    Setting::ReplicaExecMode => Statement::Strict,
+                    Setting::SuperReadOnly => Statement::SuperReadOnly,
+                };
+                statements(*ordinal, server_uuid, &[statement])
+            }
             Step::Open { ordinal, server_uuid } => statements(*ordinal, server_uuid, &[Statement::Open]),
             Step::Restart { ordinal, pod_uid, .. } => {
                 let mut effects = vec![Effect::Fresh, label(LABEL_SERVING, *ordinal, pod_uid, false)];

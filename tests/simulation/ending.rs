@@ -48,6 +48,11 @@ impl World {
             return;
         }
         self.judge_equality(&everywhere);
+        if let Some(at) = self.members.iter().position(|it| it.idempotent || it.half_fenced) {
+            self.fail(Invariant::I12, || {
+                format!("{at} has settings of a conflict step that is over")
+            });
+        }
         if !calm {
             self.fail(Invariant::I9, || "the plan goes on although the ring is whole".into());
         }

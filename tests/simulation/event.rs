@@ -53,6 +53,8 @@ pub enum Fault {
         receivers: bool,
         appliers: bool,
     },
+    /// The session of a conflict step ended early: the appliers stand, and settings of the server are as the session had made them.
+    CutSession { member: u8 },
     /// A new image or configuration.
     NewTemplate,
     /// The same row is inserted on two members.
@@ -131,9 +133,15 @@ impl Scenario {
                 events.push(Event { at, fault });
             }
         }
-        events.sort_by_key(|event| event.at);
         setup.fences = random.percent(50);
         setup.single = random.percent(35);
+        if random.percent(20) {
+            let at = random.between(from, setup.faults_until.max(from + 1));
+            let member = u8::try_from(random.below(members.into())).unwrap();
+            let fault = Fault::CutSession { member };
+            events.push(Event { at, fault });
+        }
+        events.sort_by_key(|event| event.at);
         Self { setup, events }
     }
 }

@@ -79,6 +79,14 @@ impl World {
                 receivers,
                 appliers,
             } => self.stop_threads(member, receivers, appliers),
+            Fault::CutSession { member } => {
+                self.stop_threads(member, false, true);
+                let it = &mut self.members[usize::from(member)];
+                // There is no conflict before there are channels.
+                if it.answers() && it.cloning.is_none() && it.data().is_some_and(|data| !data.channels.is_empty()) {
+                    (it.idempotent, it.half_fenced) = (true, it.super_read_only);
+                }
+            }
             Fault::NewTemplate => self.template += 1,
             Fault::Conflict { first, second } => {
                 self.conflicts += 1;

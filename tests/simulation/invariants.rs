@@ -40,6 +40,8 @@ pub enum Invariant {
     I9,
     /// No member opens without its own writes.
     I11,
+    /// No applier is started that would overwrite what is in its way, and no setting stays as a conflict step has left it.
+    I12,
     /// Directories are founded at epoch 0 only.
     Founding,
     /// Nobody is gone around who is there for others.

@@ -302,6 +302,20 @@ fn i9_a_link_that_was_stopped_by_hand_stays_so() {
     finds(Invariant::I9, never_starts, Flaws::default());
 }
 
+/// What a conflict step has left is not looked at.
+pub fn never_restores(observed: &Observed, now: Timestamp) -> Decision {
+    let mut believed = observed.clone();
+    for (_, server) in servers(&mut believed) {
+        (server.idempotent, server.half_fenced) = (false, false);
+    }
+    decide(&believed, now)
+}
+
+#[test]
+fn i12_an_applier_is_started_that_overwrites_what_is_in_its_way() {
+    finds(Invariant::I12, never_restores, Flaws::default());
+}
+
 /// An empty member is declared a founder whatever the epoch.
 pub fn founds_late(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);

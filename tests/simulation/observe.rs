@@ -5,6 +5,7 @@ use multimaster::api::MultiMasterCluster;
 use multimaster::decide::observed::{
     Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError,
 };
+use multimaster::decide::unread::Unread;
 use multimaster::decide::writer::note_fenced;
 use multimaster::names;
 
@@ -171,12 +172,15 @@ pub fn server(member: &member::Member, now: u64) -> Option<Server> {
         uuid: uuid(data.uuid?),
         server_id: record.server_id,
         super_read_only: member.super_read_only,
+        half_fenced: member.half_fenced,
+        idempotent: member.idempotent,
         executed: data.executed.gtid_set(),
         purged: data.purged.gtid_set(),
         client_sessions: 0,
         channels: data.channels.iter().map(|it| channel(it, now)).collect(),
         binary_logs: vec!["binlog.000001".into()],
         conflicts: Vec::new(),
+        unread: Unread::default(),
     })
 }
 

@@ -10,11 +10,13 @@ use mysql_async::Conn;
 
 use crate::decide::conflicts::ConflictingRow;
 use crate::mysql::binlog::{self, Cell, Change, MAX_CHANGES, Place, Transaction};
-use crate::mysql::connection::{SqlError, column, rows};
+use crate::mysql::connection::{SqlError, ask, column};
 use crate::mysql::quote::identifier;
 use crate::mysql::rows::{RowKey, Table};
 
-use super::Session;
+use super::by_hand::{InTheWay, Mending};
+use super::references::{self, TableName};
+use super::session::Session;
 
 /// Of the search for a transaction in its upstream's binary log.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -22,8 +24,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// What was found out about a transaction.
 #[derive(Default)]
 pub(super) struct Finding {
+    /// The rows that are in its way, and its own.
     pub(super) rows: Vec<ConflictingRow>,
+    /// Why only a person can settle it, and what to do.
     pub(super) for_a_person: Option<String>,
+    /// All tables that it changes.
+    pub(super) tables: Vec<TableName>,
     /// It creates what is there already, with the same definition.
     pub(super) identical: bool,
     pub(super) committed: Option<Timestamp>,
@@ -49,7 +55,7 @@ pub(super) async fn find(
     at: &mut Session,
     log: Conn,
     mut source: Conn,
-    place: &Place,
+    (channel, place): (&str, &Place),
     gtid: &str,
 ) -> Result<Finding, SqlError> {
     let mut found = None;
@@ -75,14 +81,7 @@ pub(super) async fn find(
             false => Finding::for_a_person(format!("it is a statement that failed here: {statement}")),
         },
         None if transaction.is_larger => Finding::for_a_person(format!("it changes more than {MAX_CHANGES} rows")),
-        None => match in_the_way(at, &transaction).await? {
-            Ok(rows) if rows.is_empty() => Finding::for_a_person("no row was found that is in its way".into()),
-            Ok(rows) => Finding {
-                rows,
-                ..Finding::default()
-            },
-            Err(why) => Finding::for_a_person(why),
-        },
+        None => changes(at, channel, &transaction).await?,
     };
     Ok(Finding {
         committed: transaction.committed,
@@ -90,11 +89,35 @@ pub(super) async fn find(
     })
 }
 
+/// What is in the way of a transaction that changes rows, and whether it may be taken.
+async fn changes(at: &mut Session, channel: &str, transaction: &Transaction) -> Result<Finding, SqlError> {
+    let mut tables: Vec<TableName> = Vec::new();
+    for change in &transaction.changes {
+        let name = (change.schema.clone(), change.table.clone());
+        if !tables.contains(&name) {
+            tables.push(name);
+        }
+    }
+    // Of all that it changes: a row that is not in its way is written at the members behind as well.
+    let not_taken = references::why_not_taken(&references::of(&mut at.aside, &tables).await?);
+    let mut finding = match (in_the_way(at, transaction).await?, not_taken) {
+        (Ok(in_the_way), not_taken) => Finding {
+            for_a_person: not_taken.map(|why| {
+                let way_out = in_the_way.way_out(&at.name, channel, at.was_fenced);
+                format!("{why}. {way_out}")
+            }),
+            rows: in_the_way.rows,
+            ..Finding::default()
+        },
+        (Err(why), Some(not_taken)) => Finding::for_a_person(format!("{why}; {not_taken}")),
+        (Err(why), None) => Finding::for_a_person(why),
+    };
+    finding.tables = tables;
+    Ok(finding)
+}
+
 /// The rows of the transaction that exclude rows at the member; or why they cannot be told.
-async fn in_the_way(
-    at: &mut Session,
-    transaction: &Transaction,
-) -> Result<Result<Vec<ConflictingRow>, String>, SqlError> {
+async fn in_the_way(at: &mut Session, transaction: &Transaction) -> Result<Result<InTheWay, String>, SqlError> {
     let mut tables: BTreeMap<(&str, &str), Table> = BTreeMap::new();
     let mut effects: Vec<(RowKey, Effect<'_>)> = Vec::new();
     for change in &transaction.changes {
@@ -108,13 +131,19 @@ async fn in_the_way(
         }
     }
     let mut found: Vec<ConflictingRow> = Vec::new();
+    let mut mending: Vec<Mending> = Vec::new();
     for (key, effect) in &effects {
         let table = &tables[&(key.schema.as_str(), key.table.as_str())];
-        let mine = match table.finds(key) {
-            Ok(condition) => image(&mut at.aside, table, &condition).await?,
+        let condition = match table.finds(key) {
+            Ok(condition) => condition,
             Err(why) => return Ok(Err(why)),
         };
+        let mine = image(&mut at.aside, table, &condition).await?;
         if mine.is_some() != effect.was_there {
+            mending.push(match effect.was_there {
+                true => Mending::Insert(key.to_string()),
+                false => Mending::Delete(format!("DELETE FROM {} WHERE {condition}", table.quoted())),
+            });
             found.push(ConflictingRow {
                 id: key.id(),
                 key: key.clone(),
@@ -128,6 +157,7 @@ async fn in_the_way(
                 .into_iter()
                 .filter(|(other, _)| !effects.iter().any(|(key, _)| key == other))
             {
+                mending.push(Mending::Change(other.to_string()));
                 found.push(ConflictingRow {
                     id: other.id(),
                     key: other,
@@ -146,7 +176,7 @@ async fn in_the_way(
             }
         }
     }
-    Ok(Ok(found))
+    Ok(Ok(InTheWay { rows: found, mending }))
 }
 
 /// Adds one change to what the transaction does to each row.
@@ -181,7 +211,7 @@ pub(super) async fn image(
         table.as_json(),
         table.quoted()
     );
-    let rows = rows(conn, &query).await?;
+    let rows = ask(conn, &query).await?;
     let text = rows.first().and_then(|row| column::<String>(row, "image"));
     let json = text.map(|text| serde_json::from_str(&text)).transpose();
     json.map_err(|error| SqlError::Outdated(format!("a row of {} as JSON: {error}", table.quoted())))
@@ -207,7 +237,7 @@ async fn keys(conn: &mut Conn, table: &Table, condition: &str) -> Result<Vec<(Ro
         table.quoted()
     );
     let mut found = Vec::new();
-    for row in rows(conn, &query).await? {
+    for row in ask(conn, &query).await? {
         let cells = columns.iter().enumerate().map(|(n, definition)| {
             let text = column::<String>(&row, &format!("k{n}")).unwrap_or_default();
             let cell = match definition.character_set {
@@ -236,7 +266,7 @@ async fn is_identical(at: &mut Session, source: &mut Conn, statement: &str, sche
     let show = format!("SHOW CREATE {kind} {name}");
     let mut definitions = Vec::new();
     for conn in [&mut at.aside, source] {
-        match rows(conn, &show).await {
+        match ask(conn, &show).await {
             Ok(rows) => definitions.push(
                 rows.first()
                     .and_then(|row| row.get::<String, _>(1))

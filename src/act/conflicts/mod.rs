@@ -1,109 +1,40 @@
 //! Conflicts carried out: examined and recorded, taken, re-asserted, compared. `docs/ring.md`, "Conflicts".
 
+mod by_hand;
 mod examine;
+mod references;
 mod rows;
-
-use std::time::{Duration, Instant};
+mod session;
+mod take;
 
 use jiff::Timestamp;
-use mysql_async::Conn;
 
 use crate::conflict_table::{self, Circumstances};
 use crate::decide::conflicts::{self, ConflictingRow, Record, Stage};
 use crate::decide::observed::{Channel, Member};
 use crate::decide::step::Remedy;
-use crate::members::Credentials;
 use crate::mysql::binlog::Place;
-use crate::mysql::connection::{SqlError, column, rows as query, run};
-use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
+use crate::mysql::connection::{SqlError, run};
 use crate::mysql::quote::literal;
-use crate::names::{self, GTID_TAG, accounts, keys};
+use crate::names;
 
 use super::{ActError, Actor};
-
-/// How long an applier may take for the one transaction that it is to execute.
-const TAKING: Duration = Duration::from_secs(20);
-const POLL: Duration = Duration::from_millis(20);
-/// How every applier runs but for that one transaction.
-const STRICT: &str = "SET GLOBAL replica_exec_mode = STRICT";
-
-/// Two sessions of root at one member: what it writes in the first is logged and tagged, in the second not logged at all.
-struct Session {
-    name: String,
-    uuid: String,
-    logged: Conn,
-    aside: Conn,
-    was_fenced: bool,
-}
-
-impl Session {
-    async fn has_executed(&mut self, gtid: &str) -> Result<bool, SqlError> {
-        let sets = format!(
-            "SELECT GTID_SUBSET({}, @@GLOBAL.gtid_executed) AS subset",
-            literal(gtid)
-        );
-        let rows = query(&mut self.logged, &sets).await?;
-        Ok(rows.first().and_then(|row| column::<i64>(row, "subset")) == Some(1))
-    }
-
-    /// Where its binary log is now.
-    async fn place(&mut self) -> Result<Place, SqlError> {
-        let rows = query(&mut self.logged, "SHOW BINARY LOG STATUS").await?;
-        let place = rows
-            .first()
-            .and_then(|row| column(row, "File").zip(column(row, "Position")));
-        place
-            .map(|(file, offset)| Place { file, offset })
-            .ok_or_else(|| SqlError::Outdated("SHOW BINARY LOG STATUS returned no row".into()))
-    }
-
-    /// The record as it stands there.
-    async fn record(&mut self, observer: &str, gtid: &str) -> Result<Option<Record>, SqlError> {
-        let records = conflict_table::recent(&mut self.logged).await?;
-        Ok(records
-            .into_iter()
-            .find(|record| record.observer == observer && record.gtid == gtid))
-    }
-
-    async fn update(&mut self, record: &Record) -> Result<(), SqlError> {
-        conflict_table::update(&mut self.logged, record).await
-    }
-
-    /// What it has executed.
-    async fn known(&mut self) -> Result<GtidSet, SqlError> {
-        let rows = query(&mut self.logged, "SELECT @@GLOBAL.gtid_executed AS executed").await?;
-        let executed = rows.first().and_then(|row| column::<String>(row, "executed"));
-        let executed = executed.ok_or_else(|| SqlError::Outdated("gtid_executed is not there".into()))?;
-        executed
-            .parse()
-            .map_err(|error: ParseGtidSetError| SqlError::Outdated(error.to_string()))
-    }
-
-    /// A fenced member is one again, whatever happened.
-    async fn close(mut self) -> Result<(), SqlError> {
-        if self.was_fenced {
-            run(&mut self.logged, "SET GLOBAL super_read_only = ON").await?;
-        }
-        Ok(())
-    }
-}
+use session::{Session, both, cause};
 
 impl Actor<'_> {
     /// Record the conflict at which an applier stopped.
     pub(super) async fn examine(&self, ordinal: u8, uuid: &str, upstream: u8, gtid: &str) -> Result<(), ActError> {
-        let mut at = self.session(ordinal, uuid).await?;
-        let done = self.record(&mut at, ordinal, upstream, gtid).await;
-        let closed = at.close().await;
-        done.and(closed).map_err(|source| self.failed(ordinal, source))
+        let record = async |at: &mut Session| self.record(at, ordinal, upstream, gtid).await;
+        self.in_session(ordinal, uuid, record).await
     }
 
     async fn record(&self, at: &mut Session, ordinal: u8, upstream: u8, gtid: &str) -> Result<(), SqlError> {
         let channel = self.stopped_channel(ordinal, upstream)?;
-        let finding = match self.find(at, channel, upstream, gtid).await {
-            // A log that is gone, a table that is not there: the next look would find the same.
-            Err(error) if is_final(&error) => examine::Finding::for_a_person(error.to_string()),
-            finding => finding?,
-        };
+        let mut finding = self.look(at, channel, upstream, gtid).await?;
+        if finding.rows.is_empty() && !finding.identical {
+            let why = "no row was found that is in its way";
+            finding.for_a_person.get_or_insert_with(|| why.into());
+        }
         let error = channel.conflict();
         let circumstances = Circumstances {
             member: at.name.clone(),
@@ -144,13 +75,8 @@ impl Actor<'_> {
         remedy: Remedy,
         winner: Option<u8>,
     ) -> Result<(), ActError> {
-        let mut at = self.session(ordinal, uuid).await?;
-        let done = self.get_past(&mut at, ordinal, upstream, gtid, remedy, winner).await;
-        let strict = run(&mut at.logged, STRICT).await;
-        let closed = at.close().await;
-        done.and(strict)
-            .and(closed)
-            .map_err(|source| self.failed(ordinal, source))
+        let get_past = async |at: &mut Session| self.get_past(at, ordinal, upstream, gtid, remedy, winner).await;
+        self.in_session(ordinal, uuid, get_past).await
     }
 
     async fn get_past(
@@ -165,10 +91,23 @@ impl Actor<'_> {
         let channel = self.stopped_channel(ordinal, upstream)?;
         let uuid = at.uuid.clone();
         let mut record = at.record(&uuid, gtid).await?;
+        // Of its own it makes no record; nothing else is taken without one.
+        if record.is_none() && !conflicts::is_ours(gtid) {
+            return Err(SqlError::Outdated(format!("the record of {gtid} is gone")));
+        }
+        let mut tables = Vec::new();
         if let Some(record) = &mut record {
             if remedy != Remedy::Skip {
-                // Clients have gone on writing since it was recorded.
-                record.rows = self.find(at, channel, upstream, gtid).await?.rows;
+                // Clients have gone on writing since it was recorded, perhaps by an operator that took what this one does not take.
+                let finding = self.look(at, channel, upstream, gtid).await?;
+                if let Some(why) = finding.for_a_person {
+                    if !finding.rows.is_empty() {
+                        record.rows = finding.rows;
+                    }
+                    return leave_to_a_person(at, record, why).await;
+                }
+                record.rows = finding.rows;
+                tables = finding.tables;
                 for other in conflicts::group(self.observed, &record.clone()) {
                     rows::add(at, &mut record.rows, &other.rows).await?;
                 }
@@ -179,17 +118,24 @@ impl Actor<'_> {
             record.winner = winner;
             at.update(record).await?;
         }
-        match remedy {
-            Remedy::Skip => rows::skip(at, gtid).await?,
-            Remedy::Take | Remedy::Keep => {
-                if let Err(error) = take(at, &channel.name, gtid).await {
-                    if let Some(record) = &mut record {
-                        record.stage = Stage::Waiting;
-                        record.for_a_person = Some(error.to_string());
-                        at.update(record).await?;
-                    }
-                    return Err(error);
+        if remedy == Remedy::Skip {
+            rows::skip(at, gtid).await?;
+        } else {
+            at.stop_others(&channel.name).await?;
+            let taken = take::take(at, &channel.name, gtid, &tables).await;
+            // Before the applier goes on: whatever comes next is to stop it again.
+            let strict = at.be_strict().await;
+            match (taken, &mut record) {
+                (Ok(()), _) => strict?,
+                // Without an answer nothing is known: it may be executed all the same.
+                (Err(error), Some(record)) if !error.leaves_doubt() => {
+                    let why = match error {
+                        SqlError::Outdated(why) => why,
+                        error => error.to_string(),
+                    };
+                    return both(leave_to_a_person(at, record, why).await, strict);
                 }
+                (Err(error), _) => return both(Err(error), strict),
             }
         }
         if let Some(record) = &mut record {
@@ -224,18 +170,14 @@ impl Actor<'_> {
         gtid: &str,
         winner: Option<u8>,
     ) -> Result<(), ActError> {
-        let mut at = self.session(ordinal, uuid).await?;
-        let done = async {
-            run(&mut at.logged, STRICT).await?;
+        let note = async |at: &mut Session| {
             let record = at.record(uuid, gtid).await?;
             let mut record = record.ok_or_else(|| SqlError::Outdated(format!("the record of {gtid} is gone")))?;
             record.winner = winner;
             record.for_a_person = None;
-            self.taken(&mut at, &mut record).await
-        }
-        .await;
-        let closed = at.close().await;
-        done.and(closed).map_err(|source| self.failed(ordinal, source))
+            self.taken(at, &mut record).await
+        };
+        self.in_session(ordinal, uuid, note).await
     }
 
     /// Compare rows on all members of the ring; settle them, or re-assert what is at this one.
@@ -252,14 +194,24 @@ impl Actor<'_> {
             let server = server.ok_or_else(|| ActError::Gone(self.name(member)))?;
             sessions.push(self.session(member, &server.uuid).await?);
         }
-        let done = self
-            .compare_or_reassert(&mut sessions, (ordinal, uuid), conflicts, reassert)
-            .await;
-        let mut closed = Ok(());
-        for session in sessions {
-            closed = closed.and(session.close().await);
+        let mut done = async {
+            for session in &mut sessions {
+                session.unfence().await?;
+            }
+            self.compare_or_reassert(&mut sessions, (ordinal, uuid), conflicts, reassert)
+                .await
         }
-        done.and(closed).map_err(|source| self.failed(ordinal, source))
+        .await;
+        // Which of them has no answer to give is not known.
+        let doubt = done.as_ref().is_err_and(SqlError::leaves_doubt);
+        for mut session in sessions {
+            let left = match doubt {
+                true => self.leave_in_doubt(session).await,
+                false => session.restore().await,
+            };
+            done = both(done, left);
+        }
+        done.map_err(|source| self.failed(ordinal, source))
     }
 
     async fn compare_or_reassert(
@@ -307,13 +259,27 @@ impl Actor<'_> {
             }
             return Ok(());
         }
+        // A row that is not there is asserted by nothing: its DELETE would be logged nowhere.
+        let asserts = !late.is_empty()
+            || (0..images[at].len())
+                .any(|row| images[at][row].is_some() && images.iter().any(|it| it[row] != images[at][row]));
         let at = &mut sessions[at];
-        if reassert {
+        if reassert && asserts {
             return rows::reassert(self, at, ordinal, &records).await;
         }
+        let why = match reassert {
+            true => format!(
+                "it was mended by hand, and a row is not there at {}, which wins, while other members have it: insert or delete it where that is \
+                 wrong, with sql_log_bin = 0 and foreign_key_checks = 0",
+                at.name
+            ),
+            false => "it was mended by hand, and the rows are not equal on all members".into(),
+        };
         for record in &mut records {
-            record.for_a_person = Some("it was mended by hand, and the rows are not equal on all members".into());
-            at.update(record).await?;
+            if record.for_a_person.as_ref() != Some(&why) {
+                record.for_a_person = Some(why.clone());
+                at.update(record).await?;
+            }
         }
         Ok(())
     }
@@ -323,73 +289,35 @@ impl Actor<'_> {
         channel.ok_or_else(|| SqlError::Outdated(format!("there is no channel {}", names::channel(upstream))))
     }
 
-    async fn find(
+    /// What the transaction wants and what is in its way; or why nobody but a person can tell.
+    async fn look(
         &self,
         at: &mut Session,
         channel: &Channel,
         upstream: u8,
         gtid: &str,
     ) -> Result<examine::Finding, SqlError> {
-        let failed = |error| match error {
-            ActError::Sql { source, .. } => source,
-            _ => SqlError::NotConnected,
-        };
         let place = Place {
             file: channel.applied_file.clone(),
             offset: channel.applied_offset,
         };
         // Whoever reads a binary log has no other use of the connection.
-        let log = self.connect(upstream).await.map_err(failed)?;
-        let source = self.connect(upstream).await.map_err(failed)?;
-        examine::find(at, log, source, &place, gtid).await
-    }
-
-    async fn session(&self, ordinal: u8, uuid: &str) -> Result<Session, ActError> {
-        let mut logged = self.connect(ordinal).await?;
-        let mut aside = self.connect(ordinal).await?;
-        let was_fenced = prepare(&mut logged, &mut aside, uuid).await;
-        Ok(Session {
-            name: self.name(ordinal),
-            uuid: uuid.into(),
-            logged,
-            aside,
-            was_fenced: was_fenced.map_err(|source| self.failed(ordinal, source))?,
-        })
-    }
-
-    /// As root, who may read and write what the operator's own account may not.
-    async fn connect(&self, ordinal: u8) -> Result<Conn, ActError> {
-        let credentials: &Credentials = self.credentials.ok_or_else(|| ActError::Gone(self.name(ordinal)))?;
-        let client = self.client(ordinal).await?;
-        let conn = client.connect_as(accounts::ROOT, credentials.get(keys::ROOT)).await;
-        conn.map_err(|source| self.failed(ordinal, source))
-    }
-
-    fn failed(&self, ordinal: u8, source: SqlError) -> ActError {
-        ActError::Sql {
-            member: self.name(ordinal),
-            source,
+        let log = self.connect(upstream).await.map_err(cause)?;
+        let source = self.connect(upstream).await.map_err(cause)?;
+        match examine::find(at, log, source, (&channel.name, &place), gtid).await {
+            // A log that is gone, a table that is not there: the next look would find the same.
+            Err(error) if is_final(&error) => Ok(examine::Finding::for_a_person(error.to_string())),
+            finding => finding,
         }
     }
 }
 
-/// Makes the sessions what [`Session`] says of them. Answers whether the member was fenced; then only `read_only` is left on.
-async fn prepare(logged: &mut Conn, aside: &mut Conn, uuid: &str) -> Result<bool, SqlError> {
-    super::sql::same_life(logged, uuid).await?;
-    // As a session that takes what it is given: zero dates, zeros in AUTO_INCREMENT columns, children before parents.
-    let common = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, \
-         innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, transaction_isolation = 'READ-COMMITTED'";
-    run(logged, common).await?;
-    run(aside, common).await?;
-    run(aside, "SET SESSION sql_log_bin = 0").await?;
-    run(logged, &format!("SET SESSION gtid_next = 'AUTOMATIC:{GTID_TAG}'")).await?;
-    let fenced = query(logged, "SELECT @@super_read_only AS fenced").await?;
-    let was_fenced = fenced.first().and_then(|row| column::<i64>(row, "fenced")) == Some(1);
-    if was_fenced {
-        // read_only stays on: no client may write, and root may.
-        run(logged, "SET GLOBAL super_read_only = OFF").await?;
-    }
-    Ok(was_fenced)
+/// The record says why nothing is done about the transaction, and nothing is.
+async fn leave_to_a_person(at: &mut Session, record: &mut Record, why: String) -> Result<(), SqlError> {
+    record.stage = Stage::Waiting;
+    record.for_a_person = Some(why.clone());
+    at.update(record).await?;
+    Err(SqlError::Outdated(why))
 }
 
 /// No later look would find anything else. 1049, 1146: no such schema, no such table; 1236: the binary log is gone.
@@ -399,43 +327,4 @@ fn is_final(error: &SqlError) -> bool {
         SqlError::Mysql(mysql_async::Error::Server(error)) => matches!(error.code, 1049 | 1146 | 1236),
         _ => false,
     }
-}
-
-/// The applier executes exactly this transaction, and what is in the way of its rows is overwritten.
-async fn take(at: &mut Session, channel: &str, gtid: &str) -> Result<(), SqlError> {
-    run(&mut at.logged, "SET GLOBAL replica_exec_mode = IDEMPOTENT").await?;
-    let taken = take_one(at, channel, gtid).await;
-    // Before the applier goes on: whatever comes next is to stop it again.
-    taken.and(run(&mut at.logged, STRICT).await)
-}
-
-async fn take_one(at: &mut Session, channel: &str, gtid: &str) -> Result<(), SqlError> {
-    let start = format!(
-        "START REPLICA SQL_THREAD UNTIL SQL_AFTER_GTIDS = {} FOR CHANNEL {}",
-        literal(gtid),
-        literal(channel)
-    );
-    run(&mut at.logged, &start).await?;
-    let state = format!(
-        "SELECT SERVICE_STATE AS state, (SELECT MAX(LAST_ERROR_MESSAGE) FROM performance_schema.replication_applier_status_by_worker \
-         WHERE CHANNEL_NAME = {channel} AND LAST_ERROR_NUMBER <> 0) AS error \
-         FROM performance_schema.replication_applier_status WHERE CHANNEL_NAME = {channel}",
-        channel = literal(channel)
-    );
-    let end = Instant::now() + TAKING;
-    while Instant::now() < end {
-        let rows = query(&mut at.logged, &state).await?;
-        let row = rows.first();
-        if row.and_then(|row| column::<String>(row, "state")).as_deref() == Some("OFF") {
-            return match at.has_executed(gtid).await? {
-                true => Ok(()),
-                false => Err(SqlError::Outdated(
-                    row.and_then(|row| column(row, "error"))
-                        .unwrap_or_else(|| format!("the applier did not execute {gtid}")),
-                )),
-            };
-        }
-        tokio::time::sleep(POLL).await;
-    }
-    Err(SqlError::Deadline(TAKING))
 }

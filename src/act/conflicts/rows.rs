@@ -5,18 +5,19 @@ use std::collections::btree_map::Entry;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use mysql_async::{Conn, prelude::Queryable};
+use mysql_async::Conn;
 
 use crate::act::Actor;
 use crate::decide::conflicts::{self, ConflictingRow, Record};
 use crate::mysql::binlog;
-use crate::mysql::connection::{SqlError, run};
+use crate::mysql::connection::{SqlError, ask, run};
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::quote::{identifier, literal};
 use crate::mysql::rows::{RowKey, Table};
 use crate::names::{GTID_TAG, SCHEMA};
 
-use super::{Session, examine};
+use super::examine;
+use super::session::{Session, both, cause};
 
 /// Of reading what happened to a row since it was copied aside.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -140,7 +141,8 @@ pub(super) async fn reassert(
     run(&mut at.logged, "BEGIN").await?;
     let done = reassert_locked(actor, at, ordinal, records, &places).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    done.and(run(&mut at.logged, end).await)
+    let ended = run(&mut at.logged, end).await;
+    both(done, ended)
 }
 
 async fn reassert_locked(
@@ -156,7 +158,7 @@ async fn reassert_locked(
             place.table.quoted(),
             place.condition
         );
-        at.logged.query_drop(lock).await?;
+        ask(&mut at.logged, &lock).await?;
     }
     let ignorant = overwritten(actor, at, ordinal, records).await?;
     for place in places {
@@ -207,10 +209,7 @@ pub(super) async fn overwritten(
         let gtid = gtid.map_err(|error| SqlError::Outdated(error.to_string()))?;
         Ok::<_, SqlError>(known.union(&record.known).union(&gtid))
     })?;
-    let log = actor
-        .connect(ordinal)
-        .await
-        .map_err(|error| SqlError::Outdated(error.to_string()))?;
+    let log = actor.connect(ordinal).await.map_err(cause)?;
     let mut last: BTreeMap<String, bool> = BTreeMap::new();
     binlog::read(log, since, DEADLINE, |transaction| {
         let mut parts = transaction.gtid.split(':');

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use multimaster::act::sql;
 use multimaster::agent::report::{
-    CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report,
+    CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report, VERSION,
 };
 use multimaster::decide::observed::{Probe, Server};
 use multimaster::members::{Credentials, MemberClient, MemberClients};
@@ -122,6 +122,7 @@ impl Real {
             Operation::NewLife(at) => self.order(at, PATH_NEW_LIFE).await,
             Operation::Clone(at, donor) => {
                 let order = CloneOrder {
+                    version: VERSION,
                     server_uuid: self.uuid(at).await,
                     donor_address: self.cell.address(donor),
                 };
@@ -130,6 +131,7 @@ impl Real {
             Operation::GiveUp(at) => {
                 let server_uuid = self.uuid(at).await;
                 let order = EmptyOrder {
+                    version: VERSION,
                     server_uuid: server_uuid.clone(),
                     held_elsewhere: self.server(at).await.ok_or("no answer")?.executed,
                 };
@@ -220,7 +222,11 @@ impl Real {
 
     async fn order(&self, at: u8, path: &str) -> Result<(), String> {
         let server_uuid = self.uuid(at).await;
-        accepted(self.agent(at).post(path, &Order { server_uuid }).await)
+        let order = Order {
+            version: VERSION,
+            server_uuid,
+        };
+        accepted(self.agent(at).post(path, &order).await)
     }
 
     async fn run(&self, at: u8, statement: &str) -> Result<(), String> {

@@ -83,6 +83,7 @@ impl World {
             Mysqld::Running => 3,
         };
         (member.pod.is_some(), running, member.super_read_only).hash(to);
+        (member.half_fenced, member.idempotent).hash(to);
         (member.frozen, member.node_down, member.slow, member.refuses).hash(to);
         (member.cloning.map(|cloning| cloning.donor), member.snapshot.is_some()).hash(to);
         self.age(member.silent_since, 2 * SECOND).hash(to);

@@ -102,7 +102,7 @@ impl Model for Rings {
                 vec![$(Property::always(stringify!($invariant), |_, state: &State| !state.breaks(Invariant::$invariant))),*]
             };
         }
-        always!(I1 I2 I3 I4 I5 I6 I7 I8 I9 I11 Founding Witnesses Caution)
+        always!(I1 I2 I3 I4 I5 I6 I7 I8 I9 I11 I12 Founding Witnesses Caution)
     }
 }
 

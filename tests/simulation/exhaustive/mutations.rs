@@ -17,6 +17,7 @@ const STOPPED: Fault = Fault::StopThreads {
     receivers: true,
     appliers: true,
 };
+const CUT_SESSION: Fault = Fault::CutSession { member: 1 };
 const LOST_NODE: Fault = Fault::LoseNode {
     member: 1,
     lasts: UNTIL_IT_IS_OVER,
@@ -47,6 +48,11 @@ fn finds_a_member_that_opens_without_its_own_writes() {
 #[test]
 fn finds_a_link_that_stays_stopped() {
     finds(Invariant::I9, mutations::never_starts, STOPPED);
+}
+
+#[test]
+fn finds_an_applier_that_overwrites() {
+    finds(Invariant::I12, mutations::never_restores, CUT_SESSION);
 }
 
 #[test]

@@ -289,7 +289,7 @@ fn is_possible(world: &World, fault: Fault) -> bool {
         Fault::DeletePod { member: at } => member(at).pod.as_ref().is_some_and(|pod| pod.ends_at.is_none()),
         Fault::LoseVolume { member: at, .. } => member(at).disk.data.is_some(),
         Fault::SetBack { member: at } => member(at).snapshot.is_some(),
-        Fault::StopThreads { member: at, .. } => member(at).answers(),
+        Fault::StopThreads { member: at, .. } | Fault::CutSession { member: at } => member(at).answers(),
         Fault::Isolate { .. } | Fault::Cut { .. } | Fault::CutOperator { .. } => {
             world.ending.iter().all(|event| event.fault != fault)
         }
@@ -304,13 +304,14 @@ pub fn faults(kinds: &[fn(u8) -> Fault]) -> Vec<Fault> {
 }
 
 /// Beside the leader's death and its standing still, which are always possible. Those that lead to fewer worlds come first.
-pub const KINDS: [fn(u8) -> Fault; 8] = [
+pub const KINDS: [fn(u8) -> Fault; 9] = [
     |member| Fault::StopThreads {
         member,
         receivers: true,
         appliers: true,
     },
     |member| Fault::CrashMysqld { member },
+    |member| Fault::CutSession { member },
     |member| Fault::DeletePod { member },
     |member| Fault::LoseVolume {
         member,

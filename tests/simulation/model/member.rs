@@ -1,6 +1,6 @@
 //! One member: its pod, its mysqld, and the agent that runs it.
 
-use multimaster::agent::report::{Origin, Phase, Report};
+use multimaster::agent::report::{Origin, Phase, Report, VERSION};
 
 use super::disk::{Data, Disk, Intent};
 use super::transactions::{Ledger, uuid};
@@ -65,6 +65,10 @@ pub enum Statement {
     Reset(u8),
     KillClients,
     Fence,
+    /// `replica_exec_mode = STRICT`.
+    Strict,
+    /// `super_read_only = ON` where `read_only` is on.
+    SuperReadOnly,
     Open,
 }
 
@@ -87,6 +91,10 @@ pub struct Member {
     /// Runs of mysqld, counted.
     pub boot: u64,
     pub super_read_only: bool,
+    /// It is fenced, and root may write to it.
+    pub half_fenced: bool,
+    /// `replica_exec_mode` is IDEMPOTENT.
+    pub idempotent: bool,
     pub frozen: Frozen,
     /// Since when kubelet or readiness probe have heard nothing.
     pub silent_since: Option<u64>,
@@ -113,6 +121,8 @@ impl Member {
             mysqld: Mysqld::Down,
             boot: 0,
             super_read_only: true,
+            half_fenced: false,
+            idempotent: false,
             frozen: Frozen::No,
             silent_since: None,
             node_down: false,
@@ -151,6 +161,8 @@ impl Member {
         self.mysqld = Mysqld::Down;
         self.boot += 1;
         self.super_read_only = true;
+        // Both are on the command line of the next one.
+        (self.half_fenced, self.idempotent) = (false, false);
         self.cloning = None;
         self.late.clear();
         self.sessions = [None; 2];
@@ -197,6 +209,7 @@ impl Member {
             },
         };
         Some(Report {
+            version: VERSION,
             ordinal: self.ordinal,
             origin: record.origin,
             server_id: record.server_id,

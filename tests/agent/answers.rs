@@ -1,0 +1,90 @@
+//! What servers answer is read strictly: what is missing or makes no sense is an error of the probe, never a zero or an empty set.
+
+use std::collections::BTreeMap;
+
+use multimaster::decide::observed::Probe;
+use multimaster::members::{Credentials, MemberClients};
+use multimaster::mysql::connection::{SqlError, gtid_set, optional, required, rows};
+use multimaster::names::{MYSQL_ADMIN_PORT, accounts, keys, service_host};
+use multimaster::observe::members::server;
+use mysql_async::prelude::Queryable;
+
+use crate::harness::Cell;
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn a_column_that_makes_no_sense_is_an_error() {
+    let Some(cell) = Cell::new(36) else { return };
+    let agent = cell.start(0, &[]);
+    agent.running().await;
+    let mut conn = agent.root().await;
+    let query = "SELECT NULL AS nothing, 'nonsense' AS text, -1 AS below, 2 AS two, '' AS none, \
+         '10000000-0000-0000-0000-000000000000:1-5,\n10000000-0000-0000-0000-000000000000:7' AS executed";
+    let found = rows(&mut conn, query).await.unwrap();
+    let row = &found[0];
+
+    let uuid = "10000000-0000-0000-0000-000000000000";
+    assert_eq!(gtid_set(row, "executed").unwrap().to_string(), format!("{uuid}:1-5:7"));
+    assert_eq!(gtid_set(row, "none").unwrap().to_string(), "");
+    assert_eq!(required::<u64>(row, "two").unwrap(), 2);
+    assert_eq!(optional::<u64>(row, "nothing").unwrap(), None);
+
+    let wrong: [(&str, SqlError); 9] = [
+        ("nonsense", gtid_set(row, "text").unwrap_err()),
+        ("NULL", gtid_set(row, "nothing").unwrap_err()),
+        ("there is no column gone", gtid_set(row, "gone").unwrap_err()),
+        ("column text", required::<u64>(row, "text").unwrap_err()),
+        ("column below", required::<u32>(row, "below").unwrap_err()),
+        ("column two", required::<bool>(row, "two").unwrap_err()),
+        (
+            "column nothing is NULL",
+            required::<String>(row, "nothing").unwrap_err(),
+        ),
+        ("column text", optional::<i64>(row, "text").unwrap_err()),
+        ("there is no column gone", optional::<i64>(row, "gone").unwrap_err()),
+    ];
+    for (words, error) in wrong {
+        assert!(matches!(error, SqlError::Unreadable(_)), "{error:?}");
+        assert!(error.to_string().contains(words), "{words}: {error}");
+        // The server answered: it has not failed.
+        assert!(error.is_of_the_living() && !error.leaves_doubt(), "{error}");
+    }
+}
+
+/// All that a real server says of itself and of its channels is there.
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn a_real_server_can_be_read() {
+    let Some(cell) = Cell::new(37) else { return };
+    let port = format!("--mysql-admin-port={MYSQL_ADMIN_PORT}");
+    let agent = cell.start(0, &[&port]);
+    let uuid = agent.running().await.server_uuid.unwrap();
+    let mut root = agent.root().await;
+    for channel in ["from-1", "from-2"] {
+        let attach = format!(
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=9, SOURCE_USER='u', SOURCE_AUTO_POSITION=1 \
+             FOR CHANNEL '{channel}'"
+        );
+        root.query_drop(attach).await.unwrap();
+    }
+    root.query_drop("START REPLICA FOR CHANNEL 'from-1'").await.unwrap();
+
+    let passwords = BTreeMap::from([
+        (keys::OPERATOR.to_owned(), cell.password(accounts::OPERATOR).to_owned()),
+        (keys::AGENT_TOKEN.to_owned(), "unused".to_owned()),
+    ]);
+    let credentials = Credentials::new(passwords, cell.authority().as_bytes().to_vec());
+    let clients = MemberClients::default();
+    let host = service_host("demo", "test");
+    let ip = agent.address.parse().unwrap();
+    let mut client = clients.of("pod", ip, host, &credentials).await.unwrap();
+    let Probe::Reached(found) = server(&mut client).await else {
+        panic!("{:?}", server(&mut client).await)
+    };
+    assert_eq!((found.uuid, found.super_read_only), (uuid, true));
+    assert_ne!(found.server_id, 0);
+    assert!(found.executed.is_empty() && !found.binary_logs.is_empty());
+    let names: Vec<&str> = found.channels.iter().map(|channel| channel.name.as_str()).collect();
+    assert_eq!(names, ["from-1", "from-2"]);
+    assert_eq!(found.unread, Default::default());
+}

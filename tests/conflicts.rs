@@ -1,0 +1,20 @@
+//! Conflict steps against real servers: `MYSQL_ROOT=... cargo test --test conflicts -- --ignored`, see tests/agent.rs.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "conflicts/cut.rs"]
+mod cut;
+#[path = "agent/harness.rs"]
+#[allow(dead_code)]
+mod harness;
+#[path = "conflicts/referenced.rs"]
+mod referenced;
+#[path = "conflicts/ring.rs"]
+mod ring;
+
+use multimaster::agent::report::Order;
+
+fn order(uuid: &str) -> Order {
+    Order {
+        server_uuid: uuid.into(),
+    }
+}
