@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use multimaster::conflict_table::{recent, update};
 use multimaster::decide::conflicts::{Record, Stage};
+use multimaster::decide::unread::Unread;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
@@ -74,7 +75,9 @@ async fn only(conn: &mut Conn, row: &Value) -> Record {
     for zone in ["SET time_zone = '+00:00'", &then] {
         conn.query_drop(zone).await.unwrap();
     }
-    let mut records = recent(conn).await.unwrap();
+    let reading = recent(conn).await.unwrap();
+    assert_eq!(reading.unread, Unread::default(), "{row}");
+    let mut records = reading.records;
     assert_eq!(records.len(), 1, "{row}");
     records.remove(0)
 }

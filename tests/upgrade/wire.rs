@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use axum::extract::Query;
 use axum::http::Uri;
-use multimaster::agent::report::{CloneOrder, EmptyOrder, Look, Order, Origin, PATH_REPORT, Phase, Report, Terms};
+use multimaster::agent::report::{
+    CloneOrder, EmptyOrder, Look, Order, Origin, PATH_REPORT, Phase, Report, Terms, VERSION,
+};
 use multimaster::api::IsolationPolicy;
 use multimaster::balancer::history::Extract;
 use multimaster::balancer::order::{self, State};
@@ -24,11 +26,12 @@ fn an_agents_report_means_the_same() {
                     continue;
                 };
                 assert_eq!(
-                    (report.ordinal, report.phase),
-                    (ordinal, Phase::Running),
+                    (report.ordinal, &report.phase),
+                    (ordinal, &Phase::Running),
                     "{}",
                     ring.name
                 );
+                assert!(report.version <= VERSION && report.is_understood(), "{}", ring.name);
                 assert!(report.clock > 0, "{}", ring.name);
                 assert!(report.fenced_itself.is_none() && !report.volume_full, "{}", ring.name);
                 assert_eq!(
@@ -73,6 +76,7 @@ fn an_agents_report_in_every_phase() {
                 Phase::Running => name == "running",
                 Phase::Cloning { donor } => name == "cloning" && donor == "10.244.2.7",
                 Phase::Restarting { reason } => name == "restarting" && reason.contains("\"quoted\" and \\"),
+                Phase::Unknown => false,
                 Phase::Stopping { fenced } => name == if *fenced { "stopping-fenced" } else { "stopping" },
             };
             assert!(right, "{version}/{name}: {report:?}");

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multimaster::agent::life::{Intent, Life};
-use multimaster::agent::report::{CloneOrder, EmptyOrder, LeaseReport, Look, Order, Origin, Phase, Report, Terms};
+use multimaster::agent::report::{
+    CloneOrder, EmptyOrder, LeaseReport, Look, Order, Origin, Phase, Report, Terms, VERSION,
+};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::FencedItself;
 use serde::Serialize;
@@ -30,11 +32,13 @@ fn write() {
         &wire,
         "order",
         &Order {
+            version: VERSION,
             server_uuid: server_uuid.clone(),
         },
     );
     save(&wire, "look", &Look { answered: true });
     let clone = CloneOrder {
+        version: VERSION,
         server_uuid: server_uuid.clone(),
         donor_address: "10.244.2.7".into(),
     };
@@ -44,6 +48,7 @@ fn write() {
         &wire,
         "empty",
         &EmptyOrder {
+            version: VERSION,
             server_uuid,
             held_elsewhere,
         },
@@ -88,6 +93,7 @@ fn phases() -> [(&'static str, Phase); 7] {
 fn report(phase: Phase) -> Report {
     let time = |text: &str| Time(text.parse().unwrap());
     Report {
+        version: VERSION,
         ordinal: 1,
         origin: Origin::Cloned,
         server_id: 0x1234_5672,
