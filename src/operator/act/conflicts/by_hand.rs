@@ -5,6 +5,8 @@ use crate::mysql::quote::literal;
 
 /// Rows that a person is told what to do about.
 const MOST_TOLD: usize = 3;
+/// Bytes of a statement that is told: a condition has an end.
+const LONGEST: usize = 400;
 
 /// Rows that keep a transaction from being applied.
 pub(super) struct InTheWay {
@@ -31,14 +33,21 @@ impl InTheWay {
         if is_fenced {
             logged.push("set spec.paused to true; SET GLOBAL super_read_only = OFF".to_owned());
         }
-        for mending in self.mending.iter().take(MOST_TOLD) {
-            match mending {
-                Mending::Delete(statement) => unlogged.push(statement.clone()),
-                Mending::Insert(key) => unlogged.push(format!("INSERT the row {key}")),
-                Mending::Change(key) => logged.push(format!("UPDATE the unique value of the row {key}")),
+        let mut told = 0;
+        for mending in &self.mending {
+            let (statements, statement) = match mending {
+                Mending::Delete(statement) => (&mut unlogged, statement.clone()),
+                Mending::Insert(key) => (&mut unlogged, format!("INSERT the row {key}")),
+                Mending::Change(key) => (&mut logged, format!("UPDATE the unique value of the row {key}")),
+            };
+            // Half a statement would be another one.
+            if told < MOST_TOLD && statement.len() <= LONGEST {
+                statements.push(statement);
+                told += 1;
             }
         }
-        if let Some(more) = self.mending.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+        if told < self.mending.len() {
+            let more = self.mending.len() - told;
             unlogged.push(format!(
                 "make way for {more} more rows in the table multimaster.conflicts"
             ));
@@ -91,6 +100,19 @@ mod tests {
                     aside,
                     "DELETE FROM t WHERE id = 5",
                     "INSERT the row d.t (id=7)",
+                    start,
+                ],
+            ),
+            (
+                vec![
+                    Mending::Delete(format!("DELETE FROM t WHERE id = '{}'", "x".repeat(400))),
+                    insert(),
+                ],
+                false,
+                vec![
+                    aside,
+                    "INSERT the row d.t (id=7)",
+                    "make way for 1 more rows in the table multimaster.conflicts",
                     start,
                 ],
             ),
