@@ -1,11 +1,11 @@
 # The local cluster, the images, the operator. `make` alone lists the targets.
 # Variables: CLUSTER, IMAGES=pull|build|auto, NODE_IMAGE, MYSQL_IMAGE, HAPROXY_IMAGE, APPLICATIONS_IMAGE, BENCH_IMAGE, KUBECONFIG;
-# of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES; EXHAUSTIVE=faults,writes,kinds.
+# of the operator's image: PROFILE=release|ci; of the simulation: SEED, SEEDS, FROM, WITHIN (seconds), FAILURES; EXHAUSTIVE=faults,writes,kinds.
 CLUSTER ?= multimaster
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/multimaster
 
 # What make sets is what the scripts see; the cache's own tools come first.
-export CLUSTER IMAGES NODE_IMAGE MYSQL_IMAGE HAPROXY_IMAGE APPLICATIONS_IMAGE BENCH_IMAGE PICTURES
+export CLUSTER PROFILE IMAGES NODE_IMAGE MYSQL_IMAGE HAPROXY_IMAGE APPLICATIONS_IMAGE BENCH_IMAGE PICTURES
 export SEED SEEDS FROM WITHIN FAILURES
 export PATH := $(CACHE)/bin:$(PATH)
 
@@ -38,9 +38,10 @@ run: routes ## the operator on this host, against the cluster
 	cargo run -- operator
 
 .PHONY: generate fmt clippy chaos test simulate exhaustive demo demo-app bench-balancer
+MULTIMASTER := cargo run --quiet --bin multimaster --
 generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
-	cargo run --quiet --bin multimaster -- crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
+	$(MULTIMASTER) crd > crds/.new && mv crds/.new crds/multimasterclusters.yaml
 	cp crds/multimasterclusters.yaml charts/multimaster-operator/files/crds/
 fmt: ## formats the code
 	cargo fmt --all

@@ -8,7 +8,9 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/multimaster
 BIN=$CACHE/bin
 CLUSTER=${CLUSTER:-multimaster}
-export CACHE BIN CLUSTER
+# A profile of Cargo.toml: release, or ci, which is what `make test` builds.
+PROFILE=${PROFILE:-release}
+export CACHE BIN CLUSTER PROFILE
 export PATH="$BIN:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 mkdir -p "$BIN" "$CACHE"/{locks,logs,tmp}
 
@@ -96,6 +98,28 @@ target() {
 		find "$ROOT/src" "$ROOT/tests" -name '*.rs' -exec touch {} +
 		echo "$ROOT" >"$mark"
 	fi
+}
+
+# compiler: from here on cargo compiles static programs, as the operator's image needs them, in a
+# folder of the cache, so that another clean checkout compiles its own code only. OPERATOR is
+# the path of the operator there.
+compiler() {
+	local host
+	case $PROFILE in release | ci) ;; *) fail "PROFILE=$PROFILE: it is release or ci" ;; esac
+	host=$(rustc -vV | sed -n 's/^host: //p')
+	export CARGO_BUILD_TARGET=$host RUSTFLAGS='-C target-feature=+crt-static'
+	export CARGO_TARGET_DIR=$CACHE/target-$PROFILE
+	# shellcheck disable=SC2034 # for those who source this
+	OPERATOR=$CARGO_TARGET_DIR/$host/$PROFILE/multimaster
+	target "$CARGO_TARGET_DIR"
+}
+
+# compile: the operator, and with profile ci all tests too. The tests' dependencies add features to
+# the operator's: compiled without the tests, the operator would need most dependencies once more.
+compile() {
+	local targets=(--bin multimaster)
+	[ "$PROFILE" != ci ] || targets+=(--tests)
+	cargo build --quiet --locked --profile "$PROFILE" "${targets[@]}"
 }
 
 # wait_for SECONDS WHAT COMMAND...: until COMMAND succeeds.

@@ -2,28 +2,53 @@
 # test.sh: all tests. Format, linter, generated files, unit tests, a real mysqld, the
 # chart, and behaviour on a kind cluster of its own, which is removed afterwards.
 # KEEP=1 leaves the cluster and the operator; TESTS=NAME runs only such e2e tests.
-export CLUSTER=${CLUSTER:-}
+# In the end it says which steps took longest.
+export CLUSTER=${CLUSTER:-} PROFILE=ci
 [ -n "$CLUSTER" ] && [ "$CLUSTER" != multimaster ] || CLUSTER=multimaster-test
 # shellcheck source=hack/lib.sh
 . "$(dirname "$0")/lib.sh"
 cd "$ROOT"
-# In the cache, so that another clean checkout compiles its own code only.
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
-target "$CARGO_TARGET_DIR"
+compiler
 begun=$EPOCHREALTIME
 # Rings of this commit's operator are upgraded, and go back. tests/upgrade/ has what it wrote.
 earlier=operator:b2239ad1dce6c6e68b6bf5069802eb4ccde9f131
+# Rows of test, step, seconds. The e2e tests add theirs.
+export MULTIMASTER_TEST_TIMES=$CACHE/logs/e2e-times.tsv
+: >"$MULTIMASTER_TEST_TIMES"
 results=$(mktemp "$CACHE/tmp/results.XXXXXX")
 K=(kubectl --context "kind-$CLUSTER")
 
 # check NAME COMMAND...: a step whose output is of interest as it comes. `set -e` does
 # not work within COMMAND where that is a function.
 check() {
-	local name=$1 begin=$EPOCHREALTIME
+	local name=$1 begin=$EPOCHREALTIME status=0
 	shift
 	say "==> $name"
-	"$@" || fail "$name failed after $(elapsed "$begin")"
+	"$@" || status=$?
+	note "$name" "$begin"
+	[ $status = 0 ] || fail "$name failed after $(elapsed "$begin")"
 	say "    $name: $(elapsed "$begin")"
+}
+
+# note STEP BEGIN: how long a step of this script took.
+note() {
+	local seconds
+	seconds=$(elapsed "$2")
+	printf '%s\t%s\t%s\n' "$SELF" "$1" "${seconds% s}" >>"$MULTIMASTER_TEST_TIMES" || fail "no time could be written"
+}
+SELF='make test'
+
+# longest COUNT WHAT CONDITION: of those rows of the times for which awk's CONDITION holds.
+longest() {
+	say "the longest $2, in seconds (all are in $MULTIMASTER_TEST_TIMES):"
+	sort -t $'\t' -k 3,3nr "$MULTIMASTER_TEST_TIMES" |
+		awk -F '\t' -v self="$SELF" -v most="$1" "($3) && n++ < most { printf \"%8.1f  %s: %s\\n\", \$3, \$1, \$2 }" >&2
+}
+# shellcheck disable=SC2016 # awk expands it
+slowest() {
+	longest 30 "steps of this script" '$1 == self' &&
+		longest 10 "e2e tests" '$1 != self && $2 == "whole test"' &&
+		longest 20 "steps of e2e tests" '$1 != self && $2 != "whole test"'
 }
 
 # tests NAME ARGUMENT...: `cargo test`; its verdicts are kept for the end.
@@ -32,7 +57,7 @@ tests() {
 	shift
 	check "$name" cargo_test "$@"
 }
-cargo_test() { cargo test --locked "$@" 2>&1 | tee >(grep '^test result' >>"$results"); }
+cargo_test() { cargo test --locked --profile "$PROFILE" "$@" 2>&1 | tee >(grep '^test result' >>"$results"); }
 
 finish() {
 	local status=$?
@@ -44,6 +69,7 @@ finish() {
 	else
 		say "cluster $CLUSTER is kept: kubectl --context kind-$CLUSTER get mmc -A"
 	fi
+	slowest || status=1
 	if [ $status = 0 ]; then
 		say "all passed, $(elapsed "$begun")"
 		awk '{ passed += $4; failed += $6 } END { printf "test result: ok. %d passed; %d failed\n", passed, failed }' "$results"
@@ -62,17 +88,23 @@ trap finish EXIT
 say "==> cluster $CLUSTER and images, in the background: $CACHE/logs/test-cluster.log"
 # What an interrupted run left behind would be in the way.
 fresh() { [ -n "${KEEP:-}" ] || hack/cluster.sh down; }
-(hack/host.sh && fresh && hack/cluster.sh up && hack/load.sh "$earlier" operator) >"$CACHE/logs/test-cluster.log" 2>&1 &
+cluster() {
+	hack/host.sh && fresh && hack/cluster.sh up && note "in the background: the cluster" "$begun" &&
+		hack/load.sh "$earlier" operator && note "in the background: the cluster with the operator's image" "$begun"
+}
+cluster >"$CACHE/logs/test-cluster.log" 2>&1 &
 lane=$!
 
 check "cargo fmt" cargo fmt --all --check
-check "clippy" cargo clippy --all-targets --locked --quiet -- -D warnings
+check "clippy" cargo clippy --profile "$PROFILE" --all-targets --locked --quiet -- -D warnings
 if have shellcheck; then check "shellcheck" shellcheck -x hack/*.sh hack/*/*.sh .ci/run; fi
+# The background needs the operator for its image. Whoever is first compiles, the other one waits for it and has nothing left to do.
+check "cargo build" compile
 tests "unit tests"
 generated() {
 	local before
 	before=$(sha256sum crds/* charts/*/files/crds/*)
-	make --no-print-directory generate || return 1
+	make --no-print-directory generate MULTIMASTER="$OPERATOR" || return 1
 	[ "$before" = "$(sha256sum crds/* charts/*/files/crds/*)" ] || fail "make generate changed something: commit it"
 }
 check "generated files" generated

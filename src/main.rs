@@ -7,9 +7,9 @@ use multimaster::agent;
 use multimaster::api::crd;
 use multimaster::args::{Args, OperatorArgs, Role};
 use multimaster::balancer;
-use multimaster::controller::{self, Options};
-use multimaster::decide::resources::Settings;
-use multimaster::telemetry::start_logging;
+use multimaster::logging::start_logging;
+use multimaster::operator::controller::{self, Options};
+use multimaster::resources::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 
 fn main() -> ExitCode {

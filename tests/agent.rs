@@ -23,7 +23,7 @@ mod relay_logs;
 mod versions;
 
 use harness::{Agent, Cell, eventually};
-use multimaster::agent::report::{
+use multimaster::wire::agent::{
     CloneOrder, EmptyOrder, Order, Origin, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report, VERSION,
 };
 use mysql_async::prelude::Queryable;

@@ -8,12 +8,12 @@ mod harness;
 use futures::FutureExt;
 use harness::{Agent, Cell};
 use multimaster::api::status::{ComparisonStatus, Difference};
-use multimaster::compare::course::{Subject, compare};
-use multimaster::compare::item::Item;
-use multimaster::compare::looks::Peer;
-use multimaster::compare::stop::{let_go, snapshots};
-use multimaster::compare::{CompareError, Permit};
 use multimaster::names::accounts::OPERATOR;
+use multimaster::operator::compare::course::{Subject, compare};
+use multimaster::operator::compare::item::Item;
+use multimaster::operator::compare::looks::Peer;
+use multimaster::operator::compare::stop::{let_go, snapshots};
+use multimaster::operator::compare::{CompareError, Permit};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -320,7 +320,12 @@ async fn writes_go_on_after_snapshots_and_after_a_failed_stop() {
     let mut peers = pair.peers().await;
     let definition = [Item::Table("shop".into(), "t".into())];
     let stopped = snapshots(&mut peers, &definition).await.unwrap();
-    assert!(stopped.looks.iter().all(multimaster::compare::looks::Look::is_equal));
+    assert!(
+        stopped
+            .looks
+            .iter()
+            .all(multimaster::operator::compare::looks::Look::is_equal)
+    );
     open(&pair).await;
     pair.both("INSERT INTO shop.t VALUES (1)").await;
     for peer in &mut peers {

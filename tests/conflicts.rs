@@ -11,10 +11,11 @@ mod referenced;
 #[path = "conflicts/ring.rs"]
 mod ring;
 
-use multimaster::agent::report::Order;
+use multimaster::wire::agent::{Order, VERSION};
 
 fn order(uuid: &str) -> Order {
     Order {
+        version: VERSION,
         server_uuid: uuid.into(),
     }
 }

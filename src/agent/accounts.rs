@@ -5,8 +5,8 @@
 //! login works, everything before it was done.
 
 use super::read_your_writes;
-use crate::conflict_table;
 use crate::mysql::quote::literal;
+use crate::mysql::schema;
 use crate::names::accounts::{AGENT, OPERATOR, REPLICATION, ROOT};
 
 /// Passwords from the Secret.
@@ -66,7 +66,7 @@ pub fn init_file(passwords: &Passwords) -> String {
         // Makes backslash escapes mean what `literal` means by them, whatever the user's configuration says.
         "SET SESSION sql_mode='';".to_owned(),
     ];
-    lines.extend(conflict_table::create());
+    lines.extend(schema::create());
     account(
         &mut lines,
         ROOT,

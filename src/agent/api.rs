@@ -14,11 +14,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
-use super::report::{
+use crate::wire::agent::{
     CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_CONFIRM, PATH_EMPTY, PATH_FOUND, PATH_LIVE,
     PATH_LOOK, PATH_NEW_LIFE, PATH_REPORT, Phase, Terms,
 };
-use crate::ports::{self, Ports, Servers, only_with_token};
+use crate::wire::io::ports::{self, Ports, Servers, only_with_token};
 
 /// Below the kubelet's timeout of one second, so that the answer is this agent's and says why.
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);

@@ -9,10 +9,10 @@ use tracing::{info, warn};
 use super::clone;
 use super::life::{Intent, Life};
 use super::member::{Member, Shared};
-use super::report::Origin;
 use super::sql;
 use crate::api::Positioning;
 use crate::mysql::quote::literal;
+use crate::wire::agent::Origin;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 

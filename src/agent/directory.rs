@@ -14,8 +14,8 @@ use super::life::{Intent, Life, sync_folder_of};
 use super::member::{Member, Shared};
 use super::mysqld::{self, Process};
 use super::relay_logs;
-use super::report::{Origin, Phase};
 use crate::names::keys;
+use crate::wire::agent::{Origin, Phase};
 
 /// Begins the names of data directories that were given up and are kept.
 const KEPT: &str = "data.kept-";

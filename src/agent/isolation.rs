@@ -19,12 +19,12 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use super::member::{Member, Shared};
-use super::report::{PATH_LIVE, Phase, Terms};
 use super::sql::{self, Sql};
 use crate::api::IsolationPolicy;
 use crate::api::status::FencedItself;
-use crate::mysql::hearing::Hearing;
-use crate::mysql::statements::SILENCE;
+use crate::mysql::io::hearing::Hearing;
+use crate::mysql::io::statements::SILENCE;
+use crate::wire::agent::{PATH_LIVE, Phase, Terms};
 
 /// From one look to the next: `afterSeconds` looks in a row are that many seconds.
 const PERIOD: Duration = Duration::from_secs(1);

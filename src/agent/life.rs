@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::report::{Origin, VERSION};
+use crate::wire::agent::{Origin, VERSION};
 
 /// Why the record cannot be used.
 #[derive(Debug, thiserror::Error)]

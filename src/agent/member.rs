@@ -10,13 +10,14 @@ use tokio::sync::{Notify, oneshot};
 
 use super::lease::{Lease, milliseconds};
 use super::life::Life;
-use super::report::{Origin, Phase, Report, Terms, VERSION};
 use super::sql::Sql;
 use crate::api::MAX_MEMBERS;
 use crate::api::status::FencedItself;
 use crate::args::AgentArgs;
 use crate::mysql::gtid::GtidSet;
-use crate::{names, ports};
+use crate::names;
+use crate::wire::agent::{Origin, Phase, Report, Terms, VERSION};
+use crate::wire::io::ports;
 
 /// What never changes while the agent runs.
 #[derive(Clone, Debug)]

@@ -4,7 +4,6 @@
 //! sets the system accounts, keeps it running, and rebuilds or renews the directory when the operator orders it. It never
 //! opens a member: that is the operator's decision.
 //!
-//! - [`report`]: the contract with the operator.
 //! - [`life`]: the record beside the data directory that says whose history it holds, and what was under way at a crash.
 //! - [`directory`]: the data directory itself, while mysqld is down.
 //! - [`relay_logs`]: what a new life has to do to those of the one before it.
@@ -30,7 +29,6 @@ pub mod member;
 pub mod mysqld;
 pub mod read_your_writes;
 pub mod relay_logs;
-pub mod report;
 pub mod sql;
 pub mod supervise;
 pub mod volume;
@@ -43,7 +41,7 @@ use anyhow::Context;
 use tracing::{error, info, warn};
 
 use crate::args::AgentArgs;
-use crate::telemetry::start_logging;
+use crate::logging::start_logging;
 use member::{Member, Shared};
 
 /// Most that the kubelet shows of a termination message is 4 kB; this leaves room for what surrounds it.
@@ -83,7 +81,7 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
         // Tasks of their own: their looks must come in time, whatever the loop is busy with.
         let volume = tokio::spawn(volume::watch(member.args.volume.clone(), Arc::clone(&shared)));
         let watch = tokio::spawn(isolation::watch(Arc::clone(&member), Arc::clone(&shared), http));
-        let lease = tokio::spawn(lease::watch(Arc::clone(&member), Arc::clone(&shared)));
+        let lease = tokio::spawn(lease::watch::watch(Arc::clone(&member), Arc::clone(&shared)));
         let result = tokio::select! {
             result = supervise::run(member, shared, inbox) => result,
             Err(error) = watch => Err(error).context("the watch for isolation ended"),

@@ -26,7 +26,7 @@ const RESTART_EXIT_CODE: i32 = 16;
 const TAIL: usize = 1500;
 
 /// Arguments that start mysqld: the user's my.cnf first, then all that the ring owns, which wins over my.cnf. Each setting
-/// here is in [`crate::mysql::owned_settings::RING_OWNED`].
+/// here is in [`crate::mysql::settings::RING_OWNED`].
 ///
 /// The command line does *not* win over `SET PERSIST` (MySQL 9.7.4: a persisted `super_read_only=OFF` opens a server that is
 /// started with `--super-read-only=ON`), so nothing persisted is loaded at all; what is to survive a restart is in the spec.
@@ -303,7 +303,7 @@ mod tests {
 
     use super::*;
     use crate::args::{Args, Role};
-    use crate::mysql::owned_settings::is_ring_owned;
+    use crate::mysql::settings::is_ring_owned;
 
     fn member() -> Member {
         let words = "multimaster agent --pod-name demo-2 --pod-namespace shop --pod-ip 10.0.0.7 --cluster demo"

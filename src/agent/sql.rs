@@ -9,7 +9,7 @@ use mysql_async::{Conn, OptsBuilder};
 use tokio::time::timeout;
 
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
-use crate::mysql::statements;
+use crate::mysql::io::statements;
 use crate::names::accounts::AGENT;
 
 /// Why mysqld did not answer.

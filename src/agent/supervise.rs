@@ -20,8 +20,8 @@ use super::lease;
 use super::life::{Intent, Life};
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use super::mysqld::{self, Ended, Process};
-use super::report::{Origin, Phase};
 use super::sql;
+use crate::wire::agent::{Origin, Phase};
 
 /// mysqld that ends this often within [`CRASH_WINDOW`] is the kubelet's and a person's business.
 const CRASHES: usize = 5;
@@ -156,7 +156,7 @@ impl Loop {
                 () = stop_signal(&mut self.stop) => {
                     info!("stopping mysqld");
                     // First of all: then another member may take its place as the one writer while this one still shuts down.
-                    let fenced = self.shared.phase() == Phase::Running && lease::fence(&self.shared).await;
+                    let fenced = self.shared.phase() == Phase::Running && lease::watch::fence(&self.shared).await;
                     self.shared.set_phase(Phase::Stopping { fenced });
                     self.end(process).await;
                     ending = Some(Outcome::Stopped);

@@ -1,29 +1,11 @@
-//! A status that another version may have written: read as far as this version can, and written back as it was where it cannot. What this
-//! version knows is what its CustomResourceDefinition says. `docs/ring.md`, "Versions side by side".
+//! What a status was read from, and how it is read and written where another version may have written it. What this version knows is what its
+//! schema says. `docs/ring.md`, "Versions side by side".
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::CustomResourceExt;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::MultiMasterCluster;
-use super::status::MultiMasterClusterStatus;
-
-/// Fields that are not seen anew in every pass, and that decisions rest on. `[]` stands for every entry of a list.
-const RECORDED: [&str; 10] = [
-    "epoch",
-    "databaseCreated",
-    "writer",
-    "memberStatuses",
-    "memberStatuses[].name",
-    "memberStatuses[].bypassed",
-    "memberStatuses[].serverUUID",
-    "memberStatuses[].formerServerUUIDs",
-    "memberStatuses[].gtidExecuted",
-    "memberStatuses[].catchUpTo",
-];
 /// Lists whose entries have a name, and the field that it is in.
 const NAMED: [(&str, &str); 3] = [
     ("conditions", "type"),
@@ -34,9 +16,9 @@ const NAMED: [(&str, &str); 3] = [
 /// What a status was read from.
 #[derive(Clone, Debug, Default)]
 pub struct AsRead {
-    text: Option<Arc<Value>>,
+    pub(super) text: Option<Arc<Value>>,
     /// Paths below `status` of what this version cannot read.
-    unreadable: Vec<String>,
+    pub(super) unreadable: Vec<String>,
 }
 
 /// What a status says is the same, whatever it was read from.
@@ -46,68 +28,8 @@ impl PartialEq for AsRead {
     }
 }
 
-impl MultiMasterClusterStatus {
-    /// Paths of fields that decisions rest on and that cannot be read, for example `memberStatuses[1].bypassed`. They are written back as they
-    /// were, whatever this status says.
-    pub fn unreadable(&self) -> impl Iterator<Item = &str> {
-        let paths = self.as_read.unreadable.iter().map(String::as_str);
-        paths.filter(|path| RECORDED.contains(&pattern(path).as_str()))
-    }
-
-    /// This status as it will be read once it is written over another one: a difference that cannot be written is none.
-    #[must_use]
-    pub fn over(mut self, present: &Self) -> Self {
-        self.as_read = present.as_read.clone();
-        if present.as_read.unreadable.is_empty() {
-            return self;
-        }
-        match serde_json::to_value(&self).and_then(serde_json::from_value::<Self>) {
-            Ok(read) => Self {
-                as_read: self.as_read,
-                ..read
-            },
-            Err(_) => self,
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for MultiMasterClusterStatus {
-    /// Never fails for what a field holds: one resource that cannot be read would stop the watch of all.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Value::deserialize(deserializer)?;
-        let mut unreadable = Vec::new();
-        let readable = readable(&SCHEMA, &text, "", &mut unreadable).unwrap_or_default();
-        let mut status = Self::deserialize(readable).unwrap_or_else(|_| {
-            unreadable.extend(RECORDED.map(str::to_owned));
-            Self::default()
-        });
-        status.as_read = AsRead {
-            text: Some(Arc::new(text)),
-            unreadable,
-        };
-        Ok(status)
-    }
-}
-
-impl Serialize for MultiMasterClusterStatus {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Some(text) = &self.as_read.text else {
-            return Self::serialize(self, serializer);
-        };
-        let new = Self::serialize(self, serde_json::value::Serializer).map_err(serde::ser::Error::custom)?;
-        let kept: Vec<&str> = self.unreadable().collect();
-        written(&SCHEMA, text, new, "", &kept).serialize(serializer)
-    }
-}
-
-/// The schema of status, with Rust's own formats of numbers.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let crd = serde_json::to_value(MultiMasterCluster::crd()).unwrap_or_default();
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"].clone()
-});
-
 /// `memberStatuses[].name` for `memberStatuses[1].name`.
-fn pattern(path: &str) -> String {
+pub(super) fn pattern(path: &str) -> String {
     path.split('[')
         .map(|part| {
             part.split_once(']')
@@ -125,7 +47,7 @@ fn below(path: &str, key: &str) -> String {
 }
 
 /// What this schema allows of a value; `None`: nothing of it. Adds the paths of what it does not allow.
-fn readable(schema: &Value, value: &Value, path: &str, unreadable: &mut Vec<String>) -> Option<Value> {
+pub(super) fn readable(schema: &Value, value: &Value, path: &str, unreadable: &mut Vec<String>) -> Option<Value> {
     let read = match (schema["type"].as_str(), value) {
         (_, Value::Null) => (schema["nullable"] == true).then_some(Value::Null),
         (Some("object"), Value::Object(fields)) => readable_object(schema, fields, path, unreadable),
@@ -187,7 +109,7 @@ fn fits(format: Option<&str>, number: &Value) -> bool {
 }
 
 /// What is to be written where `old` is: `new`, and of `old` what this schema does not know and what is to be `kept`.
-fn written(schema: &Value, old: &Value, new: Value, path: &str, kept: &[&str]) -> Value {
+pub(super) fn written(schema: &Value, old: &Value, new: Value, path: &str, kept: &[&str]) -> Value {
     let is_kept = |path: &str| kept.contains(&path);
     match (old, new) {
         (old, _) if is_kept(path) => old.clone(),
@@ -232,6 +154,3 @@ fn written(schema: &Value, old: &Value, new: Value, path: &str, kept: &[&str]) -
         (_, new) => new,
     }
 }
-
-#[cfg(test)]
-mod tests;

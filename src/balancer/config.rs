@@ -11,10 +11,10 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::order::{Order, Slot, State};
-use crate::agent::report::PATH_WRITABLE;
 use crate::api::balancer::Algorithm;
 use crate::names;
+use crate::wire::agent::PATH_WRITABLE;
+use crate::wire::balancer::{Order, Slot, State};
 
 /// Name of the proxy that balances.
 pub const MEMBERS: &str = "members";
@@ -198,9 +198,9 @@ const ENDED: &str = "%{+json}o %(event)[str(ended)] %(worker)pid %(client)ci %(p
 
 #[cfg(test)]
 mod tests {
-    use super::super::order::{Peer, Settings};
     use super::*;
     use crate::api::balancer::Timeouts;
+    use crate::wire::balancer::{Peer, Settings};
 
     /// Two members of three serve, one drains; a place for a fourth.
     pub fn order() -> Order {
@@ -212,7 +212,7 @@ mod tests {
             max_connections: (ordinal == 1).then_some(20),
         };
         Order {
-            version: crate::balancer::order::VERSION,
+            version: crate::wire::balancer::VERSION,
             settings: Settings {
                 algorithm: Algorithm::LeastConnections,
                 sticky: true,

@@ -18,9 +18,9 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::config::{self, MEMBERS, Place};
-use super::order::{Order, Slot, State};
 use super::statistics::{self, Row};
 use crate::names;
+use crate::wire::balancer::{Order, Slot, State};
 
 /// HAProxy answers its own socket at once, a reload within the time that a worker needs to start.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
@@ -60,7 +60,7 @@ impl HaProxy {
             pod: &self.pod,
             ip: self.ip,
         };
-        super::write_whole(&self.file(), config::config(order, place).as_bytes())
+        super::files::write_whole(&self.file(), config::config(order, place).as_bytes())
     }
 
     /// Starts it with the configuration that was written, and waits until its worker serves. Its standard output is its log, for the caller to

@@ -6,13 +6,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::config;
-use super::statistics::{Key, Line, Row, ServerState, Traffic};
+use super::statistics::{Key, Line, Row};
+use crate::wire::history::{Connection, End, Extract, Point, Traffic};
 
-/// `GET`: answers an [`Extract`]; with `?since=` and a time in RFC 3339 without what ended or was before.
-pub const PATH_HISTORY: &str = "/v1/history";
 /// How long ended connections and points of the time line are kept.
 pub const RETENTION: SignedDuration = SignedDuration::from_mins(15);
 /// The most ended connections that are kept.
@@ -27,72 +25,6 @@ const AT_LEAST: SignedDuration = SignedDuration::from_secs(60);
 const LAST_LINES: SignedDuration = SignedDuration::from_secs(10);
 /// How much later than its end a connection's beginning may be logged: a client that is gone at once is logged by two threads.
 const LATE: SignedDuration = SignedDuration::from_secs(1);
-
-/// A connection of a client.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Connection {
-    /// Address of the client, as HAProxy sees it.
-    pub client: IpAddr,
-    /// Port of the client.
-    pub port: u16,
-    /// Ordinal of the member that served it; `None`: it was closed before it reached one.
-    pub ordinal: Option<u8>,
-    /// When HAProxy accepted it.
-    pub started_at: Timestamp,
-    /// How it ended; absent while it is open.
-    #[serde(flatten)]
-    pub end: Option<End>,
-}
-
-/// How a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct End {
-    /// When.
-    pub ended_at: Timestamp,
-    /// Milliseconds since HAProxy accepted it.
-    pub duration_milliseconds: u64,
-    /// Bytes from the client.
-    pub bytes_received: u64,
-    /// Bytes to the client.
-    pub bytes_sent: u64,
-    /// HAProxy's termination state: `--` normal, `cD` the server closed it, `sQ` no place for it, and others.
-    pub termination_state: String,
-}
-
-/// What was known of a server at a time, and until its next point.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Point {
-    /// When it was seen.
-    pub at: Timestamp,
-    /// Ordinal of the member.
-    pub ordinal: u8,
-    /// Its state.
-    pub state: ServerState,
-    /// Result of the last health check, in HAProxy's words: `INI` before the first, `L7OK`, `L7STS`, `L7TOUT`; empty where there is none.
-    pub check: String,
-    /// Connections that are open.
-    pub connections: u64,
-    /// What was since the pod's container began, whichever worker of HAProxy had it.
-    #[serde(flatten)]
-    pub traffic: Traffic,
-}
-
-/// What a pod answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Extract {
-    /// Nothing that ended or was since then is missing.
-    pub from: Timestamp,
-    /// All that are open, and those that have ended, by the time of their end.
-    pub connections: Vec<Connection>,
-    /// The last point of every server.
-    pub servers: Vec<Point>,
-    /// By time.
-    pub timeline: Vec<Point>,
-}
 
 /// What the log and the statistics say of one server in one worker.
 #[derive(Clone, Copy, Debug, Default)]

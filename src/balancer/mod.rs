@@ -8,15 +8,14 @@
 //! - [`statistics`]: its log and statistics, read.  [`history`]: what is remembered of them.  [`record`]: fills that.
 
 pub mod config;
+mod files;
 pub mod haproxy;
 pub mod history;
-pub mod order;
 pub mod record;
 pub mod statistics;
 
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -37,12 +36,13 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::args::BalancerArgs;
+use crate::logging::start_logging;
 use crate::names;
-use crate::ports::{self, Ports};
-use crate::telemetry::start_logging;
+use crate::wire::balancer::{Order, PATH_ORDER, PATH_REPORT, Report};
+use crate::wire::history::PATH_HISTORY;
+use crate::wire::io::ports::{self, Ports};
+use files::write_whole;
 use haproxy::HaProxy;
-use history::PATH_HISTORY;
-use order::{Order, PATH_ORDER, PATH_REPORT, Report};
 use record::Recorder;
 
 /// How long new connections may still come after this pod was told to end: until every node knows that it is no endpoint any more.
@@ -333,16 +333,4 @@ async fn follow(State(balancer): State<Arc<Balancer>>, Json(order): Json<Order>)
     };
     error!("an order could not be followed: {why}");
     (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response()
-}
-
-/// Whoever looks sees all of the file or what was there before.
-fn write_whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        let unfinished = path.with_extension("new");
-        let mut file = File::create(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }

@@ -8,8 +8,9 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use super::haproxy::HaProxy;
-use super::history::{Extract, History};
+use super::history::History;
 use super::statistics::Line;
+use crate::wire::history::Extract;
 
 /// The history of this pod, and who fills it.
 pub struct Recorder {

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::config;
+use crate::wire::history::{ServerState, Traffic};
 
 /// A line of the log about a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -74,20 +75,6 @@ impl Line {
     }
 }
 
-/// State of a server, in HAProxy's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum ServerState {
-    /// Its checks pass: it gets connections.
-    Up,
-    /// Its checks fail: its connections are closed.
-    Down,
-    /// The operator has taken it out.
-    Maint,
-    /// Nothing new; open connections finish.
-    Drain,
-}
-
 impl ServerState {
     /// From the columns `status` (`UP 1/2`, `MAINT (via ...)`) and `weight`: the operator drains a server by the weight 0.
     fn read(status: &str, weight: u64) -> anyhow::Result<Self> {
@@ -115,18 +102,6 @@ pub struct Row {
     pub connections: u64,
     /// What was since the worker began.
     pub traffic: Traffic,
-}
-
-/// Figures that only grow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Traffic {
-    /// Connections that have reached the server.
-    pub sessions: u64,
-    /// Bytes from clients.
-    pub bytes_received: u64,
-    /// Bytes to clients.
-    pub bytes_sent: u64,
 }
 
 /// The servers in an answer to `show stat`.

@@ -1,4 +1,4 @@
-//! When members are compared, and what is said of it. `crate::compare` does it.
+//! When members are compared, and what is said of it. `crate::operator::compare` does it.
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -6,10 +6,10 @@ use kube::ResourceExt;
 use crate::api::status::{ComparisonStatus, Difference, reasons};
 use crate::names::ANNOTATION_COMPARE;
 
-use super::conditions::Judgement;
-use super::links::ring_is_closed;
 use super::observed::{ComparisonRun, Observed};
-use super::states::state;
+use super::report::judgement::Judgement;
+use super::report::states::state;
+use super::ring::links::ring_is_closed;
 use super::step::Step;
 
 /// Letters of the annotation: it is copied into status.

@@ -1,34 +1,34 @@
-//! What should be done about what was seen. Pure: no client, no tokio, no mysql_async, no clock.
+//! What should be done about what was observed. Pure: no client, no tokio, no mysql_async, no clock.
 //!
-//! [`decide`] is the whole of it. `docs/ring.md` is its specification.
+//! [`decide`] is the whole of it. `docs/ring.md` is its specification. Where is it decided ...
+//!
+//! | question | file |
+//! |---|---|
+//! | ... that a member has failed, or is only suspected? | [`ring::health`] |
+//! | ... that the ring is closed around a member, and that the member joins again? | [`ring::membership`] |
+//! | ... what a link needs, and what becomes of channels of another ring? | [`ring::links`], [`ring::leftover`] |
+//! | ... that a disk went back in time, and that a member has caught up? | [`ring::lineage`], by what status [recorded](ring::recorded) |
+//! | ... that a member is rebuilt, and from which one? | [`ring::behind`], [`ring::rebuild`] |
+//! | ... how a ring begins? | [`ring::founding`] |
+//! | ... which member takes writes, and when it may open? | [`serve::writer`], [`serve::opening`] |
+//! | ... which members serve reads? | [`serve::reads`], [`serve::lag`] |
+//! | ... what HAProxy does? | [`serve::balance`] |
+//! | ... which member drains and is restarted, and which one a person wants fenced? | [`serve::drain`], [`serve::restart`], [`serve::fencing`] |
+//! | ... what is one conflict, who wins, and what is done next about it? | [`conflicts::sides`], [`conflicts::stages`] |
+//! | ... when members are compared? | [`comparison`] |
+//! | ... in which order steps are due? | [`plan`] |
+//! | ... what status, conditions and events say? | [`report`] |
+//!
+//! [`observed`] has the facts, [`step`] what can be done.
 
-pub mod balance;
-pub mod behind;
 pub mod comparison;
-pub mod conditions;
 pub mod conflicts;
-pub mod fencing;
-pub mod founding;
-pub mod health;
-pub mod history;
-pub mod leftover;
-pub mod links;
-pub mod membership;
 pub mod observed;
 pub mod plan;
-pub mod reads;
-pub mod rebuild;
-pub mod recorded;
-pub mod resources;
-mod restart;
-pub mod states;
-pub mod status;
+pub mod report;
+pub mod ring;
+pub mod serve;
 pub mod step;
-pub mod story;
-pub mod topology;
-pub mod unread;
-pub mod validate;
-pub mod writer;
 
 use std::time::Duration;
 
@@ -36,8 +36,8 @@ use jiff::Timestamp;
 
 use crate::api::status::MultiMasterClusterStatus;
 
-use health::Health;
 use observed::Observed;
+use ring::health::Health;
 use step::Step;
 
 /// A member that did not answer is looked at again without waiting for the period, now by others too; so is a writer that is not open.
@@ -59,7 +59,7 @@ pub struct Decision {
 /// Decides about one cluster from one observation.
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let present = observed.cluster.status.clone().unwrap_or_default();
-    let observed = &membership::settled(observed, now);
+    let observed = &ring::membership::settled(observed, now);
     let steps = plan::steps(observed, now);
     let suspects = observed
         .members
@@ -67,13 +67,13 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         .any(|member| matches!(Health::of(member, observed), Health::Suspect(_)));
     let requeue = if steps.iter().any(|step| *step != Step::Apply) {
         AGAIN
-    } else if suspects || writer::is_awaited(observed) {
+    } else if suspects || serve::writer::is_awaited(observed) {
         SUSPICIOUS
     } else {
         Duration::from_secs(observed.cluster.spec.failure_detection.period_seconds.into())
     };
     Decision {
-        status: status::status(observed, present, &steps, now),
+        status: report::status::status(observed, present, &steps, now),
         steps,
         requeue,
     }

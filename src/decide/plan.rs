@@ -2,30 +2,31 @@
 
 use jiff::Timestamp;
 
-use crate::agent::report::Phase;
 use crate::api::Positioning;
 use crate::api::status::reasons;
 use crate::mysql::gtid::GtidSet;
 use crate::names::ANNOTATION_FENCE;
+use crate::wire::agent::Phase;
 
-use super::balance;
-use super::behind;
 use super::comparison;
 use super::conflicts;
-use super::fencing;
-use super::founding::found;
-use super::health::{Health, is_blind};
-use super::history::{has_caught_up, has_lost_nothing, is_foreign, lost};
-use super::leftover;
-use super::links::{self, LinkNeed};
 use super::observed::{Member, Observed, Server};
-use super::reads;
-use super::rebuild::rebuild;
-use super::recorded;
-use super::restart::{self, has_said_goodbye, is_next, replace};
-use super::states::ring_is_whole;
+use super::report::states::ring_is_whole;
+use super::ring::behind;
+use super::ring::founding::found;
+use super::ring::health::{Health, is_blind};
+use super::ring::leftover;
+use super::ring::lineage::{has_caught_up, has_lost_nothing, is_foreign, lost};
+use super::ring::links::{self, LinkNeed};
+use super::ring::rebuild::rebuild;
+use super::ring::recorded;
+use super::serve::balance;
+use super::serve::drain::has_said_goodbye;
+use super::serve::fencing;
+use super::serve::opening::{self, takes_part};
+use super::serve::reads;
+use super::serve::restart::{self, is_next, replace};
 use super::step::{Setting, Step};
-use super::writer;
 
 /// The steps of one pass, for the ring and the epoch that the status of this pass carries.
 pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
@@ -93,13 +94,6 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
 /// It takes part, and it is not another one that takes the writes.
 fn may_be_open(observed: &Observed, member: &Member) -> bool {
     observed.is_writer(member.ordinal) && takes_part(observed, member)
-}
-
-/// It is in the ring, and nobody wants it to go or to be fenced.
-pub fn takes_part(observed: &Observed, member: &Member) -> bool {
-    !observed.is_bypassed(member.ordinal)
-        && !observed.is_leaving(member)
-        && !fencing::is_ordered(observed, member.ordinal)
 }
 
 fn should_serve(observed: &Observed, member: &Member) -> bool {
@@ -260,7 +254,7 @@ fn open(observed: &Observed) -> Option<Step> {
             LinkNeed::Step(_) | LinkNeed::Purged(_)
         );
         let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_next(observed, member);
-        let may = may_be_open(observed, member) && writer::may_open(observed, member, server).is_ok();
+        let may = may_be_open(observed, member) && opening::may_open(observed, member, server).is_ok();
         let whole = || has_lost_nothing(observed, member.ordinal, server) && has_caught_up(observed, member, server);
         (may && linked && stays && whole()).then(|| Step::Open {
             ordinal: member.ordinal,

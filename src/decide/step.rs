@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::balancer::order::Order;
 use crate::mysql::gtid::GtidSet;
+use crate::wire::balancer::Order;
 
 /// One thing to do. `act` knows how; before a step that cannot be taken back it reads again what justified it.
 #[derive(Clone, Debug, PartialEq, Eq)]

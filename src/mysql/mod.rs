@@ -1,10 +1,9 @@
-//! What is MySQL's own: GTID sets, connections, statements.
+//! What is MySQL's own. Without a connection but in [`io`].
 
-pub mod binlog;
-pub mod connection;
 pub mod gtid;
-pub mod hearing;
-pub mod owned_settings;
+pub mod io;
 pub mod quote;
 pub mod rows;
-pub mod statements;
+pub mod schema;
+pub mod settings;
+pub mod transaction;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use multimaster::decide::observed::Probe;
-use multimaster::members::{Credentials, MemberClients};
-use multimaster::mysql::connection::{SqlError, gtid_set, optional, required, rows};
+use multimaster::mysql::io::connection::{SqlError, gtid_set, optional, required, rows};
 use multimaster::names::{MYSQL_ADMIN_PORT, accounts, keys, service_host};
-use multimaster::observe::members::server;
+use multimaster::operator::members::{Credentials, MemberClients};
+use multimaster::operator::observe::members::server;
 use mysql_async::prelude::Queryable;
 
 use crate::harness::Cell;

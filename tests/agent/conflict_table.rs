@@ -1,10 +1,10 @@
 //! `multimaster.conflicts` on a real server: nothing that is open is forgotten, nothing that cannot be read is taken for nothing, and members
 //! of two versions have the table in common.
 
-use multimaster::conflict_table::{self, Reading};
 use multimaster::decide::conflicts::Stage;
-use multimaster::mysql::connection::SqlError;
+use multimaster::mysql::io::connection::SqlError;
 use multimaster::names::accounts::{OPERATOR, REPLICATION};
+use multimaster::operator::conflict_table::{self, Reading};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 

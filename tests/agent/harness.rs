@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use multimaster::agent::report::{PATH_REPORT, Phase, Report, Terms};
 use multimaster::names;
+use multimaster::wire::agent::{PATH_REPORT, Phase, Report, Terms};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};

@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use multimaster::agent::report::{PATH_FOUND, Terms, VERSION};
 use multimaster::api::IsolationPolicy;
 use multimaster::names::accounts;
+use multimaster::wire::agent::{PATH_FOUND, Terms, VERSION};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 

@@ -1,7 +1,7 @@
 //! The one writer loses its lease: without an operator and the others' word, at another's choice, and with a mysqld that stands still.
 
-use multimaster::agent::report::{PATH_FOUND, Report, Terms, VERSION};
 use multimaster::api::IsolationPolicy;
+use multimaster::wire::agent::{PATH_FOUND, Report, Terms, VERSION};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 

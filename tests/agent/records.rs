@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use multimaster::conflict_table::{recent, update};
+use multimaster::decide::conflicts::record::Unread;
 use multimaster::decide::conflicts::{Record, Stage};
-use multimaster::decide::unread::Unread;
+use multimaster::operator::conflict_table::{recent, update};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde_json::Value;

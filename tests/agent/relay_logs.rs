@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use multimaster::agent::report::PATH_FOUND;
 use multimaster::names::accounts;
+use multimaster::wire::agent::PATH_FOUND;
 use mysql_async::prelude::Queryable;
 
 use crate::harness::{Agent, Cell, MYSQL_PORT, eventually};

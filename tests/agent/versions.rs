@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use multimaster::agent::report::{Origin, PATH_CLONE, PATH_FOUND, VERSION};
+use multimaster::wire::agent::{Origin, PATH_CLONE, PATH_FOUND, VERSION};
 use serde_json::{Value, json};
 
 use crate::harness::{Agent, Cell};

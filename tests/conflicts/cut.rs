@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use multimaster::act::ActError;
 use multimaster::api::{ConflictPolicy, Conflicts};
 use multimaster::decide::observed::Observed;
 use multimaster::decide::step::{Setting, Step};
 use multimaster::names::ANNOTATION_FENCE;
+use multimaster::operator::act::ActError;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 

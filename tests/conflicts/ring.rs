@@ -6,18 +6,18 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{Store, store};
-use multimaster::act::{ActError, Actor};
-use multimaster::agent::report::PATH_FOUND;
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::conditions;
-use multimaster::context::{Context, Stores};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{ComparisonRun, Member, Observed, Pod, Probe};
-use multimaster::decide::resources::Settings;
 use multimaster::decide::step::Step;
-use multimaster::members::Credentials;
 use multimaster::names;
-use multimaster::observe;
+use multimaster::operator::act::{ActError, Actor};
+use multimaster::operator::members::Credentials;
+use multimaster::operator::observe;
+use multimaster::operator::shared::{Context, Stores};
+use multimaster::resources::Settings;
+use multimaster::wire::agent::PATH_FOUND;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -159,7 +159,11 @@ impl Ring {
         }
     }
 
-    async fn client(&self, ordinal: u8, pod: &Pod) -> tokio::sync::OwnedMutexGuard<multimaster::members::MemberClient> {
+    async fn client(
+        &self,
+        ordinal: u8,
+        pod: &Pod,
+    ) -> tokio::sync::OwnedMutexGuard<multimaster::operator::members::MemberClient> {
         let host = names::member_host("demo", "test", ordinal);
         let ip = pod.ip.as_ref().unwrap().parse().unwrap();
         let clients = &self.context.members;

@@ -2,11 +2,11 @@
 
 use multimaster::api::balancer::{Balancer as Spec, BalancerType};
 use multimaster::api::status::{conditions, reasons};
-use multimaster::balancer::order::{Order, Report, State};
 use multimaster::decide::Decision;
 use multimaster::decide::observed::{Balancer, Observed, Pod, Probe, Receiver};
-use multimaster::decide::resources::{Settings, desired};
 use multimaster::decide::step::Step;
+use multimaster::resources::{Settings, desired};
+use multimaster::wire::balancer::{Order, Report, State};
 use serde_json::json;
 
 use crate::fixture::{condition, fence, link, pod, server, settle, steps, unreachable, whole};

@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multimaster::api::status::{ComparisonStatus, Difference, conditions, reasons};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{ComparisonRun, Observed};
+use multimaster::decide::report::events::story;
 use multimaster::decide::step::Step;
-use multimaster::decide::story::story;
 use multimaster::names::ANNOTATION_COMPARE;
 
 use crate::fixture::{at, condition, fence, link, settle, steps, unreachable, whole};

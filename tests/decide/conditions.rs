@@ -1,10 +1,10 @@
 //! Conditions, and the story that events tell.
 
 use multimaster::api::status::{Phase, conditions, reasons};
-use multimaster::decide::conditions::not_observed;
 use multimaster::decide::observed::Problem;
+use multimaster::decide::report::conditions::not_observed;
+use multimaster::decide::report::events::story;
 use multimaster::decide::step::Step;
-use multimaster::decide::story::story;
 use multimaster::decide::{decide, observed::Probe};
 
 use crate::fixture::{at, condition, link, new, pod, settle, unreachable, whole};

@@ -8,8 +8,8 @@ use multimaster::decide::conflicts::{ConflictingRow, Record, Stage};
 use multimaster::decide::observed::{Observed, SqlError};
 use multimaster::decide::step::{Remedy, Step};
 use multimaster::decide::{Decision, decide};
-use multimaster::mysql::binlog::Cell;
 use multimaster::mysql::rows::RowKey;
+use multimaster::mysql::transaction::Cell;
 use multimaster::names::ANNOTATION_SETTLE;
 
 use crate::fixture::{

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use multimaster::agent::report::{Origin, Phase, Report, VERSION};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::MemberStatus;
 use multimaster::decide::observed::{Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server};
 use multimaster::decide::step::Step;
 use multimaster::decide::{Decision, decide};
+use multimaster::wire::agent::{Origin, Phase, Report, VERSION};
 
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()

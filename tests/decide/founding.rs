@@ -1,10 +1,10 @@
 //! From nothing to an open ring; and never from an empty volume when there was one before.
 
-use multimaster::agent::report::Origin;
 use multimaster::api::status::{MemberState, Phase, conditions, reasons};
 use multimaster::decide::decide;
 use multimaster::decide::observed::Probe;
 use multimaster::decide::step::{StartAt, Step};
+use multimaster::wire::agent::Origin;
 
 use crate::fixture::{
     at, channel, condition, fence, gtid, member_status, new, pod, report, server, settle, steps, uuid, whole,

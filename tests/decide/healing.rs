@@ -1,10 +1,10 @@
 //! `healing: Bypass`: the ring closes around absent members, and takes them back.
 
-use multimaster::agent::report::{Origin, Phase};
 use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::observed::{Channel, Observed, Probe, Receiver, Server, Sighting, SqlError};
 use multimaster::decide::step::{StartAt, Step};
 use multimaster::decide::{Decision, decide};
+use multimaster::wire::agent::{Origin, Phase};
 
 use crate::fixture::{
     at, channel, condition, executed, fence, gtid, link, member_status, pod, report, server, settle, steps,

@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multimaster::api::status::{FencedItself, MemberState};
 use multimaster::decide::Decision;
 use multimaster::decide::observed::Observed;
+use multimaster::decide::report::events::{Note, story};
 use multimaster::decide::step::Step;
-use multimaster::decide::story::{Note, story};
 
 use crate::fixture::{at, fence, member_status, pod, report, server, settle, steps, unreachable, whole};
 use crate::healing::{healed, run, thaw};

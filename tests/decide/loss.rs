@@ -1,10 +1,10 @@
 //! Loss and return of members under `healing: Wait`.
 
-use multimaster::agent::report::{Origin, Phase as AgentPhase};
 use multimaster::api::status::{MemberState, conditions, reasons};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Probe, Receiver, SqlError};
 use multimaster::decide::step::Step;
+use multimaster::wire::agent::{Origin, Phase as AgentPhase};
 
 use crate::fixture::{
     at, condition, executed, fence, gtid, link, member_status, pod, report, server, settle, steps, unreachable, uuid,

@@ -26,9 +26,9 @@ fn decide_imports_nothing_that_could_do_io() {
 /// The driver's own calls wait for ever for a server that is frozen, and so does `connection::rows`.
 #[test]
 fn steps_ask_servers_with_a_deadline_only() {
-    check("src/act", &|code| {
+    check("src/operator/act", &|code| {
         let imports = code
-            .split("mysql::connection::{")
+            .split("mysql::io::connection::{")
             .nth(1)
             .and_then(|rest| rest.split('}').next());
         let waits = imports.is_some_and(|names| names.split(',').any(|name| name.trim() == "rows"));

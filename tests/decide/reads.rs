@@ -2,7 +2,7 @@
 
 use multimaster::api::status::MemberState;
 use multimaster::decide::observed::Observed;
-use multimaster::decide::reads::lag;
+use multimaster::decide::serve::lag::lag;
 use multimaster::decide::step::Step;
 
 use crate::fixture::{fence, gtid, link, lose, member_status, pod, server, settle, unreachable, uuid, whole};

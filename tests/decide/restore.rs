@@ -1,9 +1,9 @@
 //! Settings that a conflict step left behind are restored before an applier is started, and before anything that trusts them.
 
-use multimaster::agent::report::Phase;
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Observed, Receiver, SqlError};
 use multimaster::decide::step::{Setting, Step};
+use multimaster::wire::agent::Phase;
 
 use crate::fixture::{at, channel, executed, fence, gtid, link, new, report, server, steps, unreachable, uuid, whole};
 

@@ -1,10 +1,10 @@
 //! `spec.members` up and down on a living cluster.
 
-use multimaster::agent::report::{Origin, Phase};
 use multimaster::api::status::{MemberState, conditions, reasons};
 use multimaster::decide::decide;
 use multimaster::decide::observed::Observed;
 use multimaster::decide::step::Step;
+use multimaster::wire::agent::{Origin, Phase};
 
 use crate::fixture::{
     at, channel, condition, executed, fence, gtid, link, member_status, pod, report, server, settle, steps,

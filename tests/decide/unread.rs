@@ -2,13 +2,13 @@
 
 use multimaster::api::status::{conditions, reasons};
 use multimaster::api::{ConflictPolicy, Conflicts};
+use multimaster::decide::conflicts::record::UnreadRecord;
 use multimaster::decide::conflicts::{ConflictingRow, Record, Stage};
 use multimaster::decide::observed::{Observed, SqlError};
 use multimaster::decide::step::Step;
-use multimaster::decide::unread::UnreadRecord;
 use multimaster::decide::{Decision, decide};
-use multimaster::mysql::binlog::Cell;
 use multimaster::mysql::rows::RowKey;
+use multimaster::mysql::transaction::Cell;
 
 use crate::fixture::{at, condition, executed, gtid, link, server, steps, unreachable, uuid, whole};
 

@@ -1,11 +1,11 @@
 //! Versions side by side: what cannot be read is never taken for nothing, and what is not known stays as it is.
 
-use multimaster::agent::report::{Origin, Phase as AgentPhase};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::{MemberState, MemberStatus, conditions, reasons};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Observed, Probe};
 use multimaster::decide::step::Step;
+use multimaster::wire::agent::{Origin, Phase as AgentPhase};
 
 use crate::fixture::{
     at, condition, executed, fence, gtid, link, member_status, pod, report, server, settle, steps, unreachable, uuid,
@@ -288,7 +288,7 @@ fn what_is_seen_anew_is_written_anew_and_unknown_fields_stay() {
 /// The agent is newer: it may be doing anything.
 #[test]
 fn a_member_whose_agent_says_what_is_not_known_is_left_alone() {
-    type Riddle = fn(&mut multimaster::agent::report::Report);
+    type Riddle = fn(&mut multimaster::wire::agent::Report);
     let riddles: [Riddle; 2] = [
         |report| report.phase = AgentPhase::Unknown,
         |report| report.origin = Origin::Unknown,
@@ -351,7 +351,7 @@ fn a_new_ring_is_not_founded_around_an_agent_that_says_what_is_not_known() {
 /// As they are on the wire, from before there were versions and from versions to come.
 #[test]
 fn reports_of_all_versions_are_read() {
-    use multimaster::agent::report::Report;
+    use multimaster::wire::agent::Report;
     let first = serde_json::json!({
         "ordinal": 1, "origin": "Founded", "serverId": 18, "serverUuid": "u", "formerServerUuids": [], "phase": {"phase": "Running"},
         "lastCloneError": null
@@ -372,7 +372,7 @@ fn reports_of_all_versions_are_read() {
 /// An HAProxy pod of before there were versions does what it is told and says it without a version.
 #[test]
 fn an_order_is_not_given_again_and_again_to_an_older_pod() {
-    use multimaster::balancer::order::Order;
+    use multimaster::wire::balancer::Order;
     let order = serde_json::json!({
         "version": 1, "settings": {"algorithm": "RoundRobin", "sticky": false, "maxConnections": 10, "checkMilliseconds": 1000,
             "timeouts": multimaster::api::balancer::Timeouts::default()},

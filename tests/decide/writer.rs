@@ -1,12 +1,12 @@
 //! `writes: SingleWriter`: who takes the writes, and when a new one may.
 
-use multimaster::agent::report::{LeaseReport, Phase};
 use multimaster::api::Writes;
 use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::observed::{Observed, Probe};
+use multimaster::decide::report::events::story;
+use multimaster::decide::serve::opening::remains_fenced;
 use multimaster::decide::step::Step;
-use multimaster::decide::story::story;
-use multimaster::decide::writer::remains_fenced;
+use multimaster::wire::agent::{LeaseReport, Phase};
 
 use crate::fixture::{
     at, condition, fence, gtid, link, lose, member_status, pod, report, server, settle, steps, unreachable, uuid, whole,

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
-use multimaster::agent::report::PATH_REPORT;
 use multimaster::api::status::MemberState;
-use multimaster::balancer::history::PATH_HISTORY;
-use multimaster::balancer::order;
-use multimaster::members::AgentClient;
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::names::{self, ANNOTATION_COMPARE, ANNOTATION_SETTLE, keys};
+use multimaster::wire::agent::PATH_REPORT;
+use multimaster::wire::balancer;
+use multimaster::wire::history::PATH_HISTORY;
+use multimaster::wire::io::client::AgentClient;
 use mysql_async::{Row, Value as Sql};
 use serde_json::{Map, Value, json};
 
@@ -348,7 +348,7 @@ async fn keep(ring: &Ring, case: &str) -> Result<()> {
         write(&format!("{folder}/pod.json"), &pod(found))?;
         write(
             &format!("{folder}/report.json"),
-            &agent.get::<Value>(order::PATH_REPORT, DEADLINE).await?,
+            &agent.get::<Value>(balancer::PATH_REPORT, DEADLINE).await?,
         )?;
         let mut history: Value = agent.get(PATH_HISTORY, DEADLINE).await?;
         for list in history.as_object_mut().context("no history")?.values_mut() {

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use crate::support::eventually;
 use crate::support::history::History;
 use crate::support::ring::Ring;
+use crate::support::times::timed;
 use crate::support::world::alone;
 use crate::support::writers::{At, Writers};
 
@@ -33,7 +34,7 @@ async fn every_fault() -> Result<()> {
         let mut rows = Vec::new();
         let wanted = |fault: &&Fault| only.split(',').any(|name| fault.name.contains(name));
         for fault in FAULTS.iter().filter(wanted) {
-            rows.push(suffer(&ring, fault).await?);
+            rows.push(timed(fault.name, suffer(&ring, fault)).await?);
         }
         ensure!(!rows.is_empty(), "there is no fault called {only:?}");
         println!("\n{:<44} {:>11} {:>11} {:>11}  writes", "FAULT (member 1 of 3)", "OUT", "CLOSED", "BACK");

@@ -1,6 +1,6 @@
-//! What a step does to a server and to an agent, with the same conditions that `src/act/sql.rs` reads again.
+//! What a step does to a server and to an agent, with the same conditions that `src/operator/act/sql.rs` reads again.
 
-use multimaster::agent::report::Origin;
+use multimaster::wire::agent::Origin;
 
 use crate::invariants::Invariant;
 use crate::model::disk::Channel;

@@ -2,13 +2,13 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use multimaster::agent::report::Phase;
 use multimaster::api::status::{MultiMasterClusterStatus, conditions};
 use multimaster::decide::Decision;
 use multimaster::decide::observed::{Member, Observed, Probe, Receiver};
 use multimaster::decide::step::Step;
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::names;
+use multimaster::wire::agent::Phase;
 
 use crate::invariants::Invariant;
 use crate::model::transactions::uuid;

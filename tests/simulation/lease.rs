@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use multimaster::agent::lease::{Lease, Verdict};
-use multimaster::agent::report::{Report, Terms};
+use multimaster::wire::agent::{Report, Terms};
 
 use crate::invariants::Invariant;
 use crate::model::member::{Frozen, Mysqld};

@@ -1,11 +1,11 @@
 //! The invariants bite: with one rule broken on purpose the simulation finds it, and finds the right one.
 
 use jiff::Timestamp;
-use multimaster::agent::report::Origin;
 use multimaster::api::status::conditions;
 use multimaster::decide::observed::{Observed, Probe, Receiver, Server};
 use multimaster::decide::step::{StartAt, Step};
 use multimaster::decide::{Decision, decide};
+use multimaster::wire::agent::Origin;
 
 use crate::event::{Event, Fault, Scenario};
 use crate::invariants::Invariant;

@@ -1,13 +1,13 @@
 //! What an operator sees: its caches of Kubernetes' objects, which may be behind, and its probes, which are not.
 
-use multimaster::agent::report::Report;
 use multimaster::api::MultiMasterCluster;
+use multimaster::decide::conflicts::record::Unread;
 use multimaster::decide::observed::{
     Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError,
 };
-use multimaster::decide::unread::Unread;
-use multimaster::decide::writer::note_fenced;
+use multimaster::decide::serve::opening::note_fenced;
 use multimaster::names;
+use multimaster::wire::agent::Report;
 
 use crate::model::disk;
 use crate::model::member::{self, Mysqld};

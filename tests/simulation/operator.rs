@@ -1,4 +1,4 @@
-//! The operators: two of them, of which one leads. The order of a pass is that of `src/reconcile.rs`; every external effect can be the last.
+//! The operators: two of them, of which one leads. The order of a pass is that of `src/operator/reconcile.rs`; every external effect can be the last.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub type Decider = fn(&Observed, Timestamp) -> Decision;
 
 /// The lease.
 const LEASE: u64 = 5 * SECOND;
-/// `STALE` of `src/reconcile.rs`: an older observation justifies no risky step.
+/// `STALE` of `src/operator/reconcile.rs`: an older observation justifies no risky step.
 const STALE: u64 = 25;
 /// An operator that ended is started again.
 const STARTS_AGAIN: u64 = 2 * SECOND;

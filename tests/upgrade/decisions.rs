@@ -1,12 +1,12 @@
 //! What this version decides where an earlier one has stopped: from its status, its agents' reports and its servers.
 
 use jiff::{SignedDuration, Timestamp};
-use multimaster::agent::report::Origin;
 use multimaster::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
 use multimaster::decide::observed::{Observed, Probe};
 use multimaster::decide::step::{StartAt, Step};
 use multimaster::decide::{Decision, decide};
 use multimaster::mysql::gtid::GtidSet;
+use multimaster::wire::agent::Origin;
 
 use crate::VERSIONS;
 use crate::fixture::{condition, fence, member_status, pod, report, server};

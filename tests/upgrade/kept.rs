@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use multimaster::agent::report::Report;
 use multimaster::api::MultiMasterCluster;
 use multimaster::decide::conflicts::{Record, Stage};
 use multimaster::decide::observed::{Balancer, Channel, Member, Observed, Pod, Probe, Receiver, Server, SqlError};
-use multimaster::mysql::binlog::Place;
+use multimaster::mysql::transaction::Place;
 use multimaster::names;
+use multimaster::wire::agent::Report;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

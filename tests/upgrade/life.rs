@@ -1,7 +1,7 @@
 //! `life.json`: whose history a volume holds, and what was under way on it.
 
 use multimaster::agent::life::{Intent, Life};
-use multimaster::agent::report::{Origin, Report};
+use multimaster::wire::agent::{Origin, Report};
 
 use crate::VERSIONS;
 use crate::kept::{rings, text, texts};

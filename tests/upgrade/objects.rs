@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PodTemplateSpec, Secret};
 use multimaster::api::MultiMasterCluster;
-use multimaster::decide::resources::secrets::missing_keys;
-use multimaster::decide::resources::{Desired, Settings, desired};
 use multimaster::names;
+use multimaster::resources::secrets::missing_keys;
+use multimaster::resources::{Desired, Settings, desired};
 use serde_json::Value;
 
 use crate::VERSIONS;

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use axum::extract::Query;
 use axum::http::Uri;
-use multimaster::agent::report::{
+use multimaster::api::IsolationPolicy;
+use multimaster::operator::web::merge::{Asked, merge};
+use multimaster::wire::agent::{
     CloneOrder, EmptyOrder, Look, Order, Origin, PATH_REPORT, Phase, Report, Terms, VERSION,
 };
-use multimaster::api::IsolationPolicy;
-use multimaster::balancer::history::Extract;
-use multimaster::balancer::order::{self, State};
-use multimaster::history::merge::{Asked, merge};
+use multimaster::wire::balancer::{self, State};
+use multimaster::wire::history::Extract;
 use serde::de::DeserializeOwned;
 
 use crate::VERSIONS;
@@ -156,7 +156,7 @@ fn a_haproxy_pod_is_told_and_tells_the_same() {
         let writer = cluster.writer().unwrap();
         let mut asked = Vec::new();
         for n in 0..2 {
-            let report: order::Report = ring.read(&format!("balancer-{n}/report.json"));
+            let report: balancer::Report = ring.read(&format!("balancer-{n}/report.json"));
             let order = report.order.unwrap();
             assert_eq!(report.problem, None);
             assert!(

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multimaster::agent::life::{Intent, Life};
-use multimaster::agent::report::{
-    CloneOrder, EmptyOrder, LeaseReport, Look, Order, Origin, Phase, Report, Terms, VERSION,
-};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::FencedItself;
+use multimaster::wire::agent::{
+    CloneOrder, EmptyOrder, LeaseReport, Look, Order, Origin, Phase, Report, Terms, VERSION,
+};
 use serde::Serialize;
 
 const UUID: &str = "0b6a8a3c-2d0f-11f0-9c7e-0242ac110002";

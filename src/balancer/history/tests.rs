@@ -2,6 +2,7 @@ use jiff::ToSpan;
 use serde_json::json;
 
 use super::*;
+use crate::wire::history::ServerState;
 
 fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_795_366_464 + seconds).unwrap()

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::support::ring::Ring;
+use crate::support::times::timed;
 use crate::support::world::{alone, quiet};
 use crate::support::writers::Writers;
 use crate::support::{INTERVAL, eventually, operator, sql};
@@ -47,20 +48,24 @@ async fn nothing_is_written_while_nothing_changes() -> Result<()> {
         );
         let passes = operator::total(&leader, "multimaster_passes_total").await?;
         let started = Instant::now();
-        while started.elapsed() < SPAN {
-            tokio::time::sleep(INTERVAL * 5).await;
-            let (now, logs_now) = (counts(&leader).await?, binary_logs(&ring).await?);
-            ensure!(
-                now == before,
-                "after {:?}: {before:?} became {now:?}",
-                started.elapsed()
-            );
-            ensure!(
-                logs_now == logs,
-                "after {:?}: {logs:?} became {logs_now:?}",
-                started.elapsed()
-            );
-        }
+        let unchanged = async {
+            while started.elapsed() < SPAN {
+                tokio::time::sleep(INTERVAL * 5).await;
+                let (now, logs_now) = (counts(&leader).await?, binary_logs(&ring).await?);
+                ensure!(
+                    now == before,
+                    "after {:?}: {before:?} became {now:?}",
+                    started.elapsed()
+                );
+                ensure!(
+                    logs_now == logs,
+                    "after {:?}: {logs:?} became {logs_now:?}",
+                    started.elapsed()
+                );
+            }
+            Ok(())
+        };
+        timed("nothing is written", unchanged).await?;
         ensure!(
             operator::total(&leader, "multimaster_passes_total").await? > passes,
             "it did not even look"

@@ -7,6 +7,7 @@ pub mod operator;
 pub mod ring;
 pub mod sql;
 pub mod stubborn;
+pub mod times;
 pub mod volume;
 pub mod world;
 pub mod writers;
@@ -16,6 +17,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tokio::io::AsyncWriteExt;
+
+use times::timed;
 
 /// How long a condition may take. No test asserts a time: this only ends what would never end.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -29,24 +32,27 @@ pub const CONTEXT: &str = "MULTIMASTER_TEST_CONTEXT";
 /// Looks until `look` is `Ok`; its `Err` says what was seen instead.
 ///
 /// # Errors
-/// After [`PATIENCE`], with what was seen last.
+/// After [`PATIENCE`], with what was seen last; and where the time cannot be written ([`times`]).
 pub async fn eventually<T, F>(what: &str, mut look: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<T>>,
 {
     let started = Instant::now();
-    loop {
-        match look().await {
-            Ok(value) => {
-                eprintln!("{what}: after {:.1} s", started.elapsed().as_secs_f64());
-                return Ok(value);
+    let seen = async {
+        loop {
+            match look().await {
+                Ok(value) => {
+                    eprintln!("{what}: after {:.1} s", started.elapsed().as_secs_f64());
+                    return Ok(value);
+                }
+                Err(seen) if started.elapsed() > PATIENCE => {
+                    return Err(seen.context(format!("waited {PATIENCE:?} in vain for: {what}; last seen")));
+                }
+                Err(_) => tokio::time::sleep(INTERVAL).await,
             }
-            Err(seen) if started.elapsed() > PATIENCE => {
-                return Err(seen.context(format!("waited {PATIENCE:?} in vain for: {what}; last seen")));
-            }
-            Err(_) => tokio::time::sleep(INTERVAL).await,
         }
-    }
+    };
+    timed(what, seen).await
 }
 
 /// Name of the kube context.

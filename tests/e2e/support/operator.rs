@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::json;
 
 use super::ring::Ring;
+use super::times::timed;
 use super::{eventually, http_get, kubectl};
 
 pub const NAMESPACE: &str = "multimaster-system";
@@ -33,7 +34,8 @@ pub async fn pods() -> Result<Vec<String>> {
 /// Waits for this many replicas; for none: until the last pod is gone.
 pub async fn scale(replicas: u8) -> Result<()> {
     kubectl(&["scale", DEPLOYMENT, "-n", NAMESPACE, &format!("--replicas={replicas}")]).await?;
-    kubectl(&["rollout", "status", DEPLOYMENT, "-n", NAMESPACE, "--timeout=300s"]).await?;
+    let arguments = ["rollout", "status", DEPLOYMENT, "-n", NAMESPACE, "--timeout=300s"];
+    timed(&format!("{replicas} replicas of the operator"), kubectl(&arguments)).await?;
     eventually("the operator's pods", || async {
         let pods = pods().await?;
         ensure!(pods.len() == usize::from(replicas), "{pods:?}");

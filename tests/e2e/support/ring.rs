@@ -71,7 +71,8 @@ impl Ring {
     /// Applies a manifest of [`spec`] and waits until it is Ready.
     pub async fn ready(world: &World, name: &str, members: u8, more: Value) -> Result<Self> {
         let ring = Self::apply(world, name, spec(members, more)).await?;
-        ring.wait_ready().await?;
+        ring.until_ready(&format!("{name} is founded with {members} members"))
+            .await?;
         Ok(ring)
     }
 
@@ -124,7 +125,11 @@ impl Ring {
     }
 
     pub async fn wait_ready(&self) -> Result<()> {
-        eventually(&format!("{} is Ready", self.name), || async {
+        self.until_ready(&format!("{} is Ready", self.name)).await
+    }
+
+    async fn until_ready(&self, what: &str) -> Result<()> {
+        eventually(what, || async {
             let ready = self.condition("Ready").await?;
             ensure!(ready.status == "True", "{ready:?}");
             Ok(())

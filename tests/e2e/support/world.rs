@@ -6,7 +6,11 @@ use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
+use super::times::timed;
 use super::{eventually, kube_context, kubectl, operator, uncordon};
+
+/// A whole test as one step. hack/test.sh lists these apart from the others.
+const WHOLE: &str = "whole test";
 
 /// What a test works in.
 #[derive(Clone)]
@@ -65,17 +69,20 @@ pub async fn in_namespace<F>(test: &str, body: impl FnOnce(World) -> F) -> Resul
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
-    let world = World::new(test).await?;
-    let result = tokio::spawn(body(world.clone())).await;
-    let result = result.unwrap_or_else(|panic| Err(anyhow!("{panic}")));
-    if let Err(error) = &result {
-        eprintln!("{test} FAILED: {error:#}");
-        world.show().await;
-    }
-    if result.is_ok() || std::env::var_os("KEEP").is_none() {
-        world.remove().await?;
-    }
-    result
+    let whole = async {
+        let world = World::new(test).await?;
+        let result = tokio::spawn(body(world.clone())).await;
+        let result = result.unwrap_or_else(|panic| Err(anyhow!("{panic}")));
+        if let Err(error) = &result {
+            eprintln!("{test} FAILED: {error:#}");
+            world.show().await;
+        }
+        if result.is_ok() || std::env::var_os("KEEP").is_none() {
+            world.remove().await?;
+        }
+        result
+    };
+    timed(WHOLE, whole).await
 }
 
 /// Waits until what earlier tests have left to die is gone: it must not be taken for this test's doing.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use multimaster::agent::report::Origin;
 use multimaster::decide::observed::{Receiver, Server};
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::names;
+use multimaster::wire::agent::Origin;
 
 use super::modelled::Modelled;
 use super::operation::Operation;

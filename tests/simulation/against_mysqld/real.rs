@@ -5,15 +5,15 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use multimaster::act::sql;
-use multimaster::agent::report::{
+use multimaster::decide::observed::{Probe, Server};
+use multimaster::mysql::io::connection::SqlError;
+use multimaster::names::{self, accounts, keys};
+use multimaster::operator::act::sql;
+use multimaster::operator::members::{Credentials, MemberClient, MemberClients};
+use multimaster::operator::observe::members::server;
+use multimaster::wire::agent::{
     CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, Phase, Report, VERSION,
 };
-use multimaster::decide::observed::{Probe, Server};
-use multimaster::members::{Credentials, MemberClient, MemberClients};
-use multimaster::mysql::connection::SqlError;
-use multimaster::names::{self, accounts, keys};
-use multimaster::observe::members::server;
 use mysql_async::prelude::Queryable;
 
 use super::harness::{Agent, Cell, eventually};

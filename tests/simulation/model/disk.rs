@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use multimaster::agent::report::Origin;
+use multimaster::wire::agent::Origin;
 
 use super::transactions::{Bits, Id, Ledger, Life, Set, Transaction};
 

@@ -1,6 +1,6 @@
 //! One member: its pod, its mysqld, and the agent that runs it.
 
-use multimaster::agent::report::{Origin, Phase, Report, VERSION};
+use multimaster::wire::agent::{Origin, Phase, Report, VERSION};
 
 use super::disk::{Data, Disk, Intent};
 use super::transactions::{Ledger, uuid};

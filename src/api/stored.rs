@@ -1,0 +1,88 @@
+//! How status is read and written: as far as this version can, and back as it was where it cannot. `docs/ring.md`, "Versions side by side".
+
+use std::sync::{Arc, LazyLock};
+
+use kube::CustomResourceExt;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use super::as_read::{AsRead, pattern, readable, written};
+use super::cluster::MultiMasterCluster;
+use super::status::MultiMasterClusterStatus;
+
+/// Fields that are not seen anew in every pass, and that decisions rest on. `[]` stands for every entry of a list.
+const RECORDED: [&str; 10] = [
+    "epoch",
+    "databaseCreated",
+    "writer",
+    "memberStatuses",
+    "memberStatuses[].name",
+    "memberStatuses[].bypassed",
+    "memberStatuses[].serverUUID",
+    "memberStatuses[].formerServerUUIDs",
+    "memberStatuses[].gtidExecuted",
+    "memberStatuses[].catchUpTo",
+];
+
+impl MultiMasterClusterStatus {
+    /// Paths of fields that decisions rest on and that cannot be read, for example `memberStatuses[1].bypassed`. They are written back as they
+    /// were, whatever this status says.
+    pub fn unreadable(&self) -> impl Iterator<Item = &str> {
+        let paths = self.as_read.unreadable.iter().map(String::as_str);
+        paths.filter(|path| RECORDED.contains(&pattern(path).as_str()))
+    }
+
+    /// This status as it will be read once it is written over another one: a difference that cannot be written is none.
+    #[must_use]
+    pub fn over(mut self, present: &Self) -> Self {
+        self.as_read = present.as_read.clone();
+        if present.as_read.unreadable.is_empty() {
+            return self;
+        }
+        match serde_json::to_value(&self).and_then(serde_json::from_value::<Self>) {
+            Ok(read) => Self {
+                as_read: self.as_read,
+                ..read
+            },
+            Err(_) => self,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MultiMasterClusterStatus {
+    /// Never fails for what a field holds: one resource that cannot be read would stop the watch of all.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Value::deserialize(deserializer)?;
+        let mut unreadable = Vec::new();
+        let readable = readable(&SCHEMA, &text, "", &mut unreadable).unwrap_or_default();
+        let mut status = Self::deserialize(readable).unwrap_or_else(|_| {
+            unreadable.extend(RECORDED.map(str::to_owned));
+            Self::default()
+        });
+        status.as_read = AsRead {
+            text: Some(Arc::new(text)),
+            unreadable,
+        };
+        Ok(status)
+    }
+}
+
+impl Serialize for MultiMasterClusterStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(text) = &self.as_read.text else {
+            return Self::serialize(self, serializer);
+        };
+        let new = Self::serialize(self, serde_json::value::Serializer).map_err(serde::ser::Error::custom)?;
+        let kept: Vec<&str> = self.unreadable().collect();
+        written(&SCHEMA, text, new, "", &kept).serialize(serializer)
+    }
+}
+
+/// The schema of status, with Rust's own formats of numbers.
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+    let crd = serde_json::to_value(MultiMasterCluster::crd()).unwrap_or_default();
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"].clone()
+});
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What people are told of conflicts.
+
+use super::record::{ConflictingRow, Record, Stage};
+use super::sides::{open, origin, winner, writer};
+use super::unread;
+use crate::decide::observed::{Channel, Member, Observed, SqlError};
+use crate::names::{self, ANNOTATION_SETTLE};
+
+/// Conflicts that a condition tells one by one: its message has an end, and an API server that refuses it refuses all of status.
+const MOST_TOLD: usize = 10;
+
+/// What a person is told of the conflicts, if there are any: of so many that the API server takes it, those that wait for a person first.
+pub fn told(observed: &Observed) -> Option<String> {
+    let mut open = open(observed);
+    open.sort_by_cached_key(|record| record.for_a_person.is_none() && winner(observed, record).is_some());
+    let unrecorded = unrecorded(observed).map(|(member, error)| {
+        format!(
+            "{} stands at a transaction that it cannot apply, error {}: {}",
+            member.name(observed.name()),
+            error.number,
+            error.text
+        )
+    });
+    let unread = unread::open(observed)
+        .into_iter()
+        .map(|record| unread::told_of(observed, record));
+    let recorded = open.iter().map(|record| told_of(observed, record));
+    let mut told: Vec<String> = unread.chain(recorded).chain(unrecorded).take(MOST_TOLD).collect();
+    match count(observed).saturating_sub(told.len()) {
+        0 => {}
+        more => told.push(format!("and {more} more, see the table multimaster.conflicts")),
+    }
+    if unread::more(observed) > 0 {
+        told.push("so many are open that no new one is settled before others are".into());
+    }
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
+fn told_of(observed: &Observed, record: &Record) -> String {
+    let name =
+        |ordinal: Option<u8>| ordinal.map_or("a member".into(), |ordinal| names::member(observed.name(), ordinal));
+    let observer = name(writer(observed, &record.observer));
+    let rows: Vec<String> = record
+        .rows
+        .iter()
+        .take(3)
+        .map(|row| format!("{} id {}", row.key, row.id))
+        .collect();
+    let more = match record.rows.len() {
+        0..=3 => String::new(),
+        rows => format!(" and {} more rows", rows - 3),
+    };
+    let asks = |row: &ConflictingRow, member: &str| {
+        format!(
+            "who wins? kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
+            observed.name(),
+            row.id
+        )
+    };
+    let what = format!(
+        "{observer} and {} both wrote {}{more}",
+        name(origin(observed, record)),
+        rows.join(", ")
+    );
+    match (&record.for_a_person, winner(observed, record), record.rows.first()) {
+        // All sides are executed: what is left is whose row is to be everywhere.
+        (Some(why), _, Some(row)) if record.stage == Stage::Taken => {
+            format!(
+                "{what}, and it is for a person to mend: {why}; {}",
+                asks(row, &observer)
+            )
+        }
+        (Some(why), _, Some(_)) => format!("{what} ({}), and it is for a person to mend: {why}", record.gtid),
+        (Some(why), _, None) => format!(
+            "{observer} cannot apply {}, and it is for a person to mend: {why}",
+            record.gtid
+        ),
+        (None, Some(winner), _) => format!("{what}; {} wins", name(Some(winner))),
+        (None, None, Some(row)) => format!("{what}; {}", asks(row, &observer)),
+        (None, None, None) => format!("{observer} could not apply {}", record.gtid),
+    }
+}
+
+/// Appliers that stand at a transaction of which their own member has no record yet.
+fn unrecorded(observed: &Observed) -> impl Iterator<Item = (&Member, &SqlError)> {
+    let servers = observed
+        .members
+        .iter()
+        .filter_map(|member| Some((member, member.server()?)));
+    servers.flat_map(|(member, server)| {
+        let recorded = |channel: &Channel| {
+            let is_own =
+                |observer: &str, gtid: &String| observer == server.uuid && Some(gtid) == channel.blocked.as_ref();
+            let mut read = server.conflicts.iter().filter(|record| record.is_open());
+            let mut unread = server.unread.records.iter();
+            read.any(|record| is_own(&record.observer, &record.gtid))
+                || unread.any(|record| is_own(&record.observer, &record.gtid))
+        };
+        let stopped = server.channels.iter().filter(move |channel| !recorded(channel));
+        stopped.filter_map(move |channel| Some((member, channel.conflict()?)))
+    })
+}
+
+/// How many there are: recorded, whether they can be read or not, or not recorded yet.
+pub fn count(observed: &Observed) -> usize {
+    let more = usize::try_from(unread::more(observed)).unwrap_or(usize::MAX);
+    let seen = unrecorded(observed).count() + open(observed).len() + unread::open(observed).len();
+    seen.saturating_add(more)
+}

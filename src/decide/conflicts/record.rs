@@ -1,0 +1,110 @@
+//! A conflict as `multimaster.conflicts` has it.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::mysql::gtid::GtidSet;
+use crate::mysql::rows::RowKey;
+use crate::mysql::transaction::Place;
+use crate::names::GTID_TAG;
+
+/// One transaction that one member could not apply, as `multimaster.conflicts` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Server UUID of the member whose applier stopped.
+    pub observer: String,
+    /// GTID of the transaction.
+    pub gtid: String,
+    /// When the operator saw it.
+    pub seen: Timestamp,
+    /// How far it has come.
+    pub stage: Stage,
+    /// The rows that are in the way of each other.
+    pub rows: Vec<ConflictingRow>,
+    /// Why only a person can settle it.
+    pub for_a_person: Option<String>,
+    /// Ordinal of the member whose rows win.
+    pub winner: Option<u8>,
+    /// `gtid_executed` of the observer when it was seen, and again when it was taken: what was written in ignorance of the other side.
+    pub known: GtidSet,
+    /// Where in the observer's binary logs its own rows were copied aside.
+    pub kept: Option<Place>,
+}
+
+/// How far a conflict has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Nothing was done about it.
+    Waiting,
+    /// The creation of what is there already, with the same definition.
+    Identical,
+    /// It is about to be taken.
+    Settling,
+    /// It is executed; rows are to be compared.
+    Taken,
+    /// The rows are equal on all members.
+    Settled,
+}
+
+/// A row that two transactions wrote in ways that exclude each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictingRow {
+    /// [`RowKey::id`].
+    pub id: String,
+    /// Which row.
+    pub key: RowKey,
+    /// The row at the observer, as JSON for people; `None`: there was none.
+    pub mine: Option<serde_json::Value>,
+    /// The row that the transaction leaves behind; `None`: it deletes it.
+    pub theirs: Option<serde_json::Value>,
+}
+
+impl Record {
+    pub(super) fn is_open(&self) -> bool {
+        self.stage != Stage::Settled
+    }
+
+    pub(super) fn shares_a_row(&self, other: &Self) -> bool {
+        self.rows
+            .iter()
+            .any(|row| other.rows.iter().any(|theirs| theirs.id == row.id))
+    }
+
+    /// Each was written before its member knew of the other.
+    pub(super) fn is_one_with(&self, other: &Self) -> bool {
+        self.shares_a_row(other)
+            && (self.is_open() && other.is_open() || holds(&self.known, &other.gtid) || holds(&other.known, &self.gtid))
+    }
+}
+
+pub(super) fn holds(set: &GtidSet, gtid: &str) -> bool {
+    gtid.parse().is_ok_and(|gtid| set.contains(&gtid))
+}
+
+/// Written by the operator itself, to re-assert a row.
+pub fn is_ours(gtid: &str) -> bool {
+    gtid.split(':').nth(1) == Some(GTID_TAG)
+}
+
+/// What `multimaster.conflicts` holds at one member, beside the records that were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Records that are open, and that this version cannot read.
+    pub records: Vec<UnreadRecord>,
+    /// How many more are open than are read at once.
+    pub more: u64,
+    /// Why the table cannot be read at all.
+    pub table: Option<String>,
+}
+
+/// An open record that this version cannot read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadRecord {
+    /// As [`Record::observer`].
+    pub observer: String,
+    /// As [`Record::gtid`].
+    pub gtid: String,
+    /// What is wrong with it.
+    pub why: String,
+}

@@ -1,0 +1,286 @@
+//! The status of one pass: states, conditions, and what is recorded for later.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::api::as_read::AsRead;
+use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, reasons};
+use crate::mysql::gtid::GtidSet;
+use crate::names;
+
+use super::conditions::Facts;
+use super::states::state;
+use crate::decide::comparison;
+use crate::decide::conflicts;
+use crate::decide::observed::{Channel, Member, Observed, Receiver, Server};
+use crate::decide::ring::lineage::{catch_up_target, former_lives, is_foreign};
+use crate::decide::ring::links::{link_replicates, recorded_position, ring_is_closed};
+use crate::decide::ring::recorded;
+use crate::decide::serve::balance;
+use crate::decide::serve::drain::is_outdated;
+use crate::decide::serve::fencing;
+use crate::decide::step::Step;
+use crate::resources::labels::selector_text;
+
+/// Positions, GTID sets and lag change with every write; they are recorded at most this often.
+const RECORD_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+
+/// The status that this pass writes. The present one, unchanged, when there is nothing new to say or it is too early to say it.
+pub fn status(
+    observed: &Observed,
+    present: MultiMasterClusterStatus,
+    steps: &[Step],
+    now: Timestamp,
+) -> MultiMasterClusterStatus {
+    let mut next = fresh(observed, &present, steps, now).over(&present);
+    next.recorded_at = present.recorded_at.clone();
+    if next == present {
+        return present;
+    }
+    let recent = present
+        .recorded_at
+        .as_ref()
+        .is_some_and(|at| now.duration_since(at.0) < RECORD_INTERVAL);
+    if recent && without_record(&next) == without_record(&present) {
+        return present;
+    }
+    next.recorded_at = Some(Time(now));
+    next
+}
+
+/// What remains when the figures that change with every write are left out.
+fn without_record(status: &MultiMasterClusterStatus) -> MultiMasterClusterStatus {
+    let mut rest = status.clone();
+    rest.max_lag_seconds = None;
+    for member in &mut rest.member_statuses {
+        member.gtid_executed.clear();
+        for link in &mut member.links {
+            link.lag_seconds = None;
+            link.position = None;
+        }
+    }
+    rest
+}
+
+fn fresh(
+    observed: &Observed,
+    present: &MultiMasterClusterStatus,
+    steps: &[Step],
+    now: Timestamp,
+) -> MultiMasterClusterStatus {
+    let members: Vec<MemberStatus> = observed
+        .members
+        .iter()
+        .map(|member| member_status(observed, member, now))
+        .collect();
+    let serving = members.iter().filter(|member| member.state.serves()).count();
+    let links = || members.iter().flat_map(|member| &member.links);
+    let ready_members = if ring_is_closed(observed) { serving } else { 0 };
+    let mut next = MultiMasterClusterStatus {
+        as_read: AsRead::default(),
+        observed_generation: observed.cluster.metadata.generation,
+        phase: Phase::Pending,
+        members: count(observed.members.iter().filter(|member| member.pod.is_some()).count()),
+        ready_members: count(ready_members),
+        serving: format!("{serving}/{}", observed.cluster.spec.members),
+        selector: selector_text(&observed.cluster),
+        epoch: observed.epoch(),
+        ring: observed
+            .ring()
+            .drawing(|downstream| link_replicates(observed, downstream)),
+        max_lag_seconds: links().filter_map(|link| link.lag_seconds).max(),
+        conflicts: u32::try_from(conflicts::count(observed)).unwrap_or(u32::MAX),
+        database_created: present.database_created,
+        writer: observed
+            .cluster
+            .status
+            .as_ref()
+            .and_then(|status| status.writer.clone()),
+        balancer: balance::status(observed, &present.balancer),
+        comparison: comparison::last(observed).cloned(),
+        recorded_at: None,
+        member_statuses: members,
+        conditions: Vec::new(),
+    };
+    next.phase = phase(observed, &next);
+    next.conditions = Facts {
+        observed,
+        next: &next,
+        steps,
+    }
+    .conditions(&present.conditions, now);
+    next
+}
+
+fn count(number: usize) -> u8 {
+    u8::try_from(number).unwrap_or(u8::MAX)
+}
+
+fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> MemberStatus {
+    let before = observed.recorded(member.ordinal);
+    let (state, message) = state(observed, member);
+    let since = before
+        .filter(|before| before.state == state)
+        .and_then(|before| before.since.clone())
+        .or(Some(Time(now)));
+    // Of a foreign volume nothing is recorded: with its UUID in status it would be known, and so no longer foreign.
+    let data = member
+        .with_data()
+        .map(|(server, _)| server)
+        .filter(|_| !is_foreign(observed, member));
+    let fenced = data.is_some_and(|server| server.super_read_only);
+    MemberStatus {
+        name: member.name(observed.name()),
+        state,
+        since,
+        bypassed: before.is_some_and(|before| before.bypassed),
+        bypassed_at: before.and_then(|before| before.bypassed_at.clone()),
+        held_out_until: before.and_then(|before| before.held_out_until.clone()),
+        absent_since: before.and_then(|before| before.absent_since.clone()),
+        message,
+        reads: member.pod.as_ref().is_some_and(|pod| pod.reads),
+        server_id: data
+            .map(|server| server.server_id)
+            .or(before.and_then(|before| before.server_id)),
+        server_uuid: data
+            .map(|server| server.uuid.clone())
+            .or(before.and_then(|before| before.server_uuid.clone())),
+        former_server_uuids: former_lives(observed, member),
+        writable: member.server().map(|server| !server.super_read_only),
+        gtid_executed: gtid_executed(observed, member, before, data),
+        catch_up_to: match data {
+            // As long as it is to stay fenced there is nothing to catch up with yet.
+            Some(_) if fencing::is_ordered(observed, member.ordinal) => None,
+            Some(_) if fenced => match catch_up_target(observed, member) {
+                Ok(target) => target.map(|set| set.to_string()),
+                Err(_) => before.and_then(|before| before.catch_up_to.clone()),
+            },
+            Some(_) => None,
+            // The next contact is another one: by then the others have more.
+            None => before
+                .filter(|before| before.absent_since.is_none())
+                .and_then(|before| before.catch_up_to.clone()),
+        },
+        fenced_itself: match member.report() {
+            Some(report) => report.fenced_itself.clone(),
+            None => before.and_then(|before| before.fenced_itself.clone()),
+        },
+        kept: match member.report() {
+            Some(report) => report.kept.clone(),
+            None => before.map(|before| before.kept.clone()).unwrap_or_default(),
+        },
+        links: link_statuses(observed, member, before),
+    }
+}
+
+/// What is recorded as executed never shrinks within one life: it is what a disk that went back in time is held against. For that it stays also
+/// where it cannot be read.
+fn gtid_executed(observed: &Observed, member: &Member, before: Option<&MemberStatus>, data: Option<&Server>) -> String {
+    let recorded = before.map(|before| before.gtid_executed.clone()).unwrap_or_default();
+    let Some(server) = data else { return recorded };
+    let same_life = before.and_then(|before| before.server_uuid.as_ref()) == Some(&server.uuid);
+    match recorded.parse::<GtidSet>() {
+        Ok(recorded) if same_life => server.executed.union(&recorded).to_string(),
+        Err(_) if !recorded::is_open(observed, member) => recorded,
+        _ => server.executed.to_string(),
+    }
+}
+
+/// The link, then what is left over from other rings.
+fn link_statuses(observed: &Observed, member: &Member, before: Option<&MemberStatus>) -> Vec<LinkStatus> {
+    let link = observed.ring().upstream(member.ordinal);
+    let channels = member.server().map_or(&[][..], |server| &server.channels);
+    let left_over = channels
+        .iter()
+        .filter_map(|channel| names::upstream_of(&channel.name))
+        .filter(|upstream| Some(*upstream) != link);
+    let statuses = link.into_iter().chain(left_over);
+    statuses
+        .map(|upstream| link_status(observed, member, upstream, before))
+        .collect()
+}
+
+fn link_status(observed: &Observed, member: &Member, upstream: u8, before: Option<&MemberStatus>) -> LinkStatus {
+    let name = names::member(observed.name(), upstream);
+    let before = before
+        .and_then(|before| before.links.iter().find(|link| link.upstream == name))
+        .and_then(|link| link.position.clone());
+    let Some(link) = member.link(upstream) else {
+        return LinkStatus {
+            upstream: name,
+            position: kept_position(observed, member, upstream, before),
+            ..LinkStatus::default()
+        };
+    };
+    let error = link
+        .applier_error
+        .as_ref()
+        .filter(|_| !link.applier_running)
+        .or(link.receiver_error.as_ref().filter(|_| link.receiver != Receiver::On));
+    LinkStatus {
+        upstream: name,
+        io_running: link.receiver == Receiver::On,
+        sql_running: link.applier_running,
+        lag_seconds: link.lag_seconds,
+        last_error: error.map(|error| format!("{}: {}", error.number, error.text)),
+        position: position(link)
+            .filter(|position| {
+                before
+                    .as_ref()
+                    .is_none_or(|before| before.source_uuid == position.source_uuid)
+            })
+            .or(before),
+    }
+}
+
+/// A channel that is gone leaves its position behind in status, unless one of the ends has begun another life.
+fn kept_position(observed: &Observed, member: &Member, upstream: u8, before: Option<Position>) -> Option<Position> {
+    let upstream = observed.member(upstream).and_then(Member::with_data);
+    match (member.with_data(), upstream) {
+        (Some((downstream, _)), Some((source, _))) => {
+            recorded_position(observed, member.ordinal, &downstream.uuid, &source.uuid).cloned()
+        }
+        _ => before,
+    }
+}
+
+fn position(link: &Channel) -> Option<Position> {
+    let source_uuid = link.source_uuid.clone().filter(|uuid| !uuid.is_empty())?;
+    (!link.applied_file.is_empty()).then(|| Position {
+        file: link.applied_file.clone(),
+        offset: link.applied_offset,
+        source_uuid,
+    })
+}
+
+fn phase(observed: &Observed, next: &MultiMasterClusterStatus) -> Phase {
+    let outdated = observed.members.iter().any(|member| is_outdated(observed, member));
+    let serving = next
+        .member_statuses
+        .iter()
+        .filter(|member| member.state == MemberState::Serving)
+        .count();
+    let halted = next
+        .member_statuses
+        .iter()
+        .any(|member| member.state == MemberState::Halted);
+    if observed.cluster.spec.paused == Some(true) {
+        Phase::Paused
+    } else if observed
+        .problems
+        .iter()
+        .any(|problem| problem.reason == reasons::INVALID_SPEC)
+    {
+        Phase::Invalid
+    } else if next.epoch == 0 {
+        Phase::Creating
+    } else if outdated {
+        Phase::Updating
+    } else if next.ready_members >= observed.cluster.spec.members {
+        Phase::Running
+    } else if serving == 0 && !halted {
+        Phase::Unavailable
+    } else {
+        Phase::Degraded
+    }
+}

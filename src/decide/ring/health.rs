@@ -1,0 +1,154 @@
+//! Is a member there? Own probe, and a second witness before anything is done about a failure.
+
+use crate::names;
+use crate::wire::agent::Phase;
+
+use crate::decide::observed::{Channel, Member, Observed, Probe, Receiver, Sighting};
+
+/// Heartbeats come every second; a receiver that heard nothing for this long bears witness against its upstream.
+const SILENT_SECONDS: i64 = 3;
+/// One that heard something within this time bears witness for it.
+const HEARD_SECONDS: i64 = 2;
+
+/// What is said of a member whose agent says what this version does not know.
+pub const NEWER_AGENT: &str = "its agent is newer and reports a phase or an origin that this operator does not know, so nothing is done to it; start the newer operator again";
+
+/// What is known of a member's being there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Its server answered.
+    Reached,
+    /// Its server is alive and refused to talk.
+    Alive(String),
+    /// It has no running pod.
+    NoPod(String),
+    /// Its agent says that mysqld does not answer yet.
+    Starting(String),
+    /// The own probe failed.
+    Suspect(String),
+    /// The own probe failed, and no other live member reaches it and a second witness agrees; or its agent says why.
+    Failed(String),
+}
+
+impl Health {
+    /// Judges one member.
+    pub fn of(member: &Member, observed: &Observed) -> Self {
+        let Some(pod) = &member.pod else {
+            return Self::NoPod("there is no pod".into());
+        };
+        let why = match &member.server {
+            Probe::Reached(_) => return Self::Reached,
+            Probe::Alive(why) => return Self::Alive(why.clone()),
+            Probe::Unreachable(why) => why.clone(),
+            Probe::NoAddress => "the pod has no address".into(),
+        };
+        if !pod.running {
+            let why = pod
+                .problem
+                .as_ref()
+                .map_or_else(|| "the pod does not run yet".into(), |problem| problem.message.clone());
+            return Self::NoPod(why);
+        }
+        match member.report().map(|report| &report.phase) {
+            Some(Phase::Initialising) => return Self::Starting("the data directory is being created".into()),
+            Some(Phase::Starting) => {
+                return Self::Starting(match &pod.last_words {
+                    Some(words) => format!("mysqld is starting; the last time: {words}"),
+                    None => "mysqld is starting".into(),
+                });
+            }
+            Some(Phase::Cloning { donor }) => {
+                return Self::Starting(format!("the data directory is being copied from {donor}"));
+            }
+            Some(Phase::Restarting { reason }) => {
+                return Self::Starting(format!("mysqld ended and is started again: {reason}"));
+            }
+            Some(Phase::Stopping { .. }) => return Self::Starting("mysqld is being stopped".into()),
+            Some(Phase::Unknown) => return Self::Alive(NEWER_AGENT.into()),
+            Some(Phase::Running) | None => {}
+        }
+        // Its threads that only read, and send heartbeats, go on: whoever hears them does not know.
+        if member.report().is_some_and(|report| report.volume_full) {
+            return Self::Failed(format!(
+                "{why}; its volume is full and mysqld waits for room: give it more (spec.storage.size), or take something away"
+            ));
+        }
+        if let Some(witness) = defender(member, observed) {
+            return Self::Suspect(format!("{why}; but {witness}"));
+        }
+        match accuser(member, observed) {
+            Some(witness) => Self::Failed(format!("{why}; {witness}")),
+            None => Self::Suspect(why),
+        }
+    }
+
+    /// Facts, not a failed probe: the member does not serve, whatever others say.
+    pub fn is_certainly_down(&self) -> bool {
+        matches!(self, Self::NoPod(_) | Self::Starting(_))
+    }
+}
+
+/// Its downstream's channel, and who that is.
+fn channel_from<'a>(member: &Member, observed: &'a Observed) -> Option<(String, &'a Channel)> {
+    let downstream = observed.member(observed.ring().downstream(member.ordinal)?)?;
+    Some((downstream.name(observed.name()), downstream.link(member.ordinal)?))
+}
+
+/// Another live member that reaches it.
+fn defender(member: &Member, observed: &Observed) -> Option<String> {
+    let heard = |link: &Channel| {
+        let lately = link.silent_seconds.is_some_and(|seconds| seconds < HEARD_SECONDS);
+        link.receiver == Receiver::On && lately
+    };
+    let by_link = channel_from(member, observed)
+        .filter(|(_, link)| heard(link))
+        .map(|(name, _)| format!("{name} replicates from it"));
+    let by_agent = || {
+        let sighting = |sighting: &&Sighting| sighting.answered && sighting.by != member.ordinal;
+        let by = member.sightings.iter().find(sighting)?.by;
+        Some(format!("it answers {}", names::member(observed.name(), by)))
+    };
+    by_link.or_else(by_agent)
+}
+
+/// Who agrees that the member does not answer.
+fn accuser(member: &Member, observed: &Observed) -> Option<String> {
+    let pod = member.pod.as_ref()?;
+    if pod.terminating {
+        return Some("its pod is ending".into());
+    }
+    if !pod.ready {
+        return Some("its pod is not Ready".into());
+    }
+    if let Some(sighting) = member.sightings.iter().find(|sighting| !sighting.answered) {
+        return Some(match sighting.by == member.ordinal {
+            true => "its mysqld does not answer its own agent".into(),
+            false => format!(
+                "it does not answer {} either",
+                names::member(observed.name(), sighting.by)
+            ),
+        });
+    }
+    let (name, link) = channel_from(member, observed)?;
+    if link.receiver != Receiver::On {
+        return Some(format!("{name} is not connected to it either"));
+    }
+    let silent = link.silent_seconds.is_some_and(|seconds| seconds >= SILENT_SECONDS);
+    silent.then(|| format!("{name} hears nothing from it either"))
+}
+
+/// Pods run, and nothing in them answers, not even an agent: it is probably the operator that is cut off.
+pub fn is_blind(observed: &Observed) -> bool {
+    let running = observed
+        .members
+        .iter()
+        .filter(|member| member.pod.as_ref().is_some_and(|pod| pod.running && !pod.terminating));
+    let mut any = false;
+    for member in running {
+        any = true;
+        if member.report().is_some() || matches!(member.server, Probe::Reached(_) | Probe::Alive(_)) {
+            return false;
+        }
+    }
+    any
+}

@@ -1,0 +1,12 @@
+//! Who is in the ring, and what its links need: failure, healing, re-insertion, rebuilding.
+
+pub mod behind;
+pub mod founding;
+pub mod health;
+pub mod leftover;
+pub mod lineage;
+pub mod links;
+pub mod membership;
+pub mod rebuild;
+pub mod recorded;
+pub mod topology;

@@ -1,0 +1,92 @@
+//! What earlier passes recorded in status, and decisions rest on. What of it cannot be read is never taken for nothing. `docs/ring.md`,
+//! "Versions side by side".
+
+use crate::api::status::reasons;
+use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
+use crate::names;
+
+use crate::decide::observed::{Member, Observed, Problem};
+
+/// Fields of status that decisions rest on and that this version cannot read: until it can, nothing is changed that could lose something.
+pub fn unreadable_fields(observed: &Observed) -> Option<Problem> {
+    let status = observed.cluster.status.as_ref()?;
+    let fields: Vec<String> = status.unreadable().map(|path| format!("status.{path}")).collect();
+    (!fields.is_empty()).then(|| Problem {
+        reason: reasons::STATUS_UNREADABLE,
+        message: format!(
+            "{}: this version of the operator cannot read it, so it changes nothing; start the version that wrote it, or correct it with \
+             `kubectl edit mmc {} --subresource=status`",
+            fields.join(", "),
+            observed.name()
+        ),
+    })
+}
+
+/// All that status recorded as executed, by whomever: members that are away may be the only ones to know.
+///
+/// # Errors
+/// Names a record that is not a GTID set, and the way out.
+pub fn executed(observed: &Observed) -> Result<GtidSet, String> {
+    let mut ordinals = 0..u8::try_from(statuses(observed)).unwrap_or(u8::MAX);
+    ordinals.try_fold(GtidSet::default(), |all, ordinal| {
+        Ok(all.union(&executed_by(observed, ordinal)?))
+    })
+}
+
+/// What status recorded as executed by this member.
+///
+/// # Errors
+/// As [`executed`].
+pub fn executed_by(observed: &Observed, ordinal: u8) -> Result<GtidSet, String> {
+    let text = observed
+        .recorded(ordinal)
+        .map_or("", |status| status.gtid_executed.as_str());
+    match text.parse::<GtidSet>() {
+        Ok(set) => Ok(set),
+        // It says itself what it has, and this pass records that.
+        Err(_) if observed.member(ordinal).is_some_and(|member| is_open(observed, member)) => Ok(GtidSet::default()),
+        Err(error) => Err(format!(
+            "{}, so nobody knows whether a disk went back in time: no fenced member is opened, re-inserted or given a new life. Correct it \
+             with `kubectl edit mmc {} --subresource=status`, or empty it if no disk was set back",
+            unreadable(observed, ordinal, "gtidExecuted", &error),
+            observed.name(),
+        )),
+    }
+}
+
+/// What status recorded that this member has to catch up with.
+///
+/// # Errors
+/// Names the field, where that is not a GTID set.
+pub fn catch_up_to(observed: &Observed, ordinal: u8) -> Result<Option<GtidSet>, String> {
+    let text = observed
+        .recorded(ordinal)
+        .and_then(|status| status.catch_up_to.as_deref());
+    let set = text.map(|text| {
+        text.parse()
+            .map_err(|error| unreadable(observed, ordinal, "catchUpTo", &error))
+    });
+    set.transpose()
+}
+
+/// It takes writes in the life that status knows: its history was checked before it was opened.
+pub fn is_open(observed: &Observed, member: &Member) -> bool {
+    let known = observed
+        .recorded(member.ordinal)
+        .and_then(|status| status.server_uuid.as_ref());
+    member
+        .with_data()
+        .is_some_and(|(server, _)| !server.super_read_only && known == Some(&server.uuid))
+}
+
+fn statuses(observed: &Observed) -> usize {
+    let status = observed.cluster.status.as_ref();
+    status.map_or(0, |status| status.member_statuses.len())
+}
+
+fn unreadable(observed: &Observed, ordinal: u8, field: &str, error: &ParseGtidSetError) -> String {
+    format!(
+        "status.memberStatuses[{ordinal}].{field} of {}: {error}",
+        names::member(observed.name(), ordinal)
+    )
+}

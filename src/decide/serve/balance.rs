@@ -1,0 +1,200 @@
+//! HAProxy's pods: what each of them is told, and which of them are in the Service.
+
+use crate::api::balancer::BalancerType;
+use crate::api::status::BalancerStatus;
+use crate::api::{MAX_MEMBERS, MultiMasterCluster};
+use crate::wire::balancer::{Order, Peer, Settings, Slot, State, VERSION};
+
+use super::drain;
+use super::fencing;
+use crate::decide::observed::{Balancer, Member, Observed, Probe};
+use crate::decide::ring::health::Health;
+use crate::decide::step::Step;
+
+/// Milliseconds between two checks where the spec does not say.
+const CHECK_MILLISECONDS: u16 = 1000;
+
+/// HAProxy is to notice a failure sooner than a pass would.
+pub fn is_impatient(cluster: &MultiMasterCluster) -> bool {
+    let balancer = &cluster.spec.balancer;
+    let often = |every| every < CHECK_MILLISECONDS;
+    balancer.is_haproxy() && balancer.check_milliseconds.is_some_and(often)
+}
+
+/// Orders that differ from what HAProxy does, and labels of its pods that are to come or to go. `served`: the members that have the serving
+/// label once the steps before these are carried out.
+pub fn steps(observed: &Observed, served: &[u8]) -> Vec<Step> {
+    if !observed.cluster.spec.balancer.is_haproxy() {
+        return Vec::new();
+    }
+    let order = order(observed, served);
+    let staying = || observed.balancers.iter().filter(|balancer| !balancer.pod.terminating);
+    let differs = |balancer: &&Balancer| {
+        balancer
+            .report
+            .reached()
+            .is_some_and(|report| !report.order.as_ref().is_some_and(|followed| followed.means(&order)))
+    };
+    let pods: Vec<String> = staying()
+        .filter(differs)
+        .map(|balancer| balancer.name.clone())
+        .collect();
+    let mut steps = Vec::new();
+    if !pods.is_empty() {
+        steps.push(Step::Balance {
+            pods,
+            order: Box::new(order.clone()),
+        });
+    }
+    steps.extend(
+        staying()
+            .filter(|balancer| balances(balancer) && !balancer.pod.serving)
+            .map(|balancer| Step::ServeBalancer {
+                pod: balancer.name.clone(),
+                pod_uid: balancer.pod.uid.clone(),
+            }),
+    );
+    steps.extend(withdrawals(&observed.balancers));
+    steps
+}
+
+/// Its HAProxy does something, and Kubernetes knows: before that the label would lead nobody to it.
+fn balances(balancer: &Balancer) -> bool {
+    let follows = balancer.report.reached().is_some_and(|report| report.order.is_some());
+    follows && balancer.pod.ready
+}
+
+/// Pods that end or do not answer leave the Service as soon as another one serves: nothing is lost but new connections, which the
+/// other takes.
+pub fn withdrawals(balancers: &[Balancer]) -> impl Iterator<Item = Step> {
+    balancers.iter().filter_map(|balancer| withdraw(balancers, balancer))
+}
+
+fn withdraw(balancers: &[Balancer], balancer: &Balancer) -> Option<Step> {
+    if !balancer.pod.serving {
+        return None;
+    }
+    let why = match &balancer.report {
+        _ if balancer.pod.terminating => "its pod is being deleted".to_owned(),
+        Probe::Reached(_) => return None,
+        Probe::NoAddress => "its pod does not run".to_owned(),
+        Probe::Alive(why) | Probe::Unreachable(why) => why.clone(),
+    };
+    let another = |other: &&Balancer| other.name != balancer.name && serves(other);
+    balancers.iter().find(another)?;
+    Some(Step::WithdrawBalancer {
+        pod: balancer.name.clone(),
+        pod_uid: balancer.pod.uid.clone(),
+        why,
+    })
+}
+
+fn serves(balancer: &Balancer) -> bool {
+    balancer.pod.serving && !balancer.pod.terminating && balances(balancer)
+}
+
+/// What every HAProxy pod is to do.
+fn order(observed: &Observed, served: &[u8]) -> Order {
+    let balancer = &observed.cluster.spec.balancer;
+    let mut peers: Vec<Peer> = observed
+        .balancers
+        .iter()
+        .filter(|balancer| balancer.pod.running && !balancer.pod.terminating)
+        .filter_map(|balancer| {
+            Some(Peer {
+                name: balancer.name.clone(),
+                address: balancer.pod.ip.as_ref()?.parse().ok()?,
+            })
+        })
+        .collect();
+    peers.sort();
+    // Only who remembers clients tells others of them; nobody else is reloaded because of a new pod.
+    if balancer.sticky != Some(true) {
+        peers.clear();
+    }
+    Order {
+        version: VERSION,
+        settings: Settings {
+            algorithm: balancer.algorithm.unwrap_or_default(),
+            sticky: balancer.sticky.unwrap_or(false),
+            max_connections: balancer.share(),
+            check_milliseconds: balancer.check_milliseconds.unwrap_or(CHECK_MILLISECONDS),
+            timeouts: balancer.timeouts.unwrap_or_default(),
+        },
+        peers,
+        slots: (0..MAX_MEMBERS)
+            .map(|ordinal| slot(observed, ordinal, served))
+            .collect(),
+    }
+}
+
+fn slot(observed: &Observed, ordinal: u8, served: &[u8]) -> Slot {
+    let balancer = &observed.cluster.spec.balancer;
+    let member = observed.member(ordinal);
+    let pod = member.and_then(|member| member.pod.as_ref());
+    let address = pod.and_then(|pod| pod.ip.as_ref()?.parse().ok());
+    let state = match (member, address) {
+        (Some(_), Some(_)) if served.contains(&ordinal) => State::Serve,
+        (Some(member), Some(_)) if may_finish(observed, member) => State::Drain,
+        _ => State::Out,
+    };
+    Slot {
+        ordinal,
+        address,
+        state,
+        weight: balancer.weight(ordinal),
+        max_connections: balancer.member_share(ordinal),
+    }
+}
+
+/// It takes nothing new, and the sessions that it has may end by themselves: it still takes writes, and nobody wants it fenced.
+fn may_finish(observed: &Observed, member: &Member) -> bool {
+    let open = match member.server() {
+        Some(server) => !server.super_read_only,
+        // It has no label any more that would stand for it. Looks that failed prove nothing, and HAProxy checks it, too.
+        None => {
+            let goes = observed.is_leaving(member) || drain::is_draining(observed, member);
+            goes && matches!(Health::of(member, observed), Health::Suspect(_) | Health::Alive(_))
+        }
+    };
+    open && !observed.is_bypassed(member.ordinal) && !fencing::is_ordered(observed, member.ordinal)
+}
+
+/// What stands behind the Service.
+pub fn status(observed: &Observed, present: &BalancerStatus) -> BalancerStatus {
+    let balancer = &observed.cluster.spec.balancer;
+    if !balancer.is_haproxy() {
+        return BalancerStatus::default();
+    }
+    let serving = observed.balancers.iter().filter(|balancer| serves(balancer)).count();
+    let serving = u8::try_from(serving).unwrap_or(u8::MAX);
+    let type_ = match serving > 0 || present.is_haproxy() {
+        true => BalancerType::HAProxy,
+        false => BalancerType::Service,
+    };
+    let refusal = observed.balancers.iter().find_map(|balancer| {
+        let problem = balancer.report.reached()?.problem.as_ref()?;
+        Some(format!("{}: {problem}", balancer.name))
+    });
+    let too_few = || (serving < balancer.replicas()).then(|| message(observed, serving));
+    BalancerStatus {
+        type_,
+        serving,
+        message: refusal.or_else(too_few),
+    }
+}
+
+fn message(observed: &Observed, serving: u8) -> String {
+    let wanted = observed.cluster.spec.balancer.replicas();
+    let problem = observed
+        .balancers
+        .iter()
+        .find_map(|balancer| balancer.pod.problem.as_ref());
+    let silent = observed.balancers.iter().find_map(|balancer| match &balancer.report {
+        Probe::Unreachable(why) => Some(format!("{}: {why}", balancer.name)),
+        _ => None,
+    });
+    let why = problem.map(|problem| problem.message.clone()).or(silent);
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{serving} of {wanted} HAProxy pods serve{why}")
+}

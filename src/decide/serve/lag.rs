@@ -1,0 +1,38 @@
+//! How far a member is behind those who write.
+
+use crate::decide::observed::{Channel, Observed};
+
+/// How far a member is behind those who write, in seconds: the largest lag of a link on the way. `None`: nobody knows.
+pub fn lag(observed: &Observed, ordinal: u8) -> Option<i64> {
+    let ring = observed.ring();
+    let from = match observed.writer() {
+        Some(writer) => Some(writer),
+        // All write; the way from the one behind it is the longest.
+        None => ring.downstream(ordinal),
+    };
+    if !ring.contains(ordinal) {
+        return None;
+    }
+    let mut behind = 0;
+    let mut downstream = ordinal;
+    while Some(downstream) != from {
+        let Some(upstream) = ring.upstream(downstream) else {
+            break;
+        };
+        behind = behind.max(seconds_behind(observed.member(downstream)?.link(upstream)?)?);
+        downstream = upstream;
+        if downstream == ordinal {
+            // The writer is not in the ring.
+            return None;
+        }
+    }
+    Some(behind)
+}
+
+/// MySQL does not say while the receiver has no connection; then it is as long as nothing was heard.
+fn seconds_behind(link: &Channel) -> Option<i64> {
+    if !link.applier_running {
+        return None;
+    }
+    link.lag_seconds.or(link.silent_seconds)
+}

@@ -1,0 +1,70 @@
+//! Statements that the operator and the agents share.
+
+use mysql_async::{Conn, Row, prelude::Queryable};
+
+use super::connection::{STEP_DEADLINE, SqlError, optional, required, rows, run, within};
+use crate::mysql::quote::literal;
+use crate::names::accounts;
+
+/// For each channel: its name (`channel`), and how many whole seconds ago it last heard a heartbeat (`heartbeat`) and a transaction
+/// (`transaction`) from its source. Rows are for [`told_silence`].
+pub const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, \
+     CAST(TIMESTAMPDIFF(SECOND, LAST_HEARTBEAT_TIMESTAMP, NOW(6)) AS SIGNED) AS heartbeat, \
+     CAST(TIMESTAMPDIFF(SECOND, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP, NOW(6)) AS SIGNED) AS transaction \
+     FROM performance_schema.replication_connection_status";
+
+/// Name of a channel, and whole seconds since it last heard a heartbeat or a transaction: a row of [`SILENCE`].
+///
+/// # Errors
+/// [`SqlError::Unreadable`].
+pub fn told_silence(row: &Row) -> Result<(String, Option<i64>), SqlError> {
+    let ages = [optional(row, "heartbeat")?, optional(row, "transaction")?];
+    Ok((required(row, "channel")?, silence(ages)))
+}
+
+/// What was heard in the future was heard before the server's clock was set back: that says nothing.
+fn silence(ages: [Option<i64>; 2]) -> Option<i64> {
+    ages.into_iter().flatten().filter(|age| *age >= 0).min()
+}
+
+/// Stops a server from taking writes: client sessions are killed, since an open transaction would keep `super_read_only` waiting.
+///
+/// # Errors
+/// [`SqlError`]; after [`SqlError::Deadline`] the server may still become fenced, until the next connection kills the session.
+pub async fn fence(conn: &mut Conn) -> Result<(), SqlError> {
+    kill_clients(conn).await?;
+    run(conn, "SET GLOBAL super_read_only = ON").await?;
+    // Those that came between the two.
+    kill_clients(conn).await
+}
+
+async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
+    let system = accounts::SYSTEM.map(literal).join(", ");
+    let query = format!(
+        "SELECT ID AS id FROM performance_schema.processlist \
+         WHERE USER NOT IN ({system}, 'system user', 'event_scheduler', 'mysql.session') AND USER IS NOT NULL AND ID <> CONNECTION_ID()"
+    );
+    within(STEP_DEADLINE, async {
+        for row in rows(conn, &query).await? {
+            let id: u64 = required(&row, "id")?;
+            match conn.query_drop(format!("KILL {id}")).await {
+                Ok(()) => {}
+                // 1094: it ended by itself.
+                Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_was_heard_before_the_clock_was_set_back_says_nothing() {
+        assert_eq!(super::silence([Some(2), Some(700)]), Some(2));
+        assert_eq!(super::silence([Some(-3598), Some(4)]), Some(4));
+        assert_eq!(super::silence([Some(-3598), None]), None);
+    }
+}

@@ -1,0 +1,259 @@
+//! Server-side apply of the objects of a cluster, and only of those that differ from what is wanted.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::api::MultiMasterCluster;
+use crate::names;
+use crate::operator::kubernetes::{KubernetesError, ask};
+use crate::operator::observe::objects::find;
+use crate::operator::shared::Context;
+use crate::resources::drift::is_subset;
+use crate::resources::{Desired, desired, secrets};
+
+use super::certificates;
+use super::error::{ActError, Outcome};
+
+/// An object that the API server refused is not offered again before this.
+const REFUSED_AGAIN: Duration = Duration::from_secs(10);
+
+/// Makes the objects of a cluster as they are wanted. What the API server refuses is remembered and becomes a condition.
+///
+/// # Errors
+/// [`ActError`].
+pub async fn apply(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
+    let uid = cluster.uid().unwrap_or_default();
+    let refused = context.recall(&uid).refused;
+    if refused.as_ref().is_some_and(|(when, _)| when.elapsed() < REFUSED_AGAIN) {
+        return Ok(Outcome::Nothing);
+    }
+    let result = apply_all(cluster, context).await;
+    match &result {
+        Err(ActError::Api(KubernetesError::Api {
+            what,
+            source: kube::Error::Api(status),
+        })) => {
+            let message = format!("the API server refused {what}: {}", status.message);
+            context.remember(&uid, |memory| memory.refused = Some((Instant::now(), message)));
+        }
+        Err(_) => {}
+        Ok(_) if refused.is_some() => context.remember(&uid, |memory| memory.refused = None),
+        Ok(_) => {}
+    }
+    result
+}
+
+async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let stores = &context.stores;
+    let live = find(&stores.statefulsets, &name, &namespace);
+    let secrets_written = create_secrets(cluster, context).await?;
+    // No `..`: an object that is added to Desired must be applied here.
+    let Desired {
+        config_map,
+        service,
+        reads_service,
+        members_service,
+        stateful_set,
+        pod_disruption_budget,
+        balancer,
+        balancer_disruption_budget,
+    } = desired(cluster, &context.settings, live.as_deref());
+    let balancer_name = names::balancer(&name);
+    let live_balancer = find(&stores.deployments, &balancer_name, &namespace);
+    let live_balancer_budget = find(&stores.budgets, &balancer_name, &namespace);
+    let written = [
+        ensure(
+            &config_map,
+            find(&stores.config_maps, &config_map.name_any(), &namespace).as_deref(),
+            context,
+        )
+        .await?,
+        ensure(
+            &members_service,
+            find(&stores.services, &members_service.name_any(), &namespace).as_deref(),
+            context,
+        )
+        .await?,
+        ensure(
+            &service,
+            find(&stores.services, &service.name_any(), &namespace).as_deref(),
+            context,
+        )
+        .await?,
+        ensure(
+            &reads_service,
+            find(&stores.services, &reads_service.name_any(), &namespace).as_deref(),
+            context,
+        )
+        .await?,
+        ensure(
+            &pod_disruption_budget,
+            find(&stores.budgets, &name, &namespace).as_deref(),
+            context,
+        )
+        .await?,
+        ensure(&stateful_set, live.as_deref(), context).await?,
+        // After the Service, which by now leads elsewhere if there is to be none.
+        keep(balancer.as_ref(), live_balancer.as_deref(), cluster, context).await?,
+        keep(
+            balancer_disruption_budget.as_ref(),
+            live_balancer_budget.as_deref(),
+            cluster,
+            context,
+        )
+        .await?,
+        grow_volumes(cluster, context).await?,
+        secrets_written,
+    ];
+    Ok(if written.contains(&true) {
+        Outcome::Done
+    } else {
+        Outcome::Nothing
+    })
+}
+
+/// Applies one object unless every field that is wanted is there.
+///
+/// Server-side apply cannot take away what somebody else added to a list. Where it changed nothing although something differs, it is
+/// not repeated before the object or what is wanted changes.
+async fn ensure<K>(wanted: &K, live: Option<&K>, context: &Context) -> Result<bool, ActError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let json = |object: &K| serde_json::to_value(object).unwrap_or_default();
+    let wanted_json = json(wanted);
+    let tried = format!(
+        "{} {:?} {wanted_json}",
+        K::kind(&()),
+        live.and_then(ResourceExt::resource_version)
+    );
+    if live.is_some_and(|live| is_subset(&wanted_json, &json(live))) || context.was_in_vain(&tried) {
+        return Ok(false);
+    }
+    let api: Api<K> = Api::namespaced(context.client.clone(), &wanted.namespace().unwrap_or_default());
+    let what = format!("{} {}", K::kind(&()), wanted.name_any());
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let applied = ask(&what, api.patch(&wanted.name_any(), &params, &Patch::Apply(wanted))).await?;
+    if live.is_some_and(|live| live.resource_version() == applied.resource_version()) {
+        tracing::warn!(
+            namespace = wanted.namespace(),
+            "{what} differs from what is wanted by something that apply cannot remove"
+        );
+        context.in_vain(&tried);
+    } else {
+        tracing::info!(namespace = wanted.namespace(), "applied {what}");
+    }
+    Ok(true)
+}
+
+/// [`ensure`], or deletes what is no longer wanted: the object that was seen, if it is this cluster's, and no other.
+async fn keep<K>(
+    wanted: Option<&K>,
+    live: Option<&K>,
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<bool, ActError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let live = match (wanted, live) {
+        (Some(wanted), live) => return ensure(wanted, live, context).await,
+        (None, Some(live)) if live.meta().deletion_timestamp.is_none() && is_owned(live, cluster) => live,
+        (None, _) => return Ok(false),
+    };
+    let api: Api<K> = Api::namespaced(context.client.clone(), &live.namespace().unwrap_or_default());
+    let what = format!("{} {}", K::kind(&()), live.name_any());
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: live.uid(),
+            resource_version: None,
+        }),
+        ..DeleteParams::background()
+    };
+    match ask(&what, api.delete(&live.name_any(), &params)).await {
+        Ok(_) => tracing::info!(namespace = live.namespace(), "deleted {what}"),
+        Err(KubernetesError::Api {
+            source: kube::Error::Api(status),
+            ..
+        }) if status.is_not_found() || status.is_conflict() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(true)
+}
+
+fn is_owned<K: Resource>(object: &K, cluster: &MultiMasterCluster) -> bool {
+    let mut owners = object.owner_references().iter();
+    owners.any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
+}
+
+/// Secrets are created once and never applied over: the volumes know the passwords. While a ring that was founded lacks one, nothing is created (it
+/// would not be the one that is in use); `observe` reports it.
+async fn create_secrets(cluster: &MultiMasterCluster, context: &Context) -> Result<bool, ActError> {
+    let uid = cluster.uid().unwrap_or_default();
+    let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    if founded || context.recall(&uid).credentials.is_some() {
+        return Ok(false);
+    }
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let api: Api<Secret> = Api::namespaced(context.client.clone(), &namespace);
+    let mut written = false;
+    if ask("Secret", api.get_opt(&names::credentials_secret(&name)))
+        .await?
+        .is_none()
+    {
+        let mut seeds = random_seeds()?.into_iter();
+        let secret = secrets::credentials(cluster, || seeds.next().unwrap_or_default());
+        ask("Secret", api.create(&PostParams::default(), &secret)).await?;
+        written = true;
+    }
+    if ask("Secret", api.get_opt(&names::tls_secret(&name))).await?.is_none() {
+        let secret = certificates::issue(cluster).map_err(ActError::Certificates)?;
+        ask("Secret", api.create(&PostParams::default(), &secret)).await?;
+        written = true;
+    }
+    Ok(written)
+}
+
+/// One for each key, from the operating system.
+fn random_seeds() -> Result<[[u8; 24]; names::keys::ALL.len()], ActError> {
+    let mut seeds = [[0; 24]; names::keys::ALL.len()];
+    getrandom::fill(seeds.as_flattened_mut()).map_err(ActError::Random)?;
+    Ok(seeds)
+}
+
+/// Volumes of a StatefulSet cannot be changed through it; they grow one by one, where the storage class allows it.
+async fn grow_volumes(cluster: &MultiMasterCluster, context: &Context) -> Result<bool, ActError> {
+    let uid = cluster.uid().unwrap_or_default();
+    let size = Some(cluster.spec.storage.size.0.clone());
+    if context.recall(&uid).volume_size == size {
+        return Ok(false);
+    }
+    let wanted = json!({ "spec": { "resources": { "requests": { "storage": cluster.spec.storage.size } } } });
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
+    let selector = ListParams::default().labels(&format!("{}={}", names::LABEL_CLUSTER, cluster.name_any()));
+    let mut written = false;
+    for claim in ask("PersistentVolumeClaims", api.list(&selector)).await? {
+        if is_subset(&wanted, &serde_json::to_value(&claim).unwrap_or_default()) {
+            continue;
+        }
+        let what = format!("spec.storage.size for PersistentVolumeClaim {}", claim.name_any());
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        ask(&what, api.patch(&claim.name_any(), &params, &Patch::Merge(&wanted))).await?;
+        written = true;
+    }
+    context.remember(&uid, |memory| memory.volume_size = size);
+    Ok(written)
+}

@@ -1,0 +1,64 @@
+//! Comparisons: begun here, carried out beside the passes by [`crate::operator::compare`].
+
+use kube::ResourceExt;
+
+use super::{ActError, Actor, Outcome};
+use crate::decide::step::Step;
+use crate::mysql::io::connection::Address;
+use crate::names::{accounts, keys};
+use crate::operator::compare::Party;
+use crate::operator::compare::course::Subject;
+
+impl Actor<'_> {
+    /// Begins to compare all members that were observed.
+    pub(super) fn compare(&self, requested: Option<String>) -> Result<Outcome, ActError> {
+        let Some(credentials) = self.credentials else {
+            return Ok(Outcome::Nothing);
+        };
+        let mut parties = Vec::new();
+        for member in &self.observed.members {
+            let (ordinal, name) = (member.ordinal, self.name(member.ordinal));
+            let server = member.server().ok_or_else(|| ActError::Gone(name.clone()))?;
+            parties.push(Party {
+                server_uuid: server.uuid.clone(),
+                address: Address {
+                    ip: self.address(ordinal)?,
+                    host: self.host(ordinal),
+                    user: accounts::OPERATOR,
+                    password: credentials.get(keys::OPERATOR).into(),
+                    authority: credentials.authority.clone(),
+                },
+                name,
+            });
+        }
+        let subject = Subject {
+            requested: requested.clone(),
+            app: self
+                .cluster()
+                .spec
+                .database
+                .as_ref()
+                .map(|database| database.user.clone()),
+        };
+        let uid = self.cluster().uid().unwrap_or_default();
+        Ok(match self.context.comparisons.begin(&uid, parties, subject) {
+            true => {
+                self.context.metrics.step(&Step::Compare { requested });
+                Outcome::Done
+            }
+            false => Outcome::Nothing,
+        })
+    }
+
+    /// Lets the comparison stop writes, and waits until they go on: this pass is the only one that could change members meanwhile.
+    pub(super) async fn stop_writes(&self) -> Result<Outcome, ActError> {
+        let uid = self.cluster().uid().unwrap_or_default();
+        Ok(match self.context.comparisons.stop_writes(&uid).await {
+            true => {
+                self.context.metrics.step(&Step::StopWrites);
+                Outcome::Done
+            }
+            false => Outcome::Nothing,
+        })
+    }
+}

@@ -1,0 +1,380 @@
+//! Carries out the steps of a decision. Writes only; it never decides.
+
+pub mod apply;
+pub mod certificates;
+mod comparison;
+mod conflicts;
+mod error;
+pub mod events;
+pub mod pods;
+pub mod sql;
+
+pub use error::{ActError, Outcome};
+
+use futures::future::join_all;
+use kube::runtime::events::EventType;
+
+use super::members::{Credentials, MemberClient};
+use super::shared::Context;
+use crate::api::MultiMasterCluster;
+use crate::decide::observed::{Member, Observed};
+use crate::decide::step::Step;
+use crate::mysql::io::connection::{PROBE_DEADLINE, STEP_DEADLINE, SqlError};
+use crate::names::{self, LABEL_READS, LABEL_SERVING};
+use crate::wire::agent::{CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, VERSION};
+use crate::wire::balancer;
+
+use kube::ResourceExt;
+use tokio::sync::OwnedMutexGuard;
+
+/// Acts on one cluster.
+pub struct Actor<'a> {
+    /// What was observed.
+    pub observed: &'a Observed,
+    /// Shared clients.
+    pub context: &'a Context,
+    /// Passwords; `None` until the Secrets exist.
+    pub credentials: Option<&'a Credentials>,
+}
+
+impl Actor<'_> {
+    /// Carries out one step and tells people about it.
+    ///
+    /// # Errors
+    /// [`ActError`]; what was done before it stays done.
+    pub async fn act(&self, step: &Step) -> Result<Outcome, ActError> {
+        let outcome = self.carry_out(step).await?;
+        if let (Outcome::Done, Some((reason, text))) = (outcome, events::sentence(self.observed, step)) {
+            tracing::info!(cluster = %self.cluster().name_any(), namespace = self.cluster().namespace(), reason, "{text}");
+            self.context
+                .tell(
+                    self.cluster(),
+                    EventType::Normal,
+                    reason,
+                    text,
+                    step.ordinal().map(|ordinal| self.name(ordinal)),
+                )
+                .await;
+        }
+        Ok(outcome)
+    }
+
+    fn cluster(&self) -> &MultiMasterCluster {
+        &self.observed.cluster
+    }
+
+    async fn carry_out(&self, step: &Step) -> Result<Outcome, ActError> {
+        let channel = |upstream: &u8| names::channel(*upstream);
+        match step {
+            Step::Apply => return apply::apply(self.cluster(), self.context).await,
+            Step::Serve { ordinal, pod_uid } => {
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_SERVING, true),
+                    self.context,
+                )
+                .await?;
+            }
+            Step::Withdraw { ordinal, pod_uid, .. } => {
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_SERVING, false),
+                    self.context,
+                )
+                .await?;
+            }
+            Step::ServeReads { ordinal, pod_uid } => {
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_READS, true),
+                    self.context,
+                )
+                .await?;
+            }
+            Step::WithdrawReads { ordinal, pod_uid, .. } => {
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_READS, false),
+                    self.context,
+                )
+                .await?;
+            }
+            Step::ServeBalancer { pod, pod_uid } => {
+                pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, true), self.context).await?;
+            }
+            Step::WithdrawBalancer { pod, pod_uid, .. } => {
+                // Passes and the lookout both do this, and caches may be old: the last one in the Service stays.
+                if !pods::is_one_of_several(self.cluster(), pod, self.context).await? {
+                    return Ok(Outcome::Nothing);
+                }
+                pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, false), self.context).await?;
+            }
+            Step::Balance { pods, order } => {
+                let told = join_all(pods.iter().map(|pod| self.balance(pod, order))).await;
+                told.into_iter().collect::<Result<(), _>>()?;
+            }
+            Step::Found { ordinal, server_uuid } => {
+                self.order(*ordinal, PATH_FOUND, &order_for(server_uuid)).await?;
+            }
+            Step::NewLife {
+                ordinal, server_uuid, ..
+            } => self.order(*ordinal, PATH_NEW_LIFE, &order_for(server_uuid)).await?,
+            Step::GiveUp {
+                ordinal,
+                server_uuid,
+                held_elsewhere,
+            } => {
+                let order = EmptyOrder {
+                    version: VERSION,
+                    server_uuid: server_uuid.clone(),
+                    held_elsewhere: held_elsewhere.clone(),
+                };
+                self.order(*ordinal, PATH_EMPTY, &order).await?;
+            }
+            Step::Clone {
+                ordinal,
+                server_uuid,
+                donor,
+            } => {
+                let order = CloneOrder {
+                    version: VERSION,
+                    server_uuid: server_uuid.clone(),
+                    donor_address: self.address(*donor)?,
+                };
+                self.order(*ordinal, PATH_CLONE, &order).await?;
+            }
+            Step::Attach {
+                ordinal,
+                server_uuid,
+                upstream,
+                start,
+            } => {
+                let source = self.source(*upstream);
+                let attach = async |client: &mut MemberClient| sql::attach(client, server_uuid, &source, start).await;
+                self.sql(*ordinal, attach).await?;
+            }
+            Step::Start {
+                ordinal,
+                server_uuid,
+                upstream,
+            } => {
+                let start = async |client: &mut _| sql::start(client, server_uuid, &channel(upstream)).await;
+                self.sql(*ordinal, start).await?;
+            }
+            Step::Detach {
+                ordinal,
+                server_uuid,
+                upstream,
+                ..
+            } => {
+                let detach = async |client: &mut _| sql::detach(client, server_uuid, &channel(upstream)).await;
+                self.sql(*ordinal, detach).await?;
+            }
+            Step::StopReceiver {
+                ordinal,
+                server_uuid,
+                upstream,
+            } => {
+                let stop = async |client: &mut _| sql::stop_receiver(client, server_uuid, &channel(upstream)).await;
+                self.sql(*ordinal, stop).await?;
+            }
+            Step::Fence { ordinal, server_uuid } => self.fence(*ordinal, server_uuid).await?,
+            Step::Restore {
+                ordinal,
+                server_uuid,
+                setting,
+            } => {
+                let restore = async |client: &mut _| sql::restore(client, server_uuid, *setting).await;
+                self.sql(*ordinal, restore).await?;
+            }
+            Step::Open { ordinal, server_uuid } => {
+                // It may be open from now on, also where nobody hears its answer.
+                self.context
+                    .remember(&self.cluster().uid().unwrap_or_default(), |memory| {
+                        memory.fenced.remove(ordinal);
+                    });
+                let open = async |client: &mut _| sql::open(client, server_uuid).await;
+                self.sql(*ordinal, open).await?;
+            }
+            Step::Examine {
+                ordinal,
+                server_uuid,
+                upstream,
+                gtid,
+            } => self.examine(*ordinal, server_uuid, *upstream, gtid).await?,
+            Step::Settle {
+                ordinal,
+                server_uuid,
+                upstream,
+                gtid,
+                remedy,
+                winner,
+            } => {
+                self.settle((*ordinal, server_uuid), *upstream, gtid, *remedy, *winner)
+                    .await?;
+            }
+            Step::NoteTaken {
+                ordinal,
+                server_uuid,
+                gtid,
+                winner,
+            } => self.note_taken(*ordinal, server_uuid, gtid, *winner).await?,
+            Step::CompareRows {
+                ordinal,
+                server_uuid,
+                conflicts,
+                reassert,
+            } => {
+                self.compare_rows(*ordinal, server_uuid, conflicts, *reassert).await?;
+            }
+            Step::CreateDatabase { ordinal, server_uuid } => {
+                let (Some(database), Some(credentials)) = (&self.cluster().spec.database, self.credentials) else {
+                    return Ok(Outcome::Nothing);
+                };
+                let create =
+                    async |client: &mut _| sql::create_database(client, server_uuid, database, credentials).await;
+                self.sql(*ordinal, create).await?;
+            }
+            Step::Compare { requested } => return self.compare(requested.clone()),
+            Step::StopWrites => return self.stop_writes().await,
+            Step::Restart { ordinal, pod_uid, .. } => {
+                pods::label(
+                    self.cluster(),
+                    &self.name(*ordinal),
+                    pod_uid,
+                    (LABEL_SERVING, false),
+                    self.context,
+                )
+                .await?;
+                if let Some(server) = self.observed.member(*ordinal).and_then(Member::server) {
+                    self.fence(*ordinal, &server.uuid).await?;
+                }
+                pods::delete(self.cluster(), *ordinal, pod_uid, self.context).await?;
+            }
+        }
+        self.context.metrics.step(step);
+        Ok(Outcome::Done)
+    }
+
+    async fn fence(&self, ordinal: u8, server_uuid: &str) -> Result<(), ActError> {
+        let fence = async |client: &mut _| sql::fence(client, server_uuid).await;
+        self.sql(ordinal, fence).await
+    }
+
+    /// The upstream end of a link.
+    fn source(&self, upstream: u8) -> sql::Source {
+        let password = self
+            .credentials
+            .map(|credentials| credentials.get(names::keys::REPLICATION));
+        sql::Source {
+            channel: names::channel(upstream),
+            host: self.host(upstream),
+            password: password.unwrap_or_default().to_owned(),
+        }
+    }
+
+    fn address(&self, ordinal: u8) -> Result<String, ActError> {
+        let pod = self.observed.member(ordinal).and_then(|member| member.pod.as_ref());
+        pod.and_then(|pod| pod.ip.clone())
+            .ok_or_else(|| ActError::Gone(self.name(ordinal)))
+    }
+
+    fn name(&self, ordinal: u8) -> String {
+        names::member(&self.cluster().name_any(), ordinal)
+    }
+
+    fn host(&self, ordinal: u8) -> String {
+        let namespace = self.cluster().namespace().unwrap_or_default();
+        names::member_host(&self.cluster().name_any(), &namespace, ordinal)
+    }
+
+    /// Statements on a member's server, on the connection that this pass observed it with.
+    async fn sql(
+        &self,
+        ordinal: u8,
+        statements: impl AsyncFnOnce(&mut MemberClient) -> Result<(), SqlError>,
+    ) -> Result<(), ActError> {
+        let mut client = self.client(ordinal).await?;
+        statements(&mut client).await.map_err(|source| {
+            if source.leaves_doubt() {
+                client.distrust();
+            }
+            ActError::Sql {
+                member: self.name(ordinal),
+                source,
+            }
+        })
+    }
+
+    async fn client(&self, ordinal: u8) -> Result<OwnedMutexGuard<MemberClient>, ActError> {
+        let gone = || ActError::Gone(self.name(ordinal));
+        let pod = self
+            .observed
+            .member(ordinal)
+            .and_then(|member| member.pod.as_ref())
+            .ok_or_else(gone)?;
+        let ip = pod.ip.as_ref().and_then(|ip| ip.parse().ok()).ok_or_else(gone)?;
+        let host = self.host(ordinal);
+        let client = self
+            .context
+            .members
+            .of(&pod.uid, ip, host, self.credentials.ok_or_else(gone)?)
+            .await;
+        client.map_err(|source| ActError::Agent {
+            member: self.name(ordinal),
+            source,
+        })
+    }
+
+    /// The pod carries it out also where nobody waits for its answer, and the next pass asks what it does.
+    async fn balance(&self, pod: &str, order: &balancer::Order) -> Result<(), ActError> {
+        let gone = || ActError::Gone(pod.to_owned());
+        let found = self
+            .observed
+            .balancers
+            .iter()
+            .find(|balancer| balancer.name == pod)
+            .ok_or_else(gone)?;
+        let ip = found.pod.ip.as_ref().and_then(|ip| ip.parse().ok()).ok_or_else(gone)?;
+        let namespace = self.cluster().namespace().unwrap_or_default();
+        let host = names::service_host(&self.cluster().name_any(), &namespace);
+        let credentials = self.credentials.ok_or_else(gone)?;
+        let post = async {
+            let agent = self
+                .context
+                .members
+                .agent(&found.pod.uid, ip, host, credentials)
+                .await?;
+            agent.post(balancer::PATH_ORDER, order, PROBE_DEADLINE).await
+        };
+        post.await.map_err(|source| ActError::Agent {
+            member: pod.to_owned(),
+            source,
+        })
+    }
+
+    async fn order<T: serde::Serialize + Sync>(&self, ordinal: u8, path: &str, order: &T) -> Result<(), ActError> {
+        let client = self.client(ordinal).await?;
+        let answer = client.agent().post(path, order, STEP_DEADLINE).await;
+        answer.map_err(|source| ActError::Agent {
+            member: self.name(ordinal),
+            source,
+        })
+    }
+}
+
+/// What every order names.
+fn order_for(server_uuid: &str) -> Order {
+    Order {
+        version: VERSION,
+        server_uuid: server_uuid.into(),
+    }
+}

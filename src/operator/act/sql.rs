@@ -1,0 +1,207 @@
+//! Steps on a member's server as SQL. Each reads again what justified it; none reconnects or retries.
+
+use mysql_async::Conn;
+
+use crate::api::Database;
+use crate::decide::step::{Setting, StartAt};
+use crate::mysql::io::connection::{SqlError, ask, gtid_set, required, run};
+use crate::mysql::io::statements;
+use crate::mysql::quote::{identifier, literal};
+use crate::names::{self, accounts, keys, paths};
+use crate::operator::members::{Credentials, MemberClient};
+
+/// How appliers run: at the first row that is not as the transaction expects it they stop.
+pub(super) const STRICT: &str = "SET GLOBAL replica_exec_mode = STRICT";
+
+/// The upstream end of a link.
+pub struct Source {
+    /// Channel name.
+    pub channel: String,
+    /// DNS name of the upstream member.
+    pub host: String,
+    /// Password of the replication account.
+    pub password: String,
+}
+
+/// The same life as was observed, or nothing is done.
+pub(super) async fn same_life(conn: &mut Conn, server_uuid: &str) -> Result<(), SqlError> {
+    let rows = ask(conn, "SELECT @@server_uuid AS uuid").await?;
+    let found: Option<String> = rows.first().map(|row| required(row, "uuid")).transpose()?;
+    match found {
+        Some(found) if found == server_uuid => Ok(()),
+        found => Err(SqlError::Outdated(format!(
+            "server_uuid is {found:?}, not {server_uuid}"
+        ))),
+    }
+}
+
+/// CREATE the channel of a link and START it.
+///
+/// # Errors
+/// [`SqlError`]; [`SqlError::Outdated`] when the channel exists by now.
+pub async fn attach(
+    client: &mut MemberClient,
+    server_uuid: &str,
+    source: &Source,
+    start: &StartAt,
+) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    // CHANGE REPLICATION SOURCE on a channel that exists can purge its relay logs, which may be the last copy of a write.
+    let query = format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(&source.channel));
+    match ask(conn, &query).await {
+        Ok(rows) if !rows.is_empty() => {
+            return Err(SqlError::Outdated(format!("channel {} exists", source.channel)));
+        }
+        // MySQL refuses to speak of a channel that does not exist (3074).
+        Ok(_) | Err(SqlError::Mysql(mysql_async::Error::Server(_))) => {}
+        Err(error) => return Err(error),
+    }
+    run(conn, &change_source(source, start)).await?;
+    run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(&source.channel))).await
+}
+
+fn change_source(source: &Source, start: &StartAt) -> String {
+    let position = match start {
+        StartAt::AutoPosition => "SOURCE_AUTO_POSITION = 1".to_owned(),
+        StartAt::Position { file, offset } => {
+            format!(
+                "SOURCE_AUTO_POSITION = 0, SOURCE_LOG_FILE = {}, SOURCE_LOG_POS = {offset}",
+                literal(file)
+            )
+        }
+    };
+    // SOURCE_RETRY_COUNT 0 retries for ever; the default gives up after 10 times. GET_SOURCE_PUBLIC_KEY matters only without TLS.
+    format!(
+        "CHANGE REPLICATION SOURCE TO SOURCE_HOST = {host}, SOURCE_PORT = {port}, SOURCE_USER = {user}, SOURCE_PASSWORD = {password}, {position}, \
+         SOURCE_SSL = 1, SOURCE_SSL_CA = {ca}, SOURCE_SSL_VERIFY_SERVER_CERT = 1, SOURCE_HEARTBEAT_PERIOD = 1, SOURCE_CONNECT_RETRY = 1, \
+         SOURCE_RETRY_COUNT = 0 FOR CHANNEL {channel}",
+        host = literal(&source.host),
+        port = names::MYSQL_PORT,
+        user = literal(accounts::REPLICATION),
+        password = literal(&source.password),
+        ca = literal(&format!("{}/ca.crt", paths::TLS)),
+        channel = literal(&source.channel),
+    )
+}
+
+/// START the stored channel of a link.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn start(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(channel))).await
+}
+
+/// Stop a channel's receiver. Its applier goes on: stopping it too could leave relay logs that nobody applies.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn stop_receiver(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    run(
+        conn,
+        &format!("STOP REPLICA IO_THREAD FOR CHANNEL {}", literal(channel)),
+    )
+    .await
+}
+
+/// Remove a channel, but only when everything it has retrieved is executed.
+///
+/// # Errors
+/// [`SqlError::Outdated`] when its relay logs hold something that is not executed.
+pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    run(conn, &format!("STOP REPLICA FOR CHANNEL {}", literal(channel))).await?;
+    // With both threads stopped neither set moves any more.
+    let status = ask(conn, &format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(channel))).await?;
+    let row = status
+        .first()
+        .ok_or_else(|| SqlError::Outdated(format!("channel {channel} is gone")))?;
+    let (retrieved, executed) = (
+        gtid_set(row, "Retrieved_Gtid_Set")?,
+        gtid_set(row, "Executed_Gtid_Set")?,
+    );
+    if !executed.contains(&retrieved) {
+        return Err(SqlError::Outdated(format!(
+            "channel {channel} holds {}, which is not executed",
+            retrieved.difference(&executed)
+        )));
+    }
+    run(conn, &format!("RESET REPLICA ALL FOR CHANNEL {}", literal(channel))).await
+}
+
+/// Let the member take writes.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn open(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    // One statement, which clears super_read_only too (manual, "super_read_only"): two could be cut apart.
+    run(conn, "SET GLOBAL read_only = OFF").await
+}
+
+/// Stop the member from taking writes, see [`statements::fence`].
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn fence(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    statements::fence(conn).await
+}
+
+/// Give a setting back the value that a session of a conflict step has left it without.
+///
+/// # Errors
+/// [`SqlError`]; [`SqlError::Outdated`] when the member takes writes by now, which this must not end.
+pub async fn restore(client: &mut MemberClient, server_uuid: &str, setting: Setting) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    match setting {
+        Setting::ReplicaExecMode => run(conn, STRICT).await,
+        Setting::SuperReadOnly => {
+            let rows = ask(conn, "SELECT @@read_only AS fenced").await?;
+            let fenced = rows.first().map(|row| required::<bool>(row, "fenced")).transpose()?;
+            match fenced {
+                Some(true) => run(conn, "SET GLOBAL super_read_only = ON").await,
+                _ => Err(SqlError::Outdated("read_only is off".into())),
+            }
+        }
+    }
+}
+
+/// Create the first database and its user, logged, so that they reach every member. As root, so that the operator's own account needs none of
+/// these rights.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn create_database(
+    client: &mut MemberClient,
+    server_uuid: &str,
+    database: &Database,
+    credentials: &Credentials,
+) -> Result<(), SqlError> {
+    let mut conn = client.connect_as(accounts::ROOT, credentials.get(keys::ROOT)).await?;
+    same_life(&mut conn, server_uuid).await?;
+    let (name, user) = (identifier(&database.name), format!("{}@'%'", literal(&database.user)));
+    run(&mut conn, &format!("CREATE DATABASE IF NOT EXISTS {name}")).await?;
+    run(
+        &mut conn,
+        &format!(
+            "CREATE USER IF NOT EXISTS {user} IDENTIFIED BY {}",
+            literal(credentials.get(keys::APP))
+        ),
+    )
+    .await?;
+    // An underscore in a database name is a wildcard in GRANT.
+    let pattern = identifier(&database.name.replace('_', r"\_"));
+    run(&mut conn, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}")).await?;
+    // On the schema and not on the procedure: agents make that anew at every start, and its grants would go with it.
+    run(&mut conn, &format!("GRANT EXECUTE ON {}.* TO {user}", names::SCHEMA)).await
+}

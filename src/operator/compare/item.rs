@@ -1,0 +1,283 @@
+//! What is compared: definitions, accounts, and chunks of rows; how each is read from one member.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mysql_async::{Conn, Row, Value};
+
+use super::chunks::{Chunk, Key, Table};
+use super::columns::Column;
+use crate::mysql::io::connection::{SqlError, rows, within};
+use crate::mysql::quote::{identifier, literal};
+use crate::names::accounts;
+
+use super::error::READ_DEADLINE;
+
+/// Databases that are each server's own.
+const SYSTEM_SCHEMAS: &str = "'mysql', 'sys', 'information_schema', 'performance_schema', 'multimaster'";
+/// What a server says of something that is not there: 1049 database, 1141 and 1396 account, 1146 table or view, 1305 routine.
+const ABSENT: [u16; 5] = [1049, 1141, 1146, 1305, 1396];
+
+/// Something that members should have in common.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// A database: its name and default collation.
+    Database(String),
+    /// A table's definition.
+    Table(String, String),
+    /// A view's definition.
+    View(String, String),
+    /// A procedure.
+    Procedure(String, String),
+    /// A stored function.
+    Function(String, String),
+    /// An account: its definition and its grants.
+    Account {
+        /// Its user name.
+        user: String,
+        /// Its host.
+        host: String,
+        /// Its password is replicated, so its hash is the same on all members.
+        password: bool,
+    },
+    /// Rows.
+    Rows(Chunk),
+}
+
+impl Item {
+    /// Its name, for people.
+    pub fn object(&self) -> String {
+        match self {
+            Self::Database(name) => format!("database {name}"),
+            Self::Table(schema, name) => format!("table {schema}.{name}"),
+            Self::View(schema, name) => format!("view {schema}.{name}"),
+            Self::Procedure(schema, name) => format!("procedure {schema}.{name}"),
+            Self::Function(schema, name) => format!("function {schema}.{name}"),
+            Self::Account { user, host, .. } => format!("account '{user}'@'{host}'"),
+            Self::Rows(chunk) => format!("table {}.{}", chunk.table.schema, chunk.table.name),
+        }
+    }
+
+    fn statements(&self) -> Vec<String> {
+        let show = |what: &str, schema: &str, name: &str| {
+            vec![format!(
+                "SHOW CREATE {what} {}.{}",
+                identifier(schema),
+                identifier(name)
+            )]
+        };
+        match self {
+            Self::Database(name) => vec![format!("SHOW CREATE DATABASE {}", identifier(name))],
+            Self::Table(schema, name) => show("TABLE", schema, name),
+            Self::View(schema, name) => show("VIEW", schema, name),
+            Self::Procedure(schema, name) => show("PROCEDURE", schema, name),
+            Self::Function(schema, name) => show("FUNCTION", schema, name),
+            Self::Account { user, host, password } => {
+                let account = format!("{}@{}", literal(user), literal(host));
+                let definition = password.then(|| format!("SHOW CREATE USER {account}"));
+                let grants = format!("SHOW GRANTS FOR {account}");
+                definition.into_iter().chain([grants]).collect()
+            }
+            Self::Rows(chunk) => vec![chunk.checksum()],
+        }
+    }
+
+    /// What one member says of it: equal texts are equal things. `None`: it does not have it.
+    ///
+    /// # Errors
+    /// [`SqlError`]; [`SqlError::Outdated`] when a row is too long to be hashed.
+    pub async fn read(&self, conn: &mut Conn) -> Result<Option<String>, SqlError> {
+        let mut text = String::new();
+        for statement in self.statements() {
+            match within(READ_DEADLINE, rows(conn, &statement)).await {
+                Ok(rows) => rows.into_iter().for_each(|row| text.push_str(&line(row))),
+                Err(SqlError::Mysql(mysql_async::Error::Server(error))) if ABSENT.contains(&error.code) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self {
+            Self::Table(..) => text = without_auto_increment(&text),
+            Self::Rows(_) if counts(&text).is_none() => {
+                return Err(SqlError::Outdated("a row is longer than max_allowed_packet".into()));
+            }
+            _ => {}
+        }
+        Ok(Some(text))
+    }
+}
+
+/// Rows that a checksum speaks of, unless some were not hashed.
+pub fn counts(checksum: &str) -> Option<u64> {
+    let mut cells = checksum.split('\t');
+    let (rows, hashed) = (cells.next()?, cells.next()?);
+    (rows == hashed).then(|| rows.parse().ok()).flatten()
+}
+
+fn line(row: Row) -> String {
+    let cells: Vec<String> = row
+        .unwrap()
+        .into_iter()
+        .map(|cell| match cell {
+            Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            other => other.as_sql(true),
+        })
+        .collect();
+    format!("{}\n", cells.join("\t"))
+}
+
+/// Where a counter stands differs by design: members take their values in turns.
+fn without_auto_increment(definition: &str) -> String {
+    let options = definition.rfind("\n) ").unwrap_or_default();
+    let Some(begin) = definition[options..].find(" AUTO_INCREMENT=").map(|at| options + at) else {
+        return definition.into();
+    };
+    let digits = begin + " AUTO_INCREMENT=".len();
+    let end = definition[digits..]
+        .find(|c: char| !c.is_ascii_digit())
+        .map_or(definition.len(), |at| digits + at);
+    format!("{}{}", &definition[..begin], &definition[end..])
+}
+
+/// All definitions and accounts that one member has, those of the system excepted. `app` is the account whose password every agent sets.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn list(conn: &mut Conn, app: Option<&str>) -> Result<BTreeSet<Item>, SqlError> {
+    let query = format!(
+        "SELECT 'database', SCHEMA_NAME, '' FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({SYSTEM_SCHEMAS}) \
+         UNION ALL SELECT LOWER(TABLE_TYPE), TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
+         UNION ALL SELECT LOWER(ROUTINE_TYPE), ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
+         UNION ALL SELECT 'account', User, Host FROM mysql.user"
+    );
+    let mut items = BTreeSet::new();
+    for row in within(READ_DEADLINE, rows(conn, &query)).await? {
+        let (kind, first, second): (String, String, String) =
+            mysql_async::from_row_opt(row).map_err(|error| SqlError::Outdated(error.to_string()))?;
+        let item = match kind.as_str() {
+            "database" => Item::Database(first),
+            "base table" => Item::Table(first, second),
+            "view" => Item::View(first, second),
+            "procedure" => Item::Procedure(first, second),
+            "function" => Item::Function(first, second),
+            "account" if is_ours(&first, &second) => continue,
+            "account" => Item::Account {
+                password: !(app == Some(first.as_str()) && second == "%"),
+                user: first,
+                host: second,
+            },
+            other => {
+                tracing::debug!(kind = other, "not compared");
+                continue;
+            }
+        };
+        items.insert(item);
+    }
+    Ok(items)
+}
+
+/// Accounts that mysqld makes for itself, or that every agent sets at every start, each with a salt of its own.
+fn is_ours(user: &str, host: &str) -> bool {
+    user.starts_with("mysql.")
+        || user.starts_with("multimaster_")
+        || user == accounts::ROOT && matches!(host, "localhost" | "%")
+}
+
+/// What has to be known of a table to compare its rows.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn describe(conn: &mut Conn, schema: &str, name: &str) -> Result<Table, SqlError> {
+    let (schema_is, name_is) = (literal(schema), literal(name));
+    let columns = format!(
+        "SELECT c.COLUMN_NAME, c.DATA_TYPE, c.EXTRA LIKE '%VIRTUAL GENERATED%', s.SEQ_IN_INDEX, t.AVG_ROW_LENGTH \
+         FROM information_schema.COLUMNS c \
+         JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME \
+         LEFT JOIN information_schema.STATISTICS s ON s.TABLE_SCHEMA = c.TABLE_SCHEMA AND s.TABLE_NAME = c.TABLE_NAME \
+         AND s.COLUMN_NAME = c.COLUMN_NAME AND s.INDEX_NAME = 'PRIMARY' \
+         WHERE c.TABLE_SCHEMA = {schema_is} AND c.TABLE_NAME = {name_is} ORDER BY c.ORDINAL_POSITION"
+    );
+    let mut table = Table {
+        schema: schema.into(),
+        name: name.into(),
+        columns: Vec::new(),
+        key: Vec::new(),
+        row_bytes: 0,
+    };
+    let mut key = Vec::new();
+    for row in within(READ_DEADLINE, rows(conn, &columns)).await? {
+        let (name, data_type, is_virtual, in_key, row_bytes): (String, String, bool, Option<u32>, Option<u64>) =
+            mysql_async::from_row_opt(row).map_err(|error| SqlError::Outdated(error.to_string()))?;
+        let column = Column::new(name, &data_type);
+        if let Some(place) = in_key {
+            key.push((place, column.clone()));
+        }
+        // It follows from the others, and could be as costly as anything.
+        if !is_virtual {
+            table.columns.push(column);
+        }
+        table.row_bytes = row_bytes.unwrap_or_default();
+    }
+    key.sort();
+    table.key = key.into_iter().map(|(_, column)| column).collect();
+    Ok(table)
+}
+
+/// The key of the row before which this many rows of a chunk lie on one member; `None` if it has fewer.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn key_after(conn: &mut Conn, chunk: &Chunk, rows_before: u64) -> Result<Option<Key>, SqlError> {
+    let found = within(READ_DEADLINE, rows(conn, &chunk.key_after(rows_before))).await?;
+    let Some(row) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    let cell =
+        |cell| mysql_async::from_value_opt::<String>(cell).map_err(|error| SqlError::Outdated(error.to_string()));
+    row.unwrap().into_iter().map(cell).collect::<Result<Key, _>>().map(Some)
+}
+
+/// The whole of a table, as one chunk.
+pub fn whole(table: Arc<Table>) -> Chunk {
+    Chunk {
+        table,
+        after: None,
+        upto: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_counter_stands_is_no_difference() {
+        let definition = "t\tCREATE TABLE `t` (\n  `id` int COMMENT ' AUTO_INCREMENT=1',\n) ENGINE=InnoDB AUTO_INCREMENT=12 COMMENT=' AUTO_INCREMENT=3'\n";
+        assert_eq!(
+            without_auto_increment(definition),
+            "t\tCREATE TABLE `t` (\n  `id` int COMMENT ' AUTO_INCREMENT=1',\n) ENGINE=InnoDB COMMENT=' AUTO_INCREMENT=3'\n"
+        );
+        assert_eq!(without_auto_increment("CREATE TABLE"), "CREATE TABLE");
+    }
+
+    #[test]
+    fn rows_that_were_not_hashed_are_no_checksum() {
+        assert_eq!(counts("0\t0\tNULL\n"), Some(0));
+        assert_eq!(counts("12\t12\t99\n"), Some(12));
+        assert_eq!(counts("12\t11\t99\n"), None);
+    }
+
+    #[test]
+    fn accounts_that_agents_set_are_left_out() {
+        for (user, host, ours) in [
+            ("mysql.sys", "localhost", true),
+            ("multimaster_agent", "%", true),
+            ("root", "%", true),
+            ("root", "10.%", false),
+            ("bob", "%", false),
+        ] {
+            assert_eq!(is_ours(user, host), ours, "{user}@{host}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Compares what members hold: definitions, accounts, and rows by checksums of chunks. It reports; it repairs nothing.
+//!
+//! A comparison runs beside the passes of the operator, at most one at a time in the whole operator. Passes see how far it is as an
+//! observation. Nothing is lost with it: a comparison that was not finished is due again.
+
+pub mod chunks;
+pub mod columns;
+pub mod course;
+mod error;
+pub mod item;
+pub mod looks;
+pub mod stop;
+
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::api::status::ComparisonStatus;
+use crate::decide::observed::ComparisonRun;
+use crate::mysql::io::connection::Address;
+
+pub use error::{CompareError, Permit, READ_DEADLINE};
+
+use course::{Subject, compare};
+use looks::Peer;
+
+/// How long a comparison waits for the pass that lets it stop writes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A member to compare.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// Its name.
+    pub name: String,
+    /// Its life.
+    pub server_uuid: String,
+    /// Where and as whom to connect.
+    pub address: Address,
+}
+
+/// The comparison that is under way, and how the last one of each cluster ended, until that is in status.
+#[derive(Default)]
+pub struct Comparisons {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    current: Option<Current>,
+    ended: HashMap<String, ComparisonRun>,
+}
+
+struct Current {
+    uid: String,
+    task: JoinHandle<()>,
+    /// There while it waits to stop writes.
+    permission: Option<oneshot::Sender<Permit>>,
+}
+
+impl Comparisons {
+    /// How far the comparison of a cluster is.
+    pub fn of(&self, uid: &str) -> ComparisonRun {
+        let inner = self.lock();
+        match (&inner.current, inner.ended.get(uid)) {
+            (_, Some(finished @ ComparisonRun::Finished(_))) => finished.clone(),
+            (Some(current), _) if current.uid != uid => ComparisonRun::Elsewhere,
+            (Some(current), _) if current.permission.is_some() => ComparisonRun::Unsettled,
+            (Some(_), _) => ComparisonRun::Running,
+            (None, Some(failed)) => failed.clone(),
+            (None, None) => ComparisonRun::Idle,
+        }
+    }
+
+    /// Begins to compare, unless a comparison is under way. Says whether it did.
+    pub fn begin(self: &Arc<Self>, uid: &str, parties: Vec<Party>, subject: Subject) -> bool {
+        let mut inner = self.lock();
+        if inner.current.is_some() {
+            return false;
+        }
+        inner.ended.remove(uid);
+        let (comparisons, id) = (self.clone(), uid.to_owned());
+        // It ends only after the lock is released, so it finds itself there.
+        let task = tokio::spawn(async move {
+            let permit = Box::pin(comparisons.clone().permit(id.clone()));
+            let ended = match AssertUnwindSafe(run(parties, subject, permit)).catch_unwind().await {
+                Ok(Ok(status)) => ComparisonRun::Finished(status),
+                Ok(Err(error)) => ComparisonRun::Failed {
+                    why: error.to_string(),
+                    at: Timestamp::now(),
+                },
+                Err(_) => ComparisonRun::Failed {
+                    why: "the comparison panicked; the operator's log says where".into(),
+                    at: Timestamp::now(),
+                },
+            };
+            comparisons.end(&id, ended);
+        });
+        inner.current = Some(Current {
+            uid: uid.into(),
+            task,
+            permission: None,
+        });
+        true
+    }
+
+    fn end(&self, uid: &str, ended: ComparisonRun) {
+        let mut inner = self.lock();
+        if inner.current.as_ref().is_some_and(|current| current.uid == uid) {
+            inner.current = None;
+            inner.ended.insert(uid.into(), ended);
+        }
+    }
+
+    /// Waits for the pass that lets writes be stopped. `None`: none did in time.
+    async fn permit(self: Arc<Self>, uid: String) -> Option<Permit> {
+        let (permission, permitted) = oneshot::channel();
+        if let Some(current) = self.lock().current.as_mut().filter(|current| current.uid == uid) {
+            current.permission = Some(permission);
+        }
+        let permit = tokio::time::timeout(PATIENCE, permitted).await;
+        if let Some(current) = self.lock().current.as_mut().filter(|current| current.uid == uid) {
+            current.permission = None;
+        }
+        permit.ok()?.ok()
+    }
+
+    /// Lets the comparison of a cluster stop writes, and waits until they go on. Nobody else changes the cluster meanwhile, because its pass
+    /// is the one that waits. Says whether there was something to let.
+    pub async fn stop_writes(&self, uid: &str) -> bool {
+        let permission = {
+            let mut inner = self.lock();
+            let current = inner.current.as_mut().filter(|current| current.uid == uid);
+            current.and_then(|current| current.permission.take())
+        };
+        let Some(permission) = permission else { return false };
+        let (permit, over) = oneshot::channel();
+        if permission.send(permit).is_err() {
+            return false;
+        }
+        // Dropped, never sent: that it is over is all there is to say.
+        drop(over.await);
+        true
+    }
+
+    /// Its result is in status.
+    pub fn noted(&self, uid: &str) {
+        self.lock().ended.remove(uid);
+    }
+
+    /// The cluster is gone.
+    pub fn forget(&self, uid: &str) {
+        let mut inner = self.lock();
+        inner.ended.remove(uid);
+        if let Some(current) = inner.current.take_if(|current| current.uid == uid) {
+            current.task.abort();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while the lock is held leaves plain data behind, which is as good as any.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run(
+    parties: Vec<Party>,
+    subject: Subject,
+    permit: futures::future::BoxFuture<'static, Option<Permit>>,
+) -> Result<ComparisonStatus, CompareError> {
+    let mut peers = Vec::new();
+    for party in parties {
+        peers.push(Peer::connect(party.name, party.server_uuid, &party.address).await?);
+    }
+    compare(&mut peers, subject, permit).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nobody() -> Party {
+        Party {
+            name: "demo-0".into(),
+            server_uuid: String::new(),
+            address: Address {
+                ip: "127.0.0.1".into(),
+                host: "demo-0".into(),
+                user: "nobody",
+                password: String::new(),
+                authority: Vec::new(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn one_cluster_at_a_time() {
+        let comparisons = Arc::new(Comparisons::default());
+        assert_eq!(comparisons.of("a"), ComparisonRun::Idle);
+        assert!(comparisons.begin("a", vec![nobody()], Subject::default()));
+        assert_eq!(comparisons.of("a"), ComparisonRun::Running);
+        assert_eq!(comparisons.of("b"), ComparisonRun::Elsewhere);
+        assert!(!comparisons.begin("b", vec![nobody()], Subject::default()));
+        while comparisons.of("a") == ComparisonRun::Running {
+            tokio::task::yield_now().await;
+        }
+        let failed = comparisons.of("a");
+        assert!(
+            matches!(&failed, ComparisonRun::Failed { why, .. } if why.starts_with("demo-0: ")),
+            "{failed:?}"
+        );
+        assert_eq!(comparisons.of("b"), ComparisonRun::Idle);
+        comparisons.noted("a");
+        assert_eq!(comparisons.of("a"), ComparisonRun::Idle);
+    }
+
+    #[tokio::test]
+    async fn the_pass_waits_until_writes_go_on() {
+        let comparisons = Arc::new(Comparisons::default());
+        comparisons.lock().current = Some(Current {
+            uid: "a".into(),
+            task: tokio::spawn(std::future::pending()),
+            permission: None,
+        });
+        assert!(!comparisons.stop_writes("a").await, "nobody wants to");
+        let stopper = tokio::spawn(comparisons.clone().permit("a".into()));
+        while comparisons.of("a") != ComparisonRun::Unsettled {
+            tokio::task::yield_now().await;
+        }
+        assert!(!comparisons.stop_writes("b").await, "another cluster");
+        let pass = tokio::spawn({
+            let comparisons = comparisons.clone();
+            async move { comparisons.stop_writes("a").await }
+        });
+        let permit = stopper.await.unwrap().unwrap();
+        assert!(!pass.is_finished());
+        drop(permit);
+        assert!(pass.await.unwrap());
+        comparisons.forget("a");
+        assert_eq!(comparisons.of("b"), ComparisonRun::Idle);
+    }
+}

@@ -1,0 +1,148 @@
+//! Snapshots of all members at equal GTID sets, for which writes are stopped on all of them for as long as it takes to open these.
+
+use std::time::{Duration, Instant};
+
+use futures::future::{join_all, try_join_all};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+
+use super::error::CompareError;
+use super::item::Item;
+use super::looks::{Look, Peer, executed, look};
+use crate::mysql::io::connection::{PROBE_DEADLINE, SqlError, column, run, within};
+
+/// Seconds that a statement which holds its locks is waited for; writes that come meanwhile wait behind it.
+const LOCK_WAIT: u64 = 1;
+/// `super_read_only` waits for two locks, one after the other.
+const CLOSING: Duration = Duration::from_secs(2 * LOCK_WAIT + 1);
+/// How long members may take to execute what others have.
+const DRAINING: Duration = Duration::from_secs(2);
+/// All that is done while writes are stopped, after which they go on whatever came of it.
+const SEEING: Duration = Duration::from_secs(4);
+const POLL: Duration = Duration::from_millis(2);
+
+/// What was seen while nobody wrote.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Definitions and accounts, which are not part of a snapshot.
+    pub looks: Vec<Look>,
+    /// How long writes were refused.
+    pub lasted: Duration,
+}
+
+/// Stops writes on all members that take any, waits until all have executed the same, opens a snapshot on each member's reader, looks at
+/// what snapshots do not hold, and lets those members take writes again.
+///
+/// Only for whoever keeps everybody else from fencing and opening these members meanwhile. A member whose connection is lost stays
+/// fenced, and is opened like one that returns.
+///
+/// # Errors
+/// [`CompareError::NotStopped`] when a long statement or a lagging member is in the way; writes go on then.
+pub async fn snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Stopped, CompareError> {
+    let mut open = Vec::new();
+    for peer in peers.iter_mut() {
+        open.push(is_open(peer).await?);
+    }
+    let begin = Instant::now();
+    let closing = peers.iter_mut().zip(&open).map(async |(peer, open)| match open {
+        true => within(CLOSING, set(&mut peer.control, "super_read_only = ON"))
+            .await
+            .map(|()| true),
+        false => Ok(false),
+    });
+    let closed = join_all(closing).await;
+    let looks = if closed.iter().all(Result::is_ok) {
+        let seeing = tokio::time::timeout(SEEING, open_snapshots(peers, items)).await;
+        seeing.unwrap_or_else(|_| {
+            Err(CompareError::NotStopped {
+                why: format!("snapshots were not open within {SEEING:?}"),
+            })
+        })
+    } else {
+        Ok(Vec::new())
+    };
+    let opening = peers.iter_mut().zip(&closed).map(async |(peer, closed)| match closed {
+        // One statement, which clears super_read_only too: two could be cut apart.
+        Ok(true) => run(&mut peer.control, "SET GLOBAL read_only = OFF").await,
+        Ok(false) | Err(_) => Ok(()),
+    });
+    let opened = join_all(opening).await;
+    let lasted = begin.elapsed();
+    tracing::info!(
+        milliseconds = lasted.as_millis(),
+        "writes were stopped to compare members"
+    );
+    for ((peer, closed), opened) in peers.iter().zip(closed).zip(opened) {
+        opened.map_err(|source| CompareError::of(&peer.name, source))?;
+        closed.map_err(|source| CompareError::NotStopped {
+            why: format!("{} is in the middle of something: {source}", peer.name),
+        })?;
+    }
+    Ok(Stopped { looks: looks?, lasted })
+}
+
+/// Lets go of the tables that a snapshot was read from, as somebody may want to alter them. The snapshot stays.
+///
+/// # Errors
+/// [`CompareError::Sql`].
+pub async fn let_go(peers: &mut [Peer]) -> Result<(), CompareError> {
+    let going = peers.iter_mut().map(async |peer| {
+        let gone = run(&mut peer.reader, "ROLLBACK TO SAVEPOINT nothing_read").await;
+        gone.map_err(|source| CompareError::of(&peer.name, source))
+    });
+    try_join_all(going).await.map(drop)
+}
+
+async fn set(conn: &mut Conn, setting: &str) -> Result<(), SqlError> {
+    Ok(conn.query_drop(format!("SET GLOBAL {setting}")).await?)
+}
+
+/// The same life as at the beginning, and whether it takes writes.
+async fn is_open(peer: &mut Peer) -> Result<bool, CompareError> {
+    let asked = within(PROBE_DEADLINE, async {
+        let conn = &mut peer.control;
+        conn.query_drop(format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}"))
+            .await?;
+        let query = "SELECT @@server_uuid AS uuid, @@super_read_only AS fenced";
+        Ok(conn.query_first::<Row, _>(query).await?)
+    });
+    let row = asked.await.map_err(|source| CompareError::of(&peer.name, source))?;
+    let uuid: Option<String> = row.as_ref().and_then(|row| column(row, "uuid"));
+    if uuid.as_deref() != Some(&peer.server_uuid) {
+        let source = SqlError::Outdated(format!("server_uuid is {uuid:?}, not {}", peer.server_uuid));
+        return Err(CompareError::of(&peer.name, source));
+    }
+    Ok(row.and_then(|row| column::<i64>(&row, "fenced")) == Some(0))
+}
+
+async fn open_snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Vec<Look>, CompareError> {
+    let end = Instant::now() + DRAINING;
+    loop {
+        let sets = executed(peers).await?;
+        if sets.windows(2).all(|pair| pair.first() == pair.last()) {
+            break;
+        }
+        if Instant::now() > end {
+            let why = format!("members had not executed the same {DRAINING:?} after the last write");
+            return Err(CompareError::NotStopped { why });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    let opening = peers.iter_mut().map(async |peer| {
+        let opened = async {
+            run(
+                &mut peer.reader,
+                "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+            )
+            .await?;
+            run(&mut peer.reader, "SAVEPOINT nothing_read").await
+        };
+        opened.await.map_err(|source| CompareError::of(&peer.name, source))
+    });
+    try_join_all(opening).await?;
+    let mut looks = Vec::new();
+    for item in items {
+        looks.push(look(peers, item).await?);
+    }
+    Ok(looks)
+}

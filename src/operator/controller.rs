@@ -1,0 +1,214 @@
+//! Watches, leader election and the loop that calls [`reconcile`] for every cluster.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::client::ClientBuilder;
+use kube::runtime::controller::{Config, Controller};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use kube_lease_manager::LeaseManagerBuilder;
+use serde::de::DeserializeOwned;
+use tower::ServiceBuilder;
+
+use super::keeper::lookout;
+use super::reconcile::{on_error, reconcile};
+use super::shared::{Context, Stores};
+use super::telemetry::{Liveness, Metrics, serve};
+use super::web;
+use crate::api::MultiMasterCluster;
+use crate::names;
+use crate::resources::Settings;
+
+/// Seconds that a leader's lease is good for.
+const LEASE_SECONDS: u64 = 5;
+/// Seconds before its end at which the leader renews it.
+const LEASE_GRACE_SECONDS: u64 = 3;
+/// Seconds after which a watch begins anew. One whose connection died without a word (an API server that was cut off, a control plane
+/// that lost power) is noticed five seconds later; until then the cache is old and no pass goes beyond it.
+const WATCH_SECONDS: u32 = 10;
+/// Clusters that are reconciled at the same time.
+const CONCURRENCY: u16 = 32;
+
+/// What the operator is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Images and the like.
+    pub settings: Settings,
+    /// Name of this replica in the lease.
+    pub identity: String,
+    /// Namespace of the lease.
+    pub namespace: String,
+    /// Where health, metrics and histories are served.
+    pub address: SocketAddr,
+}
+
+/// Runs until it is told to stop (`Ok`) or has lost its lease (`Err`: the process must end, so that nothing it still does can land late).
+///
+/// # Errors
+/// When the API server cannot be used, the address cannot be bound, or the lease was lost.
+pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::Result<()> {
+    let (metrics, liveness) = (Arc::new(Metrics::default()), Arc::new(Liveness::default()));
+    let client = client(metrics.clone()).await?;
+    let more = web::routes(client.clone());
+    let health = tokio::spawn(serve(options.address, metrics.clone(), liveness.clone(), more));
+    let (stores, streams) = watches(&client);
+    let lease = LeaseManagerBuilder::new(client.clone(), "multimaster-operator")
+        .with_namespace(&options.namespace)
+        .with_identity(&options.identity)
+        .with_duration(LEASE_SECONDS)
+        .with_grace(LEASE_GRACE_SECONDS)
+        .with_field_manager(format!("{}-{}", names::FIELD_MANAGER, options.identity))
+        .build()
+        .await
+        .context("the lease multimaster-operator")?;
+    liveness.watching();
+    let (mut leading, lease_task) = lease.watch().await;
+    tracing::info!(identity = options.identity, "waiting for the lease");
+    tokio::select! {
+        result = leading.wait_for(|leads| *leads) => drop(result.context("the lease")?),
+        () = &mut stop => return Ok(()),
+        result = health => return result?.context("serving health and metrics"),
+    }
+    metrics.leads(true);
+    tracing::info!(identity = options.identity, "leading");
+    let reporter = Reporter {
+        controller: names::FIELD_MANAGER.into(),
+        instance: Some(options.identity.clone()),
+    };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let context = Arc::new(Context::new(
+        client.clone(),
+        stores,
+        options.settings,
+        recorder,
+        metrics,
+    ));
+    let controller = streams.controller(&client);
+    let lookout = lookout(controller.store(), context.clone());
+    let controller = controller
+        .run(
+            |cluster, context| reconcile(cluster, context).boxed(),
+            on_error,
+            context,
+        )
+        // Boxed, both: their types nest so deeply that compiling them takes minutes otherwise.
+        .boxed()
+        .for_each(|_| std::future::ready(()));
+    let result = tokio::select! {
+        () = controller => Err(anyhow::anyhow!("the watches ended")),
+        never = lookout => match never {},
+        _ = leading.wait_for(|leads| !*leads) => Err(anyhow::anyhow!("the lease was lost")),
+        () = &mut stop => Ok(()),
+    };
+    // Dropping the channel gives the lease back, so that another replica need not wait for its end.
+    drop(leading);
+    if result.is_ok() {
+        lease_task
+            .await
+            .context("giving back the lease")?
+            .context("giving back the lease")?;
+    }
+    result
+}
+
+/// A client that counts requests.
+async fn client(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
+    let config = kube::Config::infer()
+        .await
+        .context("no kubeconfig and no service account")?;
+    let count = tower::util::MapRequestLayer::new(move |request: http::Request<kube::client::Body>| {
+        metrics.request(request.method(), request.uri().path());
+        request
+    });
+    let service = ClientBuilder::try_from(config)
+        .context("the kubeconfig")?
+        .with_layer(&ServiceBuilder::new().layer(count).into_inner());
+    Ok(service.build())
+}
+
+type Watched<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
+
+/// The streams of changes that wake the controller.
+struct Streams {
+    pods: Watched<Pod>,
+    statefulsets: Watched<k8s_openapi::api::apps::v1::StatefulSet>,
+    services: Watched<k8s_openapi::api::core::v1::Service>,
+    config_maps: Watched<k8s_openapi::api::core::v1::ConfigMap>,
+    deployments: Watched<k8s_openapi::api::apps::v1::Deployment>,
+    budgets: Watched<k8s_openapi::api::policy::v1::PodDisruptionBudget>,
+}
+
+impl Streams {
+    fn controller(self, client: &Client) -> Controller<MultiMasterCluster> {
+        let clusters: Api<MultiMasterCluster> = Api::all(client.clone());
+        Controller::new(clusters, watched())
+            .with_config(Config::default().concurrency(CONCURRENCY))
+            .owns_stream(self.statefulsets)
+            .owns_stream(self.services)
+            .owns_stream(self.config_maps)
+            .owns_stream(self.deployments)
+            .owns_stream(self.budgets)
+            .watches_stream(self.pods, |pod| cluster_of(&pod))
+    }
+}
+
+/// The cluster that a pod belongs to, by its label: its owner is the StatefulSet.
+fn cluster_of(pod: &Pod) -> Option<ObjectRef<MultiMasterCluster>> {
+    let name = pod.labels().get(names::LABEL_CLUSTER)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+fn watches(client: &Client) -> (Stores, Streams) {
+    let (pods, pod_stream) = watch(client);
+    let (statefulsets, statefulset_stream) = watch(client);
+    let (services, service_stream) = watch(client);
+    let (config_maps, config_map_stream) = watch(client);
+    let (deployments, deployment_stream) = watch(client);
+    let (budgets, budget_stream) = watch(client);
+    let stores = Stores {
+        pods,
+        statefulsets,
+        services,
+        config_maps,
+        deployments,
+        budgets,
+    };
+    let streams = Streams {
+        pods: pod_stream,
+        statefulsets: statefulset_stream,
+        services: service_stream,
+        config_maps: config_map_stream,
+        deployments: deployment_stream,
+        budgets: budget_stream,
+    };
+    (stores, streams)
+}
+
+/// Watches the objects of one kind that belong to clusters, and keeps them in a cache.
+fn watch<K>(client: &Client) -> (Store<K>, Watched<K>)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (reader, writer) = store();
+    let ours = watched().labels(names::LABEL_CLUSTER);
+    let stream = reflector(writer, watcher(Api::all(client.clone()), ours))
+        .default_backoff()
+        .touched_objects();
+    (reader, boxed(stream))
+}
+
+fn watched() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
+fn boxed<K>(stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Watched<K> {
+    stream.boxed()
+}

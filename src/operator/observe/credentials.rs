@@ -1,0 +1,107 @@
+//! Reads the two Secrets of a cluster.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, ResourceExt};
+
+use crate::api::MultiMasterCluster;
+use crate::api::status::reasons;
+use crate::decide::observed::Problem;
+use crate::names;
+use crate::operator::kubernetes::{KubernetesError, ask};
+use crate::operator::members::Credentials;
+use crate::operator::shared::Context;
+use crate::resources::secrets::missing_keys;
+
+/// How long Secrets are believed without reading them again; nothing is written to them by anybody in ordinary life.
+const SECRETS_FRESH: Duration = Duration::from_secs(30);
+
+/// [`read`], if that was not done just now.
+pub async fn remembered(
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<Result<Option<Credentials>, Problem>, KubernetesError> {
+    let uid = cluster.uid().unwrap_or_default();
+    if let Some((read, credentials)) = context.recall(&uid).credentials
+        && read.elapsed() < SECRETS_FRESH
+    {
+        return Ok(Ok(Some(credentials)));
+    }
+    let found = read(cluster, &context.client).await?;
+    if let Ok(Some(credentials)) = &found {
+        context.remember(&uid, |memory| {
+            memory.credentials = Some((Instant::now(), credentials.clone()))
+        });
+    }
+    Ok(found)
+}
+
+/// The contents of both Secrets; `None` while they do not exist yet, a problem when they are not as they must be.
+pub async fn read(
+    cluster: &MultiMasterCluster,
+    client: &Client,
+) -> Result<Result<Option<Credentials>, Problem>, KubernetesError> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let (passwords_name, tls_name) = (
+        names::credentials_secret(&cluster.name_any()),
+        names::tls_secret(&cluster.name_any()),
+    );
+    let (passwords, tls) = (
+        ask("Secret", api.get_opt(&passwords_name)).await?,
+        ask("Secret", api.get_opt(&tls_name)).await?,
+    );
+    let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    let problem = |message: String| {
+        Ok(Err(Problem {
+            reason: reasons::CREDENTIALS_INCOMPLETE,
+            message,
+        }))
+    };
+    let (passwords, tls) = match (passwords, tls) {
+        (Some(passwords), Some(tls)) => (passwords, tls),
+        // New ones would not be those that the running servers know.
+        (None, _) if founded => {
+            return problem(format!(
+                "Secret {passwords_name}: is gone, and its passwords are in use; create it again with its old contents"
+            ));
+        }
+        (_, None) if founded => {
+            return problem(format!(
+                "Secret {tls_name}: is gone, and its certificates are in use; create it again with its old contents"
+            ));
+        }
+        (Some(passwords), None) if !missing_keys(&passwords).is_empty() => {
+            return problem(lacking(&passwords_name, &missing_keys(&passwords)));
+        }
+        _ => return Ok(Ok(None)),
+    };
+    let missing = missing_keys(&passwords);
+    if !missing.is_empty() {
+        return problem(lacking(&passwords_name, &missing));
+    }
+    let authority = tls
+        .data
+        .as_ref()
+        .and_then(|data| data.get("ca.crt"))
+        .map(|value| value.0.clone());
+    let Some(authority) = authority else {
+        return problem(lacking(&tls_name, &["ca.crt"]));
+    };
+    let text = |data: BTreeMap<String, k8s_openapi::ByteString>| {
+        data.into_iter()
+            .map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned()))
+            .collect()
+    };
+    let credentials = Credentials::new(text(passwords.data.unwrap_or_default()), authority);
+    Ok(Ok(Some(credentials)))
+}
+
+fn lacking(secret: &str, keys: &[&str]) -> String {
+    format!(
+        "Secret {secret}: lacks {}; add {}, or delete the Secret while the cluster has no data yet",
+        keys.join(", "),
+        if keys.len() == 1 { "it" } else { "them" }
+    )
+}

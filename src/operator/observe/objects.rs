@@ -1,0 +1,343 @@
+//! Reads one cluster from Kubernetes and from its members.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod as KubePod;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Api, ResourceExt};
+
+use crate::api::MultiMasterCluster;
+use crate::api::status::reasons;
+use crate::decide::observed::{Balancer, Member, Observed, Probe, Problem, Sighting};
+use crate::decide::serve::balance;
+use crate::decide::serve::opening::note_fenced;
+use crate::mysql::io::connection::PROBE_DEADLINE;
+use crate::names;
+use crate::operator::kubernetes::{KubernetesError, ask};
+use crate::operator::members::Credentials;
+use crate::operator::shared::{Context, Heard};
+use crate::resources::labels;
+use crate::resources::validate::validate;
+use crate::wire::agent::Terms;
+
+use super::credentials;
+use super::pods::pod;
+
+/// An HAProxy pod that is to be noticed soon has so long for an answer, twice: one that is only late stays.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Everything that a decision about this cluster is based on.
+///
+/// # Errors
+/// [`KubernetesError`] when the API server cannot be read. Members that cannot be reached are data.
+pub async fn observe(
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<(Observed, Option<Credentials>), KubernetesError> {
+    let name = cluster.name_any();
+    let namespace = cluster.namespace().unwrap_or_default();
+    let mut problems: Vec<Problem> = match validate(cluster) {
+        Ok(()) => Vec::new(),
+        Err(fields) => fields
+            .iter()
+            .map(|field| Problem {
+                reason: reasons::INVALID_SPEC,
+                message: field.to_string(),
+            })
+            .collect(),
+    };
+    let credentials = match credentials::remembered(cluster, context).await? {
+        Ok(credentials) => credentials,
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    };
+    let statefulset = find(&context.stores.statefulsets, &name, &namespace);
+    if statefulset.is_none() {
+        problems.extend(storage_class_problem(cluster, context).await?);
+    }
+    let uid = cluster.uid().unwrap_or_default();
+    if let Some((_, refusal)) = context.recall(&uid).refused {
+        problems.push(Problem {
+            reason: reasons::APPLY_FAILED,
+            message: refusal,
+        });
+    }
+    let (members, balancers) = tokio::join!(
+        members(cluster, credentials.as_ref(), context),
+        balancers(cluster, credentials.as_ref(), context)
+    );
+    let update_revision = statefulset.as_deref().and_then(update_revision);
+    Ok((
+        Observed {
+            cluster: cluster.clone(),
+            update_revision,
+            problems,
+            members,
+            balancers,
+            comparison: context.comparisons.of(&uid),
+        },
+        credentials,
+    ))
+}
+
+/// An object in a cache.
+pub fn find<K>(store: &Store<K>, name: &str, namespace: &str) -> Option<std::sync::Arc<K>>
+where
+    K: kube::runtime::reflector::Lookup<DynamicType = ()> + Clone + 'static,
+{
+    store.get(&ObjectRef::new(name).within(namespace))
+}
+
+/// The revision that pods should have, once the controller of StatefulSets has seen the present template.
+fn update_revision(statefulset: &StatefulSet) -> Option<String> {
+    let status = statefulset.status.as_ref()?;
+    (status.observed_generation == statefulset.metadata.generation)
+        .then(|| status.update_revision.clone())
+        .flatten()
+}
+
+/// All members at once. Those that did not answer the last time are looked at by all agents at the same time, so that a member that is frozen
+/// or cut off does not make the observation older than it must be. Whoever replicates from one that did not answer is heard last.
+async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>, context: &Context) -> Vec<Member> {
+    let uid = cluster.uid().unwrap_or_default();
+    let silent = context.recall(&uid).silent;
+    let probes = cluster
+        .ordinals()
+        .map(|ordinal| member(cluster, ordinal, credentials, context));
+    let looks = silent
+        .iter()
+        .map(|ordinal| sightings(cluster, *ordinal, credentials, context));
+    let (mut members, sightings) = tokio::join!(join_all(probes), join_all(looks));
+    for (ordinal, sightings) in silent.iter().zip(sightings) {
+        if let Some(member) = members.get_mut(usize::from(*ordinal)) {
+            member.sightings = sightings;
+        }
+    }
+    let unanswered: Vec<u8> = members
+        .iter()
+        .filter(|member| matches!(member.server, Probe::Unreachable(_)))
+        .map(|member| member.ordinal)
+        .collect();
+    let hears_one = |member: &&mut Member| unanswered.iter().any(|ordinal| member.link(*ordinal).is_some());
+    for witness in members.iter_mut().filter(hears_one) {
+        hear_again(cluster, witness, credentials, context).await;
+    }
+    context.remember(&uid, |memory| {
+        memory.silent = unanswered;
+        for member in &mut members {
+            note_fenced(&mut memory.fenced, member);
+        }
+    });
+    members
+}
+
+async fn hear_again(
+    cluster: &MultiMasterCluster,
+    member: &mut Member,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) {
+    let (ordinal, Probe::Reached(server)) = (member.ordinal, &mut member.server) else {
+        return;
+    };
+    let (Some((pod_uid, ip)), Some(credentials)) = (address(cluster, ordinal, context), credentials) else {
+        return;
+    };
+    let host = host(cluster, ordinal);
+    if let Ok(mut client) = context.members.of(&pod_uid, ip, host, credentials).await {
+        super::members::hear_again(&mut client, server).await;
+    }
+}
+
+/// What the agents see of a member, its own included.
+async fn sightings(
+    cluster: &MultiMasterCluster,
+    ordinal: u8,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Vec<Sighting> {
+    let (Some((_, address)), Some(credentials)) = (address(cluster, ordinal, context), credentials) else {
+        return Vec::new();
+    };
+    let looks = cluster.ordinals().map(|by| async move {
+        let (pod_uid, ip) = self::address(cluster, by, context)?;
+        let agent = context
+            .members
+            .agent(&pod_uid, ip, host(cluster, by), credentials)
+            .await
+            .ok()?;
+        super::members::look(by, &agent, address).await
+    });
+    join_all(looks).await.into_iter().flatten().collect()
+}
+
+fn host(cluster: &MultiMasterCluster, ordinal: u8) -> String {
+    names::member_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default(), ordinal)
+}
+
+/// UID and IP address of a member's pod.
+fn address(cluster: &MultiMasterCluster, ordinal: u8, context: &Context) -> Option<(String, IpAddr)> {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let pod = find(&context.stores.pods, &names::member(&name, ordinal), &namespace)?;
+    let ip = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    Some((pod.uid()?, ip))
+}
+
+async fn member(
+    cluster: &MultiMasterCluster,
+    ordinal: u8,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Member {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    let live = find(&context.stores.pods, &names::member(&name, ordinal), &namespace);
+    let pod = live.as_deref().map(|live| pod(live, names::MYSQL_CONTAINER));
+    let mut member = Member {
+        ordinal,
+        pod,
+        agent: Probe::NoAddress,
+        server: Probe::NoAddress,
+        sightings: Vec::new(),
+        unheard: SignedDuration::ZERO,
+        last_seen_fenced: false,
+    };
+    let uid = cluster.uid().unwrap_or_default();
+    let heard = context.heard(&uid, ordinal);
+    let first_look = context.first_look(&uid);
+    let unheard = || {
+        let since = heard.as_ref().map_or(first_look, |heard| heard.at);
+        SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX)
+    };
+    member.unheard = unheard();
+    let address = member
+        .pod
+        .as_ref()
+        .and_then(|pod| Some((pod.uid.clone(), pod.ip.as_ref()?.parse::<IpAddr>().ok()?)));
+    let (Some((pod_uid, ip)), Some(credentials)) = (address, credentials) else {
+        return member;
+    };
+    match context
+        .members
+        .of(&pod_uid, ip, host(cluster, ordinal), credentials)
+        .await
+    {
+        Ok(mut client) => {
+            let agent = client.agent().clone();
+            let clock = heard
+                .as_ref()
+                .filter(|heard| heard.pod_uid == pod_uid)
+                .map(|heard| heard.clock);
+            let others = cluster.ordinals().filter(|other| *other != ordinal);
+            let others: Vec<(u8, IpAddr)> = others
+                .filter_map(|other| Some((other, self::address(cluster, other, context)?.1)))
+                .collect();
+            // Who the writer is, and who is in the ring, would be said wrongly.
+            let unreadable = cluster
+                .status
+                .as_ref()
+                .is_some_and(|status| status.unreadable().next().is_some());
+            let terms = (!unreadable).then(|| Terms::of(cluster, ordinal, clock, &others));
+            (member.agent, member.server) = tokio::join!(
+                super::members::agent(&agent, terms.as_ref()),
+                super::members::server(&mut client)
+            );
+        }
+        Err(error) => {
+            member.agent = Probe::Unreachable(error.to_string());
+            member.server = Probe::Unreachable(error.to_string());
+        }
+    }
+    member.unheard = match member.report().map(|report| report.clock) {
+        Some(clock) => {
+            let at = Instant::now();
+            context.remember(&uid, |memory| {
+                memory.heard.insert(ordinal, Heard { pod_uid, at, clock });
+            });
+            SignedDuration::ZERO
+        }
+        None => unheard(),
+    };
+    member
+}
+
+/// How long an HAProxy pod has for an answer, each time that it is asked.
+fn deadlines(cluster: &MultiMasterCluster) -> &'static [Duration] {
+    match balance::is_impatient(cluster) {
+        true => &[SOON, SOON],
+        false => &[PROBE_DEADLINE],
+    }
+}
+
+/// HAProxy's pods, all at once; none where it does not balance.
+pub async fn balancers(
+    cluster: &MultiMasterCluster,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Vec<Balancer> {
+    // To find them takes a look at every pod of every cluster.
+    if !cluster.spec.balancer.is_haproxy() {
+        return Vec::new();
+    }
+    let (namespace, selector) = (cluster.namespace(), labels::balancer_selector(cluster));
+    let mut pods = context.stores.pods.state();
+    pods.retain(|pod| {
+        let has = |(key, value): (&String, &String)| pod.labels().get(key) == Some(value);
+        pod.namespace() == namespace && selector.iter().all(has)
+    });
+    pods.sort_by_key(|pod| pod.name_any());
+    join_all(pods.iter().map(|live| balancer(cluster, live, credentials, context))).await
+}
+
+async fn balancer(
+    cluster: &MultiMasterCluster,
+    live: &KubePod,
+    credentials: Option<&Credentials>,
+    context: &Context,
+) -> Balancer {
+    let pod = pod(live, names::HAPROXY_CONTAINER);
+    let address = pod
+        .ip
+        .as_ref()
+        .and_then(|ip| ip.parse().ok())
+        .filter(|_| pod.running && !pod.terminating);
+    let host = names::service_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default());
+    let report = match (address, credentials) {
+        (Some(ip), Some(credentials)) => match context.members.agent(&pod.uid, ip, host, credentials).await {
+            Ok(agent) => super::members::balancer(&agent, deadlines(cluster)).await,
+            Err(error) => Probe::Unreachable(error.to_string()),
+        },
+        _ => Probe::NoAddress,
+    };
+    Balancer {
+        name: live.name_any(),
+        pod,
+        report,
+    }
+}
+
+async fn storage_class_problem(
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<Option<Problem>, KubernetesError> {
+    let Some(class) = &cluster.spec.storage.storage_class_name else {
+        return Ok(None);
+    };
+    let api: Api<StorageClass> = Api::all(context.client.clone());
+    let found = ask("StorageClass", api.get_opt(class)).await?;
+    let message = || {
+        format!(
+            "spec.storage.storageClassName: there is no StorageClass {class:?}; create it, or delete this resource and name one that `kubectl get storageclass` lists"
+        )
+    };
+    Ok(found.is_none().then(|| Problem {
+        reason: reasons::STORAGE_CLASS_MISSING,
+        message: message(),
+    }))
+}

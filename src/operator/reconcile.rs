@@ -1,0 +1,196 @@
+//! One pass over one cluster: observe, decide, write status, act.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::PostParams;
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+use kube::{Api, ResourceExt};
+
+use super::act::{ActError, Actor};
+use super::kubernetes::{KubernetesError, ask};
+use super::observe::objects::observe;
+use super::shared::Context;
+use crate::api::MultiMasterCluster;
+use crate::api::status::MultiMasterClusterStatus;
+use crate::decide::decide;
+use crate::decide::observed::{ComparisonRun, Observed};
+use crate::decide::report::conditions::not_observed;
+use crate::decide::report::events::story;
+use crate::decide::step::Step;
+
+/// An observation older than this justifies no step any more: half of the leader's lease.
+const STALE: Duration = Duration::from_millis(2500);
+/// After an error.
+const RETRY: Duration = Duration::from_secs(1);
+/// A cache that is behind catches up within this.
+const CACHE_BEHIND: Duration = Duration::from_millis(50);
+
+/// Why a pass ended early. The next one starts from what is then observed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// Kubernetes could not be read or written.
+    #[error(transparent)]
+    Api(#[from] KubernetesError),
+    /// A step was not carried out.
+    #[error("{step}: {source}")]
+    Act {
+        /// Which.
+        step: String,
+        /// Why.
+        source: ActError,
+    },
+}
+
+/// One pass.
+///
+/// # Errors
+/// [`ReconcileError`].
+pub async fn reconcile(cached: Arc<MultiMasterCluster>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let started = Instant::now();
+    let result = pass(&cached, &context).await;
+    context.metrics.pass(started.elapsed().as_secs_f64(), result.is_err());
+    result
+}
+
+async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, ReconcileError> {
+    let uid = cached.uid().unwrap_or_default();
+    if cached.metadata.deletion_timestamp.is_some() {
+        context.forget(&uid);
+        context
+            .metrics
+            .forget(&cached.namespace().unwrap_or_default(), &cached.name_any());
+        return Ok(Action::await_change());
+    }
+    if context
+        .recall(&uid)
+        .replaced
+        .is_some_and(|replaced| Some(replaced) == cached.resource_version())
+    {
+        return Ok(Action::requeue(CACHE_BEHIND));
+    }
+    let cluster = match &cached.status {
+        Some(status) if status.observed_generation == cached.metadata.generation => cached.clone(),
+        // Whoever waits for Ready must not be answered by the status of an earlier generation.
+        status => {
+            let unknown = not_observed(
+                &status.clone().unwrap_or_default(),
+                cached.metadata.generation,
+                Timestamp::now(),
+            );
+            write_status(cached, unknown, context).await?
+        }
+    };
+    context.stores.ready().await?;
+    let pods = &context.stores.pods;
+    context
+        .members
+        .keep_only(pods.len(), || pods.state().iter().filter_map(|pod| pod.uid()).collect())
+        .await;
+    let looked = Instant::now();
+    let (observed, credentials) = observe(&cluster, context).await?;
+    let now = Timestamp::now();
+    let decision = decide(&observed, now);
+    let before = cluster.status.clone().unwrap_or_default();
+    let cluster = if decision.status == before {
+        cluster
+    } else {
+        write_status(&cluster, decision.status.clone(), context).await?
+    };
+    if let ComparisonRun::Finished(_) = observed.comparison {
+        context.comparisons.noted(&uid);
+    }
+    for note in story(&before, &decision.status, now) {
+        let type_ = if note.warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        };
+        tracing::info!(cluster = %cluster.name_any(), namespace = cluster.namespace(), reason = note.reason, "{}", note.text);
+        context.tell(&cluster, type_, note.reason, note.text, note.member).await;
+    }
+    context.metrics.cluster(
+        &cluster.namespace().unwrap_or_default(),
+        &cluster.name_any(),
+        cluster.spec.members,
+        &decision.status,
+    );
+    let observed = Observed { cluster, ..observed };
+    let actor = Actor {
+        observed: &observed,
+        context,
+        credentials: credentials.as_ref(),
+    };
+    let mut requeue = decision.requeue;
+    for step in &decision.steps {
+        if step.ages() && looked.elapsed() > STALE {
+            tracing::warn!(?step, "the observation is too old for this step; looking again");
+            requeue = CACHE_BEHIND;
+            continue;
+        }
+        if let Err(source) = actor.act(step).await {
+            let error = ReconcileError::Act {
+                step: format!("{step:?}"),
+                source,
+            };
+            // A balancer that cannot be told must not keep the ring from healing. It is told again.
+            if step.is_of_a_balancer() {
+                tracing::warn!(cluster = %observed.cluster.name_any(), namespace = observed.cluster.namespace(), %error, "going on without it");
+                requeue = RETRY;
+                continue;
+            }
+            return Err(error);
+        }
+        if matches!(step, Step::CreateDatabase { .. }) {
+            let created = MultiMasterClusterStatus {
+                database_created: true,
+                ..decision.status.clone()
+            };
+            write_status(&observed.cluster, created, context).await?;
+        }
+    }
+    Ok(Action::requeue(requeue))
+}
+
+/// Replaces the status of exactly the resource that was read: the resourceVersion in it makes the API server refuse a stale operator. What this
+/// version does not know of it is written back as it was.
+async fn write_status(
+    cluster: &MultiMasterCluster,
+    status: MultiMasterClusterStatus,
+    context: &Context,
+) -> Result<MultiMasterCluster, ReconcileError> {
+    let api: Api<MultiMasterCluster> =
+        Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
+    let mut next = cluster.clone();
+    next.status = Some(match &cluster.status {
+        Some(present) => status.over(present),
+        None => status,
+    });
+    next.metadata.managed_fields = None;
+    let written = ask(
+        "status",
+        api.replace_status(&cluster.name_any(), &PostParams::default(), &next),
+    )
+    .await?;
+    context.remember(&cluster.uid().unwrap_or_default(), |memory| {
+        memory.replaced = cluster.resource_version()
+    });
+    Ok(written)
+}
+
+/// After a pass that ended in an error.
+pub fn on_error(cluster: Arc<MultiMasterCluster>, error: &ReconcileError, _: Arc<Context>) -> Action {
+    if let ReconcileError::Api(KubernetesError::Api {
+        source: kube::Error::Api(status),
+        ..
+    }) = error
+        && (status.is_conflict() || status.is_not_found())
+    {
+        tracing::debug!(%error, "the resource changed meanwhile");
+        return Action::requeue(CACHE_BEHIND);
+    }
+    tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "the pass ended early; looking again");
+    Action::requeue(RETRY)
+}

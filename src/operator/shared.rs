@@ -1,0 +1,230 @@
+//! What all passes share: clients, caches of the API server's objects, and the little that is remembered between passes.
+//!
+//! Nothing here is needed for a right decision: everything can be lost at any time, and the next pass starts from what is observed.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::reflector::Store;
+use kube::{Client, Resource};
+
+use super::compare::Comparisons;
+use super::kubernetes::{API_DEADLINE, KubernetesError};
+use super::members::{Credentials, MemberClients};
+use super::telemetry::Metrics;
+use crate::api::MultiMasterCluster;
+use crate::resources::Settings;
+
+/// How many applies that changed nothing are remembered.
+const MOST_IN_VAIN: usize = 10_000;
+
+/// Caches of watched objects.
+#[derive(Clone)]
+pub struct Stores {
+    /// Members' pods.
+    pub pods: Store<Pod>,
+    /// StatefulSets of clusters.
+    pub statefulsets: Store<StatefulSet>,
+    /// Services of clusters.
+    pub services: Store<Service>,
+    /// ConfigMaps of clusters.
+    pub config_maps: Store<ConfigMap>,
+    /// Deployments of clusters.
+    pub deployments: Store<Deployment>,
+    /// PodDisruptionBudgets of clusters.
+    pub budgets: Store<PodDisruptionBudget>,
+}
+
+impl Stores {
+    /// Waits until every cache holds what the API server has. A new leader that decided from an empty cache would believe that all pods are
+    /// gone.
+    ///
+    /// # Errors
+    /// When a watch does not deliver in time.
+    pub async fn ready(&self) -> Result<(), KubernetesError> {
+        let all = async {
+            tokio::try_join!(
+                self.pods.wait_until_ready(),
+                self.statefulsets.wait_until_ready(),
+                self.services.wait_until_ready(),
+                self.config_maps.wait_until_ready(),
+                self.deployments.wait_until_ready(),
+                self.budgets.wait_until_ready(),
+            )
+        };
+        match tokio::time::timeout(API_DEADLINE, all).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(KubernetesError::Deadline(
+                "the watches of pods and other objects".into(),
+            )),
+        }
+    }
+}
+
+/// What all passes share.
+pub struct Context {
+    /// Client of the API server.
+    pub client: Client,
+    /// Caches of watched objects.
+    pub stores: Stores,
+    /// Connections to members.
+    pub members: MemberClients,
+    /// Images and the like, from the command line.
+    pub settings: Settings,
+    /// Publisher of events.
+    pub recorder: Recorder,
+    /// Counters and gauges.
+    pub metrics: Arc<Metrics>,
+    /// The comparison that is under way.
+    pub comparisons: Arc<Comparisons>,
+    memory: Mutex<HashMap<String, Memory>>,
+    in_vain: Mutex<HashSet<u64>>,
+}
+
+/// What is remembered of one cluster, by its UID.
+#[derive(Default, Clone)]
+pub struct Memory {
+    /// Secrets as last read, and when.
+    pub credentials: Option<(Instant, Credentials)>,
+    /// The resourceVersion that the last status write replaced: a cache that still shows it is behind.
+    pub replaced: Option<String>,
+    /// The size that all volumes were seen to have, or were given.
+    pub volume_size: Option<String>,
+    /// Ordinals whose servers did not answer the last time.
+    pub silent: Vec<u8>,
+    /// Why the API server refused an object, and when.
+    pub refused: Option<(Instant, String)>,
+    /// When this operator first looked at the cluster.
+    pub first_look: Option<Instant>,
+    /// The last answers of members' agents, by ordinal.
+    pub heard: HashMap<u8, Heard>,
+    /// Ordinals of the members that took no writes when they were last seen, and were not opened since.
+    pub fenced: HashSet<u8>,
+}
+
+/// An agent's answer.
+#[derive(Clone)]
+pub struct Heard {
+    /// The agent's pod.
+    pub pod_uid: String,
+    /// When it had arrived.
+    pub at: Instant,
+    /// The agent's own clock, which is older than that.
+    pub clock: u64,
+}
+
+impl Context {
+    /// A context without memory.
+    pub fn new(client: Client, stores: Stores, settings: Settings, recorder: Recorder, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            stores,
+            members: MemberClients::default(),
+            settings,
+            recorder,
+            metrics,
+            comparisons: Arc::default(),
+            memory: Mutex::default(),
+            in_vain: Mutex::default(),
+        }
+    }
+
+    /// Publishes an event. Events are for people: one that cannot be published is logged, and stops nothing.
+    pub async fn tell(
+        &self,
+        cluster: &MultiMasterCluster,
+        type_: EventType,
+        reason: &str,
+        text: String,
+        member: Option<String>,
+    ) {
+        // Events of one reason are counted together; the related pod keeps those about different members apart.
+        let pod = |name| ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: Some(name),
+            namespace: cluster.metadata.namespace.clone(),
+            ..ObjectReference::default()
+        };
+        let event = Event {
+            type_,
+            reason: reason.into(),
+            note: Some(text),
+            action: reason.into(),
+            secondary: member.map(pod),
+        };
+        let subject = cluster.object_ref(&());
+        let publishing = self.recorder.publish(&event, &subject);
+        match tokio::time::timeout(API_DEADLINE, publishing).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, reason, "an event could not be published"),
+            Err(_) => tracing::warn!(reason, "an event could not be published in time"),
+        }
+    }
+
+    /// Whether this very apply has changed nothing before.
+    pub fn was_in_vain(&self, tried: &str) -> bool {
+        self.in_vain
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&hash(tried))
+    }
+
+    /// Remembers an apply that changed nothing.
+    pub fn in_vain(&self, tried: &str) {
+        let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        // Forgetting costs one apply more for each.
+        if in_vain.len() >= MOST_IN_VAIN {
+            in_vain.clear();
+        }
+        in_vain.insert(hash(tried));
+    }
+
+    /// What is remembered of a cluster.
+    pub fn recall(&self, uid: &str) -> Memory {
+        self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is remembered of a cluster.
+    pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
+        change(self.lock().entry(uid.into()).or_default());
+    }
+
+    /// The last answer of a member's agent.
+    pub fn heard(&self, uid: &str, ordinal: u8) -> Option<Heard> {
+        self.lock().get(uid)?.heard.get(&ordinal).cloned()
+    }
+
+    /// When this operator first looked at a cluster: now, if it never has.
+    pub fn first_look(&self, uid: &str) -> Instant {
+        let mut memory = self.lock();
+        *memory
+            .entry(uid.into())
+            .or_default()
+            .first_look
+            .get_or_insert_with(Instant::now)
+    }
+
+    /// Forgets a cluster.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+        self.comparisons.forget(uid);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {
+        // A panic while the lock is held leaves plain data behind, which is as good as any.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,112 @@
+//! The client of an agent or a balancer: HTTPS to its closed port, with the token.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// For a connection to be there.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Why an agent did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// Network, TLS or deadline.
+    #[error("{}", with_causes(.0))]
+    Http(#[from] reqwest::Error),
+    /// It answered and refused.
+    #[error("it refused ({status}): {body}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// Its words.
+        body: String,
+    },
+}
+
+/// reqwest's own text leaves out what went wrong.
+fn with_causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// One member's agent.
+#[derive(Clone)]
+pub struct AgentClient {
+    http: reqwest::Client,
+    url: String,
+    token: String,
+}
+
+impl AgentClient {
+    /// The agent at this address and port, whose certificate names the host and was made by the authority (PEM).
+    ///
+    /// # Errors
+    /// [`AgentError::Http`] when the authority's certificate cannot be used.
+    pub fn new(ip: IpAddr, host: &str, port: u16, authority: &[u8], token: String) -> Result<Self, AgentError> {
+        let http = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(authority)?])
+            .resolve(host, SocketAddr::new(ip, port))
+            .connect_timeout(CONNECT_DEADLINE)
+            .no_proxy()
+            .build()?;
+        let url = format!("https://{host}:{port}");
+        Ok(Self { http, url, token })
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, AgentError> {
+        Ok(self.answer(path, deadline).await?.json().await?)
+    }
+
+    /// GET, where only yes or no matters.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn ask(&self, path: &str, deadline: Duration) -> Result<(), AgentError> {
+        self.answer(path, deadline).await.map(drop)
+    }
+
+    async fn answer(&self, path: &str, deadline: Duration) -> Result<reqwest::Response, AgentError> {
+        let request = self.http.get(format!("{}{path}", self.url));
+        let response = request.bearer_auth(&self.token).timeout(deadline).send().await?;
+        accepted(response).await
+    }
+
+    /// POST.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn post<T: Serialize + Sync>(&self, path: &str, body: &T, deadline: Duration) -> Result<(), AgentError> {
+        let response = self
+            .http
+            .post(format!("{}{path}", self.url))
+            .bearer_auth(&self.token)
+            .json(body)
+            .timeout(deadline)
+            .send()
+            .await?;
+        accepted(response).await.map(drop)
+    }
+}
+
+async fn accepted(response: reqwest::Response) -> Result<reqwest::Response, AgentError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    Err(AgentError::Refused {
+        status: status.as_u16(),
+        body: response.text().await.unwrap_or_default(),
+    })
+}
