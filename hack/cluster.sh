@@ -5,7 +5,11 @@
 cd "$ROOT"
 kubectl() { command kubectl --context "kind-$CLUSTER" "$@"; }
 
-exists() { kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; }
+# Not by a pipe: grep ends at the first match, and kind by the signal that it then gets.
+exists() {
+	local clusters
+	clusters=$(kind get clusters 2>/dev/null) && grep -qx "$CLUSTER" <<<"$clusters"
+}
 
 # Another cluster gets other subnets for its pods and Services, so that the host can
 # have routes to both. The name decides, so they are the same again.

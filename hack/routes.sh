@@ -19,7 +19,8 @@ route() {
 }
 
 wanted=''
-if kind get clusters 2>/dev/null | grep -qx "$CLUSTER"; then
+clusters=$(kind get clusters 2>/dev/null || true)
+if grep -qx "$CLUSTER" <<<"$clusters"; then
 	wanted=$(kubectl --context "kind-$CLUSTER" get nodes,servicecidrs -o json | jq -r '
 		def address: .status.addresses[] | select(.type == "InternalIP").address;
 		(.items | map(select(.kind == "Node"))) as $nodes

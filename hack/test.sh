@@ -90,7 +90,7 @@ say "==> cluster $CLUSTER and images, in the background: $CACHE/logs/test-cluste
 fresh() { [ -n "${KEEP:-}" ] || hack/cluster.sh down; }
 cluster() {
 	hack/host.sh && fresh && hack/cluster.sh up && note "in the background: the cluster" "$begun" &&
-		hack/load.sh "$earlier" operator && note "in the background: the cluster with the operator's image" "$begun"
+		hack/load.sh operator "$earlier" && note "in the background: the cluster with the operator's image" "$begun"
 }
 cluster >"$CACHE/logs/test-cluster.log" 2>&1 &
 lane=$!
