@@ -1,4 +1,4 @@
-//! What earlier versions left behind is read by this one, and means the same. `docs/ring.md`, "Upgrades".
+//! What earlier versions left behind is read by this one, and means the same. `docs/ring.md`, "Versions side by side".
 //!
 //! A folder for each commit whose rings may still run, as it was captured from rings that ran (`tests/e2e/capture.rs`):
 //!
