@@ -105,9 +105,7 @@ async fn readyz(State(context): State<Handles>, Query(wanted): Query<Wanted>) ->
     match context.shared.sql.probe(PROBE_DEADLINE).await {
         Err(error) => not_ready(format!("mysqld does not answer: {error}\n")),
         Ok(state) if state.offline => not_ready("mysqld is in offline_mode\n".into()),
-        Ok(state) if (state.super_read_only || state.read_only) && !reads() => {
-            not_ready("the member is fenced (super_read_only)\n".into())
-        }
+        Ok(state) if state.is_fenced() && !reads() => not_ready("the member is fenced (super_read_only)\n".into()),
         Ok(_) => "ok\n".into_response(),
     }
 }

@@ -52,6 +52,13 @@ pub struct Writable {
     pub offline: bool,
 }
 
+impl Writable {
+    /// No client can write. While the operator settles a conflict at a fenced member only `read_only` is on.
+    pub fn is_fenced(self) -> bool {
+        self.super_read_only || self.read_only
+    }
+}
+
 /// Makes connections; keeps one for probes, so that a server that is out of connections still answers its own.
 #[derive(Debug)]
 pub struct Sql {

@@ -65,7 +65,12 @@ pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
         .members
         .iter()
         .any(|member| matches!(Health::of(member, observed), Health::Suspect(_)));
-    let requeue = if steps.iter().any(|step| *step != Step::Apply) {
+    // What waits for a person is looked at once a period.
+    let awaited = conflicts::awaited(observed);
+    let requeue = if steps
+        .iter()
+        .any(|step| *step != Step::Apply && Some(step) != awaited.as_ref())
+    {
         AGAIN
     } else if suspects || serve::writer::is_awaited(observed) {
         SUSPICIOUS

@@ -86,7 +86,7 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
         Some(step) => steps.push(step),
         // While something is changed nobody compares, nor are writes stopped.
         None if restart::next(observed).is_some() => {}
-        None => steps.extend(comparison::step(observed, now)),
+        None => steps.extend(comparison::step(observed, now).or_else(|| conflicts::awaited(observed))),
     }
     steps
 }

@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 use mysql_async::{Conn, Row};
+use serde::Serialize;
 
 use crate::decide::conflicts::record::{Unread, UnreadRecord};
 use crate::decide::conflicts::{Record, Stage};
@@ -17,7 +18,7 @@ use crate::mysql::transaction::Place;
 /// Settled conflicts that a member keeps.
 const SETTLED_KEPT: u32 = 1000;
 /// Open records that are read; the rest is counted.
-const MOST_READ: u64 = 1000;
+const MOST_READ: u64 = 300;
 
 /// What is open. Appliers stand at those that are not taken yet, so these come first; then the oldest, which the others wait for.
 const OPEN: &str = "SELECT c.*, COUNT(*) OVER () AS all_open FROM multimaster.conflicts AS c WHERE stage <> 'settled' \
@@ -143,25 +144,36 @@ fn record(row: &Row) -> Result<Record, SqlError> {
     })
 }
 
-/// Writes a new record.
+/// Writes a new record, whole: half of one would be a conflict of which nobody could say what it is about.
 ///
 /// # Errors
 /// [`SqlError`].
 pub async fn insert(conn: &mut Conn, record: &Record, circumstances: &Circumstances) -> Result<(), SqlError> {
-    let optional = |text: Option<String>| text.map_or("NULL".into(), |text| literal(&text));
     let statement = format!(
-        "INSERT INTO multimaster.conflicts (observer, gtid, member, origin, error, message, committed_at, seen_at, stage, changes, known) \
-         VALUES ({}, {}, {}, {}, {}, {}, {}, {}, 'waiting', '[]', '')",
+        "INSERT INTO multimaster.conflicts (observer, gtid, member, origin, error, message, committed_at, seen_at, stage, changes, for_a_person, \
+         known) VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
         literal(&record.observer),
         literal(&record.gtid),
         literal(&circumstances.member),
-        optional(circumstances.origin.clone()),
+        or_null(circumstances.origin.as_deref()),
         circumstances.error,
         literal(&circumstances.message),
-        optional(circumstances.committed.map(in_utc)),
+        or_null(circumstances.committed.map(in_utc).as_deref()),
         literal(&in_utc(record.seen)),
+        literal(json(&record.stage)?.trim_matches('"')),
+        literal(&json(&record.rows)?),
+        or_null(record.for_a_person.as_deref()),
+        literal(&record.known.to_string()),
     );
     run(conn, &statement).await
+}
+
+fn or_null(text: Option<&str>) -> String {
+    text.map_or("NULL".into(), literal)
+}
+
+fn json(value: &impl Serialize) -> Result<String, SqlError> {
+    serde_json::to_string(value).map_err(|error| SqlError::Outdated(error.to_string()))
 }
 
 /// Writes what has become of a record.
@@ -169,8 +181,7 @@ pub async fn insert(conn: &mut Conn, record: &Record, circumstances: &Circumstan
 /// # Errors
 /// [`SqlError`].
 pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
-    let json = |value: serde_json::Result<String>| value.map_err(|error| SqlError::Outdated(error.to_string()));
-    let stage = json(serde_json::to_string(&record.stage))?;
+    let stage = json(&record.stage)?;
     let settled = if record.stage == Stage::Settled {
         "UTC_TIMESTAMP(6)"
     } else {
@@ -184,8 +195,8 @@ pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
         "UPDATE multimaster.conflicts SET stage = {}, changes = {}, for_a_person = {}, winner = {}, known = {}, kept_file = {file}, \
          kept_offset = {offset}, settled_at = {settled} WHERE observer = {} AND gtid = {}",
         literal(stage.trim_matches('"')),
-        literal(&json(serde_json::to_string(&record.rows))?),
-        record.for_a_person.as_ref().map_or("NULL".into(), |why| literal(why)),
+        literal(&json(&record.rows)?),
+        or_null(record.for_a_person.as_deref()),
         record.winner.map_or("NULL".into(), |winner| winner.to_string()),
         literal(&record.known.to_string()),
         literal(&record.observer),

@@ -95,7 +95,7 @@ async fn an_open_record_is_never_forgotten() {
     insert(&mut root, (601..=1900).map(|n| values(n, "taken"))).await;
     insert(&mut root, [values(1901, "waiting")].into_iter()).await;
     let reading = read(&cell, &agent).await;
-    assert_eq!((open(&reading).len(), reading.unread.more), (1000, 551));
+    assert_eq!((open(&reading).len(), reading.unread.more), (300, 1251));
     assert_eq!(open(&reading)[..3], [Stage::Waiting, Stage::Waiting, Stage::Taken]);
     let mut operator = operator(&cell, &agent).await;
     for n in [300, 1900] {

@@ -345,12 +345,17 @@ impl Agent {
     }
 
     pub async fn root(&self) -> Conn {
+        self.try_root().await.unwrap()
+    }
+
+    /// The same where mysqld may be down.
+    pub async fn try_root(&self) -> mysql_async::Result<Conn> {
         let options = OptsBuilder::default()
             .prefer_socket(false)
             .socket(Some(self.socket().display().to_string()))
             .user(Some("root"))
             .pass(Some(password_of(names::keys::ROOT)));
-        Conn::new(options).await.unwrap()
+        Conn::new(options).await
     }
 
     /// Opens the member as the operator does it, and answers with a client's connection.

@@ -351,6 +351,32 @@ fn rows_are_compared_when_every_member_has_what_the_sides_wrote() {
 }
 
 #[test]
+fn rows_that_a_person_has_to_make_equal_are_compared_when_nothing_else_is_due_and_no_more_often_than_that() {
+    let mut observed = preferring(taken(), &[0]);
+    for ordinal in 0..3 {
+        for record in &mut server(&mut observed, ordinal).conflicts {
+            record.for_a_person = Some("it was mended by hand".into());
+        }
+    }
+    let decision = decide(&observed, at(60));
+    assert!(
+        matches!(steps(&decision)[..], [Step::CompareRows { .. }]),
+        "{decision:?}"
+    );
+    let period = observed.cluster.spec.failure_detection.period_seconds;
+    assert_eq!(decision.requeue, std::time::Duration::from_secs(period.into()));
+    // A member that waits for its restart does not wait for this.
+    crate::fixture::pod(&mut observed, 2).revision = Some("old".into());
+    observed.update_revision = Some("new".into());
+    for ordinal in 0..2 {
+        crate::fixture::pod(&mut observed, ordinal).revision = Some("new".into());
+    }
+    let decision = decide(&observed, at(61));
+    let compares = |step: &&Step| matches!(step, Step::CompareRows { .. });
+    assert_eq!(steps(&decision).into_iter().find(compares), None, "{decision:?}");
+}
+
+#[test]
 fn when_all_is_settled_nothing_is_done() {
     let mut observed = taken();
     for ordinal in [0, 1] {

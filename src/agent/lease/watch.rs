@@ -94,7 +94,7 @@ async fn fence_if_open(shared: &Shared, verdict: Verdict, wrote: bool) -> bool {
     // One that has been the writer until now is open, and has no time to lose.
     if !wrote
         && let Ok(state) = shared.sql.probe(FENCE_DEADLINE).await
-        && state.super_read_only
+        && state.is_fenced()
     {
         return true;
     }

@@ -14,4 +14,4 @@ pub mod unread;
 pub use message::{count, told};
 pub use record::{ConflictingRow, Record, Stage, is_ours};
 pub use sides::{group, losers, open, ordered, winner, writer};
-pub use stages::next;
+pub use stages::{awaited, next};

@@ -22,7 +22,14 @@ pub fn next(observed: &Observed) -> Option<Step> {
         .filter_map(|(member, server, channel)| about_stopped(observed, member, server, channel))
         .next()
         .or_else(|| able().find_map(|(member, server)| resumed(observed, member, server)))
-        .or_else(|| compared(observed))
+        .or_else(|| compared(observed, |record| record.for_a_person.is_none()))
+}
+
+/// Rows to compare that a person has to make equal: looked at once a pass, and nothing waits for it.
+pub fn awaited(observed: &Observed) -> Option<Step> {
+    compared(observed, |record| {
+        record.for_a_person.is_some() && winner(observed, record).is_some()
+    })
 }
 
 /// A channel whose applier stands at a transaction.
@@ -98,7 +105,7 @@ fn resumed(observed: &Observed, member: &Member, server: &Server) -> Option<Step
 }
 
 /// Rows to compare on all members of the ring: when each has executed all that the sides wrote in ignorance of each other.
-fn compared(observed: &Observed) -> Option<Step> {
+fn compared(observed: &Observed, is_meant: impl Fn(&Record) -> bool) -> Option<Step> {
     let ring = observed.ring();
     let in_ring: Option<Vec<(&Member, &Server)>> = ring
         .ordinals()
@@ -111,7 +118,7 @@ fn compared(observed: &Observed) -> Option<Step> {
     open(observed)
         .into_iter()
         .filter(|record| record.stage == Stage::Taken)
-        .filter(|record| record.for_a_person.is_none() || winner(observed, record).is_some())
+        .filter(|record| is_meant(record))
         .find_map(|record| {
             let group: Vec<&Record> = group(observed, record)
                 .into_iter()

@@ -37,8 +37,8 @@ pub fn unknown(observed: &Observed) -> Option<String> {
         let why = member.server()?.unread.table.as_ref()?;
         let name = member.name(observed.name());
         Some(format!(
-            "nobody knows the conflicts of {name}: its table multimaster.conflicts cannot be read: {why}; when its pod is restarted its \
-             agent makes table and rights anew"
+            "nobody knows the conflicts of {name}: its table multimaster.conflicts cannot be read: {why}. Restart its pod: \
+             its agent makes a missing table and missing rights anew. If somebody has altered the table, rename it away before"
         ))
     });
     let tables: Vec<String> = tables.collect();

@@ -119,7 +119,7 @@ async fn up(ring: &Ring, writers: &Writers, earlier: &str, today: &str) -> Resul
     writers.go_on(&service).await
 }
 
-/// With one writer, which the agents of both versions confirm to each other. A server dies meanwhile.
+/// With one writer, which the agents of both versions confirm to each other.
 async fn down(ring: &Ring, writers: &Writers, earlier: &str, today: &str) -> Result<()> {
     let service = [At::Service];
     // On two cores a writer may not be confirmed for three seconds, the default.

@@ -62,8 +62,7 @@ impl Actor<'_> {
             known: at.known().await?,
             kept: None,
         };
-        conflict_table::insert(&mut at.logged, &record, &circumstances).await?;
-        at.update(&record).await
+        conflict_table::insert(&mut at.logged, &record, &circumstances).await
     }
 
     /// Get the applier past the transaction.
