@@ -8,6 +8,7 @@ use multimaster::api::status::MemberState;
 use multimaster::names::{self, ANNOTATION_FENCE};
 use serde_json::{Value, json};
 
+use crate::single_writer::{moved, writer};
 use crate::support::ring::Ring;
 use crate::support::world::{World, alone};
 use crate::support::writers::{At, Writers};
@@ -119,7 +120,7 @@ async fn up(ring: &Ring, writers: &Writers, earlier: &str, today: &str) -> Resul
     writers.go_on(&service).await
 }
 
-/// With one writer, which the agents of both versions confirm to each other.
+/// With one writer, which the agents of both versions are told of, and confirm to each other. Its server dies meanwhile.
 async fn down(ring: &Ring, writers: &Writers, earlier: &str, today: &str) -> Result<()> {
     let service = [At::Service];
     // On two cores a writer may not be confirmed for three seconds, the default.
@@ -127,7 +128,25 @@ async fn down(ring: &Ring, writers: &Writers, earlier: &str, today: &str) -> Res
     ring.patch(one).await?;
     ring.wait_ready().await?;
     writers.go_on(&service).await?;
+    let first = writer(ring).await?;
+    // Whoever is fenced is restarted first; the others wait for it to serve.
+    let fenced = (first + 1) % ring.members;
+    fence(ring, json!(ring.member(fenced))).await?;
     take_over(writers, today, earlier).await?;
+    eventually("the fenced member has its agent, and no other", || async {
+        let (state, agents) = (ring.state(fenced).await?, agents(ring).await?);
+        let ready = state == MemberState::Fenced && agents[usize::from(fenced)] == earlier;
+        ensure!(ready, "{state:?}, {agents:?}");
+        let others = agents.iter().filter(|agent| *agent == today);
+        ensure!(others.count() == 2, "two members were restarted at a time: {agents:?}");
+        Ok(())
+    })
+    .await?;
+    ring.kill_mysqld(first).await?;
+    let second = moved(ring, first).await?;
+    ensure!(second != fenced, "the writer was to be fenced");
+    writers.go_on(&service).await?;
+    fence(ring, json!(null)).await?;
     all_have(ring, earlier).await?;
     writers.go_on(&service).await?;
     ring.patch(json!({"spec": {"writes": "AllMembers"}})).await?;
@@ -150,12 +169,13 @@ async fn take_over(writers: &Writers, from: &str, to: &str) -> Result<()> {
     operator::passes(3.0).await?;
     writers.go_on(&[At::Service]).await?;
     operator::lead(to).await?;
+    operator::beside(from).await?;
     operator::passes(3.0).await?;
     writers.go_on(&[At::Service]).await?;
     operator::roll(to).await
 }
 
-/// What the earlier agents' image says, by ordinal.
+/// The images that the members' agents are from, by ordinal.
 async fn agents(ring: &Ring) -> Result<Vec<String>> {
     let mut images = Vec::new();
     for ordinal in ring.ordinals() {

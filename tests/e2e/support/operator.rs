@@ -71,15 +71,22 @@ pub async fn roll(image: &str) -> Result<()> {
 /// Begins to; returns when a pod of this image runs beside the others, which stay.
 pub async fn roll_halfway(image: &str) -> Result<()> {
     set(image, HALFWAY_SECONDS).await?;
-    eventually(&format!("an operator of {image} beside the others"), || async {
+    beside(image).await
+}
+
+/// Waits until an operator of this image is Ready beside one of another.
+pub async fn beside(image: &str) -> Result<()> {
+    eventually(&format!("an operator of {image} beside another"), || async {
         let images = images().await?;
-        let new = images.iter().find(|(_, found)| *found == image);
-        let (pod, _) = new.with_context(|| format!("{images:?}"))?;
         ensure!(images.values().any(|found| found != image), "{images:?}");
-        let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
-        let ready = kubectl(&["get", "pod", pod, "-n", NAMESPACE, "-o", path]).await?;
-        ensure!(ready == "True", "{pod} is not Ready");
-        Ok(())
+        for pod in images.iter().filter(|(_, found)| *found == image).map(|(pod, _)| pod) {
+            let path = r#"jsonpath={.status.conditions[?(@.type=="Ready")].status}"#;
+            let ready = kubectl(&["get", "pod", pod, "-n", NAMESPACE, "-o", path, "--ignore-not-found"]).await?;
+            if ready == "True" {
+                return Ok(());
+            }
+        }
+        Err(anyhow::anyhow!("{images:?}"))
     })
     .await
 }
