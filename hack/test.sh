@@ -62,7 +62,10 @@ cargo_test() { cargo test --locked --profile "$PROFILE" "$@" 2>&1 | tee >(grep '
 finish() {
 	local status=$?
 	trap - EXIT
-	[ -z "${lane:-}" ] || kill "$lane" 2>/dev/null || true
+	# A signal ends the script with the status of the last command.
+	[ -n "${finished:-}" ] || [ $status != 0 ] || status=1
+	# The lane is a process group: its builds and downloads end with it.
+	[ -z "${lane:-}" ] || kill -- -"$lane" 2>/dev/null || true
 	if [ -n "${deployed:-}" ] && [ $status != 0 ]; then diagnose >&2 || true; fi
 	if [ -z "${KEEP:-}" ]; then
 		CLUSTER=$CLUSTER hack/cluster.sh down || status=1
@@ -92,8 +95,10 @@ cluster() {
 	hack/host.sh && fresh && hack/cluster.sh up && note "in the background: the cluster" "$begun" &&
 		hack/load.sh operator "$earlier" && note "in the background: the cluster with the operator's image" "$begun"
 }
+set -m
 cluster >"$CACHE/logs/test-cluster.log" 2>&1 &
 lane=$!
+set +m
 
 check "cargo fmt" cargo fmt --all --check
 check "clippy" cargo clippy --profile "$PROFILE" --all-targets --locked --quiet -- -D warnings
@@ -108,20 +113,16 @@ generated() {
 	[ "$before" = "$(sha256sum crds/* charts/*/files/crds/*)" ] || fail "make generate changed something: commit it"
 }
 check "generated files" generated
+# mysqld ARGUMENT...: `cargo test` of what is ignored where no real mysqld is.
 mysqld() {
 	MYSQL_ROOT=$(hack/mysqld.sh) || return 1
 	export MYSQL_ROOT
-	# Two long histories of the model only by name: --ignored chance, --ignored purged.
-	cargo_test --test agent --test compare --test simulation -- --ignored --skip chance --skip purged
+	cargo_test "$@"
 }
+# Two long histories of the model only by name: --ignored chance, --ignored purged.
+check "tests against a real mysqld" mysqld --test agent --test compare --test simulation -- --ignored --skip chance --skip purged
 # Three servers each, and what is cut off must be cut in the middle: one at a time.
-conflicts() {
-	MYSQL_ROOT=$(hack/mysqld.sh) || return 1
-	export MYSQL_ROOT
-	cargo_test --test conflicts -- --ignored --test-threads=1
-}
-check "tests against a real mysqld" mysqld
-check "conflicts of real servers" conflicts
+check "conflicts of real servers" mysqld --test conflicts -- --ignored --test-threads=1
 
 check "the chart equals the manifests" hack/test-chart.sh
 
@@ -139,3 +140,4 @@ tests "e2e, alone" --test e2e -- --ignored --test-threads=1 "alone::${TESTS:-}"
 # What no test of its own shows; `make chaos` has all of them.
 [ -n "${TESTS:-}" ] || FAULT='corrupted,API server' tests "some faults" --test e2e -- --ignored --nocapture chaos::
 [ -n "${KEEP:-}" ] || check "the operator goes, the CRDs stay" hack/test-chart.sh down
+finished=yes

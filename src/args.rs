@@ -1,4 +1,4 @@
-//! The command line: one binary, and what it can be.
+//! The command line: one binary with several roles.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use crate::names;
 #[derive(Debug, Parser)]
 #[command(name = "multimaster", version, about)]
 pub struct Args {
-    /// What to be.
+    /// The role of this process.
     #[command(subcommand)]
     pub role: Role,
 }
 
-/// What this process is.
+/// The role of this process.
 #[derive(Debug, Subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub enum Role {
@@ -131,7 +131,7 @@ pub struct AgentArgs {
     #[arg(long, env = "IMAGE")]
     pub image: Option<String>,
 
-    /// Address of the API server; Kubernetes gives it to every container. The agent only looks whether it can be reached.
+    /// Address of the API server; Kubernetes gives it to every container. The agent only checks whether it can be reached.
     #[arg(long, env = "KUBERNETES_SERVICE_HOST")]
     pub api_host: Option<String>,
     /// Port of the API server.

@@ -1,7 +1,7 @@
-//! Names that more than one part of the product, or a person with kubectl, relies on.
+//! Names that several parts of the product, or people with kubectl, rely on.
 //!
-//! Everything here is a promise: a label that a Service selects, a key of a Secret, a path inside a
-//! member's pod. `docs/ring.md` lists them for people.
+//! They stay the same in every version: a label that a Service selects, a key of a Secret, a path inside a member's pod. For people, `docs/ring.md`
+//! has the labels, annotations and ports, and `docs/tasks.md` the objects and the keys of the Secrets.
 
 /// The API group of every kind of this product.
 pub const GROUP: &str = "multimaster.dev";
@@ -18,20 +18,20 @@ pub const LABEL_READS: &str = "multimaster.dev/reads";
 pub const ANNOTATION_CONFIG_HASH: &str = "multimaster.dev/config-hash";
 /// Annotation on a `MultiMasterCluster`: names of members, separated by commas, that are to be fenced.
 pub const ANNOTATION_FENCE: &str = "multimaster.dev/fence";
-/// Annotation on a `MultiMasterCluster`: any text, a date for example; another one than before has members compared now.
+/// Annotation on a `MultiMasterCluster`: any text, a date for example. When the text changes, members are compared at once.
 pub const ANNOTATION_COMPARE: &str = "multimaster.dev/compare";
 
-/// Annotation on a `MultiMasterCluster`: who wins conflicts, `1f3a9c04=demo-0` (the conflict's id and a member), separated by commas.
+/// Annotation on a `MultiMasterCluster`: the winners of conflicts, `1f3a9c04=demo-0` (the conflict's id and a member), separated by commas.
 pub const ANNOTATION_SETTLE: &str = "multimaster.dev/settle";
 
-/// The product's own schema in every member. Never compared, never a client's.
+/// The product's own schema in every member. It is never compared, and clients do not write to it.
 pub const SCHEMA: &str = "multimaster";
-/// Tag of the GTIDs of what the operator itself writes to tables.
+/// Tag of the GTIDs of the operator's own writes to tables.
 pub const GTID_TAG: &str = "multimaster";
 
 /// The port applications use.
 pub const MYSQL_PORT: u16 = 3306;
-/// `admin_port`: has its own listener thread and connection limit, so that "too many connections" does not lock the operator out.
+/// `admin_port`. It has its own listener thread and connection limit, so that "too many connections" does not lock the operator out.
 pub const MYSQL_ADMIN_PORT: u16 = 33062;
 /// The agent's open port: `/livez`, `/readyz` and `/answers` over HTTP.
 pub const AGENT_PROBE_PORT: u16 = 9180;
@@ -54,7 +54,7 @@ pub const AGENT_INIT_CONTAINER: &str = "agent";
 pub mod paths {
     /// The volume of the member.
     pub const VOLUME: &str = "/var/lib/mysql";
-    /// `datadir`: a folder of the volume, so that the agent can keep its own file beside it and replace it whole.
+    /// `datadir`: a folder of the volume, so that the agent can keep its own file beside the directory and replace the whole directory.
     pub const DATA: &str = "/var/lib/mysql/data";
     /// The agent's record of this data directory's life, see [`crate::agent::life`].
     pub const LIFE: &str = "/var/lib/mysql/life.json";
@@ -90,17 +90,19 @@ pub mod keys {
     pub const ALL: [&str; 6] = [ROOT, OPERATOR, AGENT, REPLICATION, APP, AGENT_TOKEN];
 }
 
-/// MySQL accounts that the agent sets at every start, each with just the grants its work needs.
+/// MySQL accounts that the agent sets at every start. Each has only the grants that its work needs.
 pub mod accounts {
-    /// Administration by people.
+    /// For administration by people.
     pub const ROOT: &str = "root";
     /// The operator: observes members, opens and fences them, attaches links.
     pub const OPERATOR: &str = "multimaster_operator";
+    /// The operator, while it settles a conflict or restores a row. It has the password of [`OPERATOR`].
+    pub const SETTLER: &str = "multimaster_settler";
     /// The agent, over the socket, and as donor account of a clone.
     pub const AGENT: &str = "multimaster_agent";
-    /// What a downstream member logs in with at its upstream.
+    /// With this account a downstream member logs in at its upstream.
     pub const REPLICATION: &str = "multimaster_replication";
-    /// All accounts that belong to the product; never killed as "client sessions".
+    /// Accounts whose sessions are never killed as client sessions. Whoever fences a member also ends what [`SETTLER`] does there.
     pub const SYSTEM: [&str; 3] = [OPERATOR, AGENT, REPLICATION];
 }
 
@@ -124,7 +126,7 @@ pub fn balancer(cluster: &str) -> String {
     format!("{cluster}-balancer")
 }
 
-/// Name that the certificate of all pods of a cluster has for what is behind its Service.
+/// DNS name of the cluster's Service. The certificate of all pods has it.
 pub fn service_host(cluster: &str, namespace: &str) -> String {
     format!("{cluster}.{namespace}.svc")
 }
@@ -158,7 +160,7 @@ pub fn channel(upstream: u8) -> String {
     format!("from-{upstream}")
 }
 
-/// Ordinal in the name of a link's channel; `None` for a channel that is somebody else's.
+/// Ordinal of the upstream in the name of a link's channel; `None` for a channel that is not a link.
 pub fn upstream_of(channel: &str) -> Option<u8> {
     channel.strip_prefix("from-")?.parse().ok()
 }

@@ -66,7 +66,12 @@ async fn a_member_from_its_first_start_to_its_end() {
     );
 
     // The accounts: over the network with TLS only, each with its own password.
-    for account in ["multimaster_operator", "multimaster_replication", "multimaster_agent"] {
+    for account in [
+        "multimaster_operator",
+        "multimaster_settler",
+        "multimaster_replication",
+        "multimaster_agent",
+    ] {
         agent
             .tcp(account, cell.password(account), agent.mysql_port, true)
             .await
@@ -156,10 +161,7 @@ async fn a_member_from_its_first_start_to_its_end() {
     let before = agent.mysqld_pid();
     let executed = agent.value("SELECT @@GLOBAL.gtid_executed").await;
     agent.kill_mysqld();
-    eventually("another mysqld", async || {
-        agent.try_mysqld_pid().is_some_and(|pid| pid != before)
-    })
-    .await;
+    agent.another_mysqld(before).await;
     let after = agent.running().await;
     assert_eq!(
         (after.server_uuid.as_ref(), after.server_id),
@@ -176,10 +178,7 @@ async fn a_member_from_its_first_start_to_its_end() {
     // RESTART is served in place.
     let before = agent.mysqld_pid();
     let _ = agent.root().await.query_drop("RESTART").await;
-    eventually("another mysqld", async || {
-        agent.try_mysqld_pid().is_some_and(|pid| pid != before)
-    })
-    .await;
+    agent.another_mysqld(before).await;
     agent.running().await;
 
     // A new life: new identity, same data, the old UUID remembered.
@@ -208,7 +207,7 @@ async fn a_member_from_its_first_start_to_its_end() {
     let pid = agent.mysqld_pid();
     assert_eq!(agent.stop(), Some(0));
     assert!(!harness::alive(pid));
-    // auto.cnf removed by somebody: a new server_id too, or the ring would drop transactions silently.
+    // auto.cnf was removed: a new server_id too, or the ring would drop transactions without a sign.
     std::fs::remove_file(agent.data().join("auto.cnf")).unwrap();
     agent.start_again();
     let third = agent.running().await;
@@ -361,15 +360,15 @@ async fn data_that_is_given_up_is_kept_if_nobody_else_has_all_of_it() {
             agent.value("SELECT @@GLOBAL.gtid_executed").await,
             format!("{uuid}:1-{written}")
         );
-        let give_up = |known: u64| EmptyOrder {
+        let empty = |known: u64| EmptyOrder {
             version: VERSION,
             server_uuid: uuid.clone(),
             held_elsewhere: format!("{uuid}:1-{known}").parse().unwrap(),
         };
-        let (status, why) = agent.post(PATH_EMPTY, &give_up(known)).await;
+        let (status, why) = agent.post(PATH_EMPTY, &empty(known)).await;
         assert!(status == 409 && why.contains("fence it first"), "{status} {why}");
         root.query_drop("SET GLOBAL super_read_only=ON").await.unwrap();
-        assert_eq!(agent.post(PATH_EMPTY, &give_up(known)).await.0, 202);
+        assert_eq!(agent.post(PATH_EMPTY, &empty(known)).await.0, 202);
         eventually("an empty member", async || {
             agent
                 .report()
@@ -473,10 +472,7 @@ async fn by_file_and_position_the_operator_starts_the_links() {
     root.query_drop("START REPLICA FOR CHANNEL 'from-1'").await.unwrap();
     let before = agent.mysqld_pid();
     agent.kill_mysqld();
-    eventually("another mysqld", async || {
-        agent.try_mysqld_pid().is_some_and(|pid| pid != before)
-    })
-    .await;
+    agent.another_mysqld(before).await;
     agent.running().await;
     assert_eq!(
         agent

@@ -9,9 +9,9 @@ use futures::FutureExt;
 use harness::{Agent, Cell};
 use multimaster::api::status::{ComparisonStatus, Difference};
 use multimaster::names::accounts::OPERATOR;
-use multimaster::operator::compare::course::{Subject, compare};
-use multimaster::operator::compare::item::Item;
-use multimaster::operator::compare::looks::Peer;
+use multimaster::operator::compare::attempts::Peer;
+use multimaster::operator::compare::object::Object;
+use multimaster::operator::compare::run::{Subject, compare};
 use multimaster::operator::compare::stop::{let_go, snapshots};
 use multimaster::operator::compare::{CompareError, Permit};
 use mysql_async::Conn;
@@ -85,12 +85,12 @@ impl Pair {
         let status = self.compared().await;
         assert_eq!(usize::try_from(status.differing).unwrap(), status.differences.len());
         assert_eq!(status.writes_stopped_milliseconds, 0);
-        let told = |it: Difference| (it.object, it.keys, it.members);
-        status.differences.into_iter().map(told).collect()
+        let fields = |it: Difference| (it.object, it.keys, it.members);
+        status.differences.into_iter().map(fields).collect()
     }
 }
 
-/// Nothing is written, so nobody has to be stopped.
+/// Nothing is written, so writes need not be stopped.
 fn forbidden() -> futures::future::BoxFuture<'static, Option<Permit>> {
     async { None }.boxed()
 }
@@ -275,7 +275,7 @@ async fn definitions_and_accounts_are_compared() {
         pair.second(statement).await;
     }
     let differences = pair.differences().await;
-    let told: Vec<String> = differences
+    let shown: Vec<String> = differences
         .into_iter()
         .map(|(object, keys, members)| {
             assert_eq!(keys, None);
@@ -283,7 +283,7 @@ async fn definitions_and_accounts_are_compared() {
         })
         .collect();
     assert_eq!(
-        told,
+        shown,
         [
             "database other: demo-1 | (demo-0 without it)",
             "table shop.more: demo-1 | (demo-0 without it)",
@@ -318,13 +318,13 @@ async fn writes_go_on_after_snapshots_and_after_a_failed_stop() {
         }
     };
     let mut peers = pair.peers().await;
-    let definition = [Item::Table("shop".into(), "t".into())];
+    let definition = [Object::Table("shop".into(), "t".into())];
     let stopped = snapshots(&mut peers, &definition).await.unwrap();
     assert!(
         stopped
-            .looks
+            .attempts
             .iter()
-            .all(multimaster::operator::compare::looks::Look::is_equal)
+            .all(multimaster::operator::compare::attempts::Attempt::is_equal)
     );
     open(&pair).await;
     pair.both("INSERT INTO shop.t VALUES (1)").await;

@@ -6,10 +6,16 @@ mod cut;
 #[path = "agent/harness.rs"]
 #[allow(dead_code)]
 mod harness;
+#[path = "conflicts/locks.rs"]
+mod locks;
 #[path = "conflicts/referenced.rs"]
 mod referenced;
 #[path = "conflicts/ring.rs"]
 mod ring;
+#[path = "conflicts/schema.rs"]
+mod schema;
+#[path = "conflicts/types.rs"]
+mod types;
 
 use multimaster::wire::agent::{Order, VERSION};
 

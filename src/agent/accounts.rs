@@ -1,41 +1,42 @@
-//! The init file: the system accounts, set from the Secret at every start of mysqld, the table of conflicts, and the procedure for clients.
+//! The init file, run at every start of mysqld: it sets the system accounts from the Secret, and makes the table of conflicts and the procedure
+//! for clients.
 //!
-//! mysqld runs it before it listens, also under `super_read_only`; with `sql_log_bin=0` it leaves no GTID. It stops at the
-//! first statement that fails and starts anyway, so the account that the agent itself logs in with comes last: if that
-//! login works, everything before it was done.
+//! mysqld runs the file before it listens, also under `super_read_only`. With `sql_log_bin=0` the file leaves no GTID. At the first statement that
+//! fails mysqld stops reading the file, and starts all the same. So the agent's own account comes last: if the agent can log in, every statement
+//! before it was carried out.
 
 use super::read_your_writes;
 use crate::mysql::quote::literal;
 use crate::mysql::schema;
-use crate::names::accounts::{AGENT, OPERATOR, REPLICATION, ROOT};
+use crate::names::accounts::{AGENT, OPERATOR, REPLICATION, ROOT, SETTLER};
 
 /// Passwords from the Secret.
 pub struct Passwords {
-    /// Of `root`.
+    /// Password of `root`.
     pub root: String,
-    /// Of the operator's account.
+    /// Password of the operator's accounts.
     pub operator: String,
-    /// Of the agents' account.
+    /// Password of the agents' account.
     pub agent: String,
-    /// Of the links' account.
+    /// Password of the links' account.
     pub replication: String,
-    /// Of the application's user: its name and its password.
+    /// Name and password of the application's user.
     pub app: Option<(String, String)>,
 }
 
 /// Whether an account may log in without TLS.
 #[derive(Clone, Copy)]
 enum Tls {
-    /// People, and everything that comes over the socket (`REQUIRE SSL` refuses sockets).
+    /// For people, and for connections over the socket: `REQUIRE SSL` refuses sockets.
     Optional,
-    /// What crosses the network on the product's own behalf.
+    /// For the product's own connections over the network.
     Required,
 }
 
-/// What each account may do: privileges and the level they are granted on.
+/// Privileges of `root`, and the level they are granted on.
 const ALL_ON_ALL: &[(&str, &str)] = &[("ALL PRIVILEGES", "*.*")];
-/// Observe, fence (`SYSTEM_USER`: also sessions of root), attach links (`RELOAD`: for `RESET REPLICA`), compare members (`SELECT`, `SHOW VIEW`,
-/// `SHOW_ROUTINE`); its own port when ordinary connections are used up.
+/// The operator observes, fences (`SYSTEM_USER`: sessions of root too), attaches links (`RELOAD`: for `RESET REPLICA`) and compares members
+/// (`SELECT`, `SHOW VIEW`, `SHOW_ROUTINE`). `SERVICE_CONNECTION_ADMIN`: the administrative port, which is free when ordinary connections are used up.
 const OPERATOR_MAY: &[(&str, &str)] = &[
     (
         "SELECT, SHOW VIEW, PROCESS, RELOAD, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
@@ -45,10 +46,24 @@ const OPERATOR_MAY: &[(&str, &str)] = &[
     ("SELECT", "performance_schema.*"),
     ("SELECT", "multimaster.*"),
 ];
-/// Over the network an agent is only ever the donor's account of a clone.
+/// A conflict is settled by reading a binary log (`REPLICATION SLAVE`), carrying out row events under their own GTID (`REPLICATION_APPLIER`), writing
+/// rows of any table, also at a fenced member (`CONNECTION_ADMIN`, `SYSTEM_VARIABLES_ADMIN`), and starting the applier. `TRIGGER` shows whether a
+/// table has triggers. `TABLE_ENCRYPTION_ADMIN`: the copy of a row is encrypted as its table is. `EVENT`, `SHOW VIEW`, `SHOW_ROUTINE`: definitions of
+/// two members are compared. `CREATE USER`, `SYSTEM_USER`: an account that two members created gets one password.
+const SETTLER_MAY: &[(&str, &str)] = &[
+    (
+        "SELECT, INSERT, UPDATE, DELETE, TRIGGER, EVENT, SHOW VIEW, CREATE USER, REPLICATION SLAVE, REPLICATION CLIENT, CONNECTION_ADMIN, \
+         REPLICATION_APPLIER, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, SESSION_VARIABLES_ADMIN, SHOW_ROUTINE, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN, \
+         TABLE_ENCRYPTION_ADMIN, TRANSACTION_GTID_TAG",
+        "*.*",
+    ),
+    ("SELECT", "performance_schema.*"),
+    ("CREATE, DROP", "multimaster.*"),
+];
+/// Over the network the agents' account is used for one thing: the recipient of a clone logs in at the donor.
 const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN", "*.*")];
-/// Look, start and reset stored links, clone, fence (`PROCESS`, `SYSTEM_USER`: all sessions, also those of root). `CONNECTION_ADMIN`: one
-/// connection more than `max_connections`.
+/// The agent reads the state, starts and resets stored links, clones, and fences (`PROCESS`, `SYSTEM_USER`: all sessions, also those of root).
+/// `CONNECTION_ADMIN`: one connection more than `max_connections`.
 const AGENT_MAY: &[(&str, &str)] = &[
     (
         "PROCESS, RELOAD, REPLICATION CLIENT, SHUTDOWN, CLONE_ADMIN, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SYSTEM_USER, \
@@ -63,7 +78,7 @@ const REPLICATION_MAY: &[(&str, &str)] = &[("REPLICATION SLAVE", "*.*")];
 pub fn init_file(passwords: &Passwords) -> String {
     let mut lines = vec![
         "SET SESSION sql_log_bin=0;".to_owned(),
-        // Makes backslash escapes mean what `literal` means by them, whatever the user's configuration says.
+        // `literal` writes backslash escapes, which NO_BACKSLASH_ESCAPES in the user's configuration would switch off.
         "SET SESSION sql_mode='';".to_owned(),
     ];
     lines.extend(schema::create());
@@ -85,6 +100,15 @@ pub fn init_file(passwords: &Passwords) -> String {
         &passwords.operator,
         Tls::Required,
         OPERATOR_MAY,
+        false,
+    );
+    account(
+        &mut lines,
+        SETTLER,
+        "%",
+        &passwords.operator,
+        Tls::Required,
+        SETTLER_MAY,
         false,
     );
     account(
@@ -125,8 +149,8 @@ pub fn init_file(passwords: &Passwords) -> String {
     lines.join("\n")
 }
 
-/// Makes the account be exactly this, whatever it was: no password policy of the user's configuration may refuse the same
-/// password at the next start, expire it or lock it.
+/// Adds the statements that make an account exactly this, whatever it was before. No password policy of the user's configuration refuses the
+/// same password at the next start, lets it expire, or locks the account.
 fn account(
     lines: &mut Vec<String>,
     user: &str,
@@ -199,7 +223,7 @@ mod tests {
     #[test]
     fn what_crosses_the_network_needs_tls() {
         let file = init_file(&passwords());
-        for user in [OPERATOR, AGENT, REPLICATION] {
+        for user in [OPERATOR, SETTLER, AGENT, REPLICATION] {
             let line = format!("ALTER USER '{user}'@'%' ");
             assert!(
                 file.lines()

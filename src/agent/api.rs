@@ -1,4 +1,4 @@
-//! The agent's ports: open probes over HTTP; report and orders over TLS with the bearer token of the Secret.
+//! The agent's two ports. Open port: probes over HTTP. Closed port: report and orders over TLS, with the bearer token of the Secret.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tracing::warn;
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use crate::wire::agent::{
-    CloneOrder, EmptyOrder, Look, Order, PATH_ANSWERS, PATH_CLONE, PATH_CONFIRM, PATH_EMPTY, PATH_FOUND, PATH_LIVE,
-    PATH_LOOK, PATH_NEW_LIFE, PATH_REPORT, Phase, Terms,
+    CloneOrder, EmptyOrder, LeaseRenewal, Order, PATH_ANSWERS, PATH_CLONE, PATH_CONFIRM, PATH_EMPTY, PATH_FOUND,
+    PATH_LIVE, PATH_NEW_LIFE, PATH_REPORT, PATH_WITNESS, Phase, WitnessAnswer,
 };
 use crate::wire::io::ports::{self, Ports, Servers, only_with_token};
 
-/// Below the kubelet's timeout of one second, so that the answer is this agent's and says why.
+/// Deadline of a readiness probe. It is below the kubelet's timeout of one second, so that the agent answers, and says why.
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);
-/// Shorter than the operator's, so that it hears that a member does not answer and not that this agent does not.
-const LOOK_DEADLINE: Duration = Duration::from_millis(700);
-/// An order is answered once it is recorded, which takes an fsync.
+/// Deadline of a witness probe. It is shorter than the operator's, so that the operator gets the answer "no answer" and not none from this agent.
+const WITNESS_DEADLINE: Duration = Duration::from_millis(700);
+/// Deadline of an order. It is answered once it is recorded, which takes an fsync.
 const ORDER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the handlers share.
@@ -36,16 +36,22 @@ struct Handles {
     http: reqwest::Client,
 }
 
-/// What the agent asks other agents' open ports with.
+/// The client for other agents' open ports.
+///
+/// # Errors
+/// When the TLS library cannot be set up.
 pub fn http_client() -> anyhow::Result<reqwest::Client> {
     let client = reqwest::Client::builder()
         .no_proxy()
-        // It asks over plain HTTP only, and the image may have no certificate authorities.
+        // It uses plain HTTP only, and the image may have no certificate authorities.
         .tls_certs_only([]);
     client.build().context("cannot make an HTTP client")
 }
 
 /// Binds both ports, then serves them in the background.
+///
+/// # Errors
+/// When a port is taken, or the certificate or its key cannot be used.
 pub async fn serve(
     member: Arc<Member>,
     shared: Arc<Shared>,
@@ -65,15 +71,17 @@ pub async fn serve(
         .with_state(context.clone());
     let closed_routes = Router::new()
         .route(PATH_REPORT, get(report))
-        .route(PATH_LOOK, get(look))
+        .route(PATH_WITNESS, get(witness))
         .route(PATH_FOUND, post(found))
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
         .route(PATH_EMPTY, post(empty))
         .with_state(context.clone());
 
-    let heard = Arc::clone(&shared);
-    let closed_routes = only_with_token(closed_routes, member.args.credentials.clone(), move || heard.hear());
+    let contact = Arc::clone(&shared);
+    let closed_routes = only_with_token(closed_routes, member.args.credentials.clone(), move || {
+        contact.note_contact()
+    });
     let agents_routes = Router::new().route(PATH_CONFIRM, get(confirm)).with_state(context);
     let agents_routes = only_with_token(agents_routes, member.args.credentials.clone(), || {});
     let closed_routes = closed_routes.merge(agents_routes);
@@ -86,17 +94,17 @@ pub async fn serve(
     ports::serve(ports, probe_routes, closed_routes).await
 }
 
-/// What is asked for beyond an answer.
+/// Query of a readiness probe.
 #[derive(serde::Deserialize)]
-struct Wanted {
-    /// It has to take writes: to serve reads is not enough.
+struct ReadinessQuery {
+    /// The member must take writes; serving reads is not enough.
     #[serde(default)]
     writes: bool,
 }
 
-/// Ready: a real query was answered in time, and the member takes writes, or is to serve reads. Never depends on its neighbours.
-async fn readyz(State(context): State<Handles>, Query(wanted): Query<Wanted>) -> Response {
-    let reads = || !wanted.writes && context.shared.terms().is_some_and(|terms| terms.reads);
+/// Ready: mysqld answered a query in time, and the member takes writes, or is to serve reads. Other members do not matter.
+async fn readyz(State(context): State<Handles>, Query(query): Query<ReadinessQuery>) -> Response {
+    let reads = || !query.writes && context.shared.renewal().is_some_and(|renewal| renewal.reads);
     let not_ready = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     match context.shared.phase() {
         Phase::Running => {}
@@ -112,7 +120,7 @@ async fn readyz(State(context): State<Handles>, Query(wanted): Query<Wanted>) ->
 
 /// Whether mysqld answers a query at all, fenced or not.
 async fn answers(State(context): State<Handles>) -> Response {
-    match context.shared.sql.probe(LOOK_DEADLINE).await {
+    match context.shared.sql.probe(WITNESS_DEADLINE).await {
         Ok(_) => "ok\n".into_response(),
         Err(error) => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -122,50 +130,50 @@ async fn answers(State(context): State<Handles>) -> Response {
     }
 }
 
-/// Whom to look at.
+/// Query of a request for a witness probe: the pod to probe.
 #[derive(serde::Deserialize)]
-struct At {
+struct WitnessQuery {
     address: IpAddr,
 }
 
-/// A second pair of eyes for an operator that does not reach a member.
-async fn look(State(context): State<Handles>, Query(at): Query<At>) -> Response {
+/// Probes another member for an operator that does not reach it.
+async fn witness(State(context): State<Handles>, Query(query): Query<WitnessQuery>) -> Response {
     let url = format!(
         "http://{}{PATH_ANSWERS}",
-        SocketAddr::new(at.address, context.member.args.probe_port)
+        SocketAddr::new(query.address, context.member.args.probe_port)
     );
-    let asked = context.http.get(url).timeout(LOOK_DEADLINE).send().await;
+    let asked = context.http.get(url).timeout(WITNESS_DEADLINE).send().await;
     let answered = asked.is_ok_and(|answer| answer.status().is_success());
-    Json(Look { answered }).into_response()
+    Json(WitnessAnswer { answered }).into_response()
 }
 
-/// Keeps the terms, if there are any: an operator of an earlier version has none.
+/// Keeps the lease renewal, if there is one: an operator of an earlier version sends none.
 async fn report(State(context): State<Handles>, uri: Uri) -> Response {
     if uri.query().is_some() {
-        match Query::<Terms>::try_from_uri(&uri) {
-            Ok(Query(terms)) => context.shared.set_terms(terms),
-            Err(error) => warn!(%error, "the operator's terms cannot be read; the last ones stay"),
+        match Query::<LeaseRenewal>::try_from_uri(&uri) {
+            Ok(Query(renewal)) => context.shared.set_renewal(renewal),
+            Err(error) => warn!(%error, "the operator's lease renewal cannot be read; the one before stays"),
         }
     }
     match context.shared.report() {
         Some(report) => Json(report).into_response(),
         None => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the agent has not looked at its volume yet\n",
+            "the agent has not read its volume yet\n",
         )
             .into_response(),
     }
 }
 
-/// Whom another agent asks about.
+/// Query of another agent: the member that it takes for the writer.
 #[derive(serde::Deserialize)]
-struct Writer {
+struct ConfirmQuery {
     writer: u8,
 }
 
-/// Another member's agent asks whether that is still the writer.
-async fn confirm(State(context): State<Handles>, Query(asked): Query<Writer>) -> Response {
-    match context.shared.lease().confirm(asked.writer, Instant::now()) {
+/// Answers another member's agent whether that member is still the writer.
+async fn confirm(State(context): State<Handles>, Query(query): Query<ConfirmQuery>) -> Response {
+    match context.shared.lease().confirm(query.writer, Instant::now()) {
         true => "ok\n".into_response(),
         false => (StatusCode::CONFLICT, "another member is the writer\n").into_response(),
     }
@@ -176,7 +184,7 @@ async fn found(State(context): State<Handles>, Json(order): Json<Order>) -> Resp
 }
 
 async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) -> Response {
-    // It becomes part of a statement, and the agent resolves no names.
+    // The address becomes part of a statement, and the agent resolves no names.
     match order.donor_address.parse::<IpAddr>() {
         Ok(donor) => {
             pass(
@@ -188,7 +196,7 @@ async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) ->
             )
             .await
         }
-        Err(_) => (StatusCode::BAD_REQUEST, "donorAddress: it is an IP address\n").into_response(),
+        Err(_) => (StatusCode::BAD_REQUEST, "donorAddress: must be an IP address\n").into_response(),
     }
 }
 
@@ -201,11 +209,11 @@ async fn empty(State(context): State<Handles>, Json(order): Json<EmptyOrder>) ->
     pass(&context, order.server_uuid, Work::Empty { held_elsewhere }).await
 }
 
-/// Hands an order to the loop that owns mysqld, and its answer to whoever ordered.
+/// Passes an order to the loop that owns mysqld, and the loop's answer back to the client.
 async fn pass(context: &Handles, server_uuid: String, order: Work) -> Response {
     let phase = context.shared.phase();
     if phase != Phase::Running {
-        // The loop is busy; what is decided on an old observation must not wait and land late.
+        // The loop is busy. An order from an old observation must not wait here and be carried out late.
         return (
             StatusCode::CONFLICT,
             format!("mysqld is not running yet, or not any more: {phase:?}\n"),
@@ -241,15 +249,15 @@ mod tests {
     use axum::http::Uri;
     use std::net::IpAddr;
 
-    use super::{PATH_REPORT, Terms};
+    use super::{LeaseRenewal, PATH_REPORT};
     use crate::api::IsolationPolicy;
 
     #[test]
-    fn terms_are_read_as_they_are_said() {
+    fn a_lease_renewal_is_read_as_it_was_written() {
         let lists = [vec![], vec!["10.0.0.1"], vec!["10.0.0.1", "fd00::7:1"]];
         for (members, writer) in lists.into_iter().zip([None, Some(0), Some(8)]) {
             let members: Vec<IpAddr> = members.iter().map(|address| address.parse().unwrap()).collect();
-            let terms = Terms {
+            let renewal = LeaseRenewal {
                 version: 1,
                 policy: IsolationPolicy::Fence,
                 after_seconds: 3600,
@@ -260,21 +268,21 @@ mod tests {
                 clock: writer.map(|writer| u64::from(writer) << 60),
                 ring: members.into_iter().take(1).collect(),
             };
-            let uri: Uri = format!("{PATH_REPORT}?{terms}").parse().unwrap();
-            assert_eq!(Query::<Terms>::try_from_uri(&uri).unwrap().0, terms);
+            let uri: Uri = format!("{PATH_REPORT}?{renewal}").parse().unwrap();
+            assert_eq!(Query::<LeaseRenewal>::try_from_uri(&uri).unwrap().0, renewal);
         }
-        // Of an operator of before there were versions, and of one that is newer.
+        // From an operator older than the versions, and from a newer one.
         for (query, version) in [
             ("policy=Fence&afterSeconds=1&members=", 0),
             ("version=7&policy=Freeze&afterSeconds=1&members=&moon=full", 7),
         ] {
             let uri: Uri = format!("{PATH_REPORT}?{query}").parse().unwrap();
-            let terms = Query::<Terms>::try_from_uri(&uri).unwrap().0;
-            assert_eq!((terms.version, terms.after_seconds), (version, 1));
+            let renewal = Query::<LeaseRenewal>::try_from_uri(&uri).unwrap().0;
+            assert_eq!((renewal.version, renewal.after_seconds), (version, 1));
             let known = query.contains("Fence");
-            assert_eq!(terms.policy == IsolationPolicy::Fence, known);
+            assert_eq!(renewal.policy == IsolationPolicy::Fence, known);
         }
         let named: Uri = "/?policy=Fence&afterSeconds=1&members=demo-1".parse().unwrap();
-        assert!(Query::<Terms>::try_from_uri(&named).is_err());
+        assert!(Query::<LeaseRenewal>::try_from_uri(&named).is_err());
     }
 }

@@ -1,7 +1,7 @@
-//! One attempt to make this empty member a copy of a donor, and the judgement of what became of it.
+//! One attempt to make this empty member a copy of a donor, and the judgement of the result.
 //!
-//! The statement's own answer proves little: when it succeeds, mysqld exits before it can answer. The only judge is
-//! `performance_schema.clone_status` after the restart; nothing is ever started again blindly.
+//! The statement's own answer proves little: after a success mysqld exits before it answers. Only `performance_schema.clone_status` after the
+//! restart shows the result. The agent never repeats a clone without having read it.
 
 use std::time::Duration;
 
@@ -21,11 +21,14 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Failed {
     /// For the report.
     pub why: String,
-    /// The directory is as it was before; otherwise it is to be thrown away.
+    /// Whether the directory is as it was before the clone. If not, the agent throws it away.
     pub untouched: bool,
 }
 
 /// Orders the clone and returns when mysqld is about to exit, or when it is clear that it will not.
+///
+/// # Errors
+/// [`Failed`] when the member holds transactions, when mysqld or the donor refuses the clone, or when the clone fails after it has begun.
 pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> {
     let mut conn = match prepare(member, sql, donor).await {
         Ok(conn) => conn,
@@ -47,19 +50,19 @@ pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> 
             let untouched = matches!(nothing_was_dropped(&mut conn).await, Ok(true)) && fence(&mut conn).await.is_ok();
             Err(Failed { why, untouched })
         }
-        // Answered, or the connection went away: mysqld exits to come back with the donor's data, or it goes on cloning
-        // without this session.
+        // mysqld answered, or the connection ended: either mysqld exits to start with the donor's data, or it continues to clone without this
+        // session.
         _ => until_it_is_over(sql).await,
     }
 }
 
-/// Everything that can be refused before anything is changed.
+/// Checks and statements before the clone. The member's data is not changed yet.
 async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String> {
     let mut conn = sql.connect(DEADLINE).await.map_err(|error| error.to_string())?;
     let executed: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.gtid_executed")
         .await
         .map_err(|error| error.to_string())?;
-    // The record says Empty; somebody may have opened the server by hand and written.
+    // The life record says Empty, but a person may have opened the server by hand and written.
     if !executed.as_deref().unwrap_or("?").is_empty() {
         return Err(format!(
             "this member holds transactions ({}); it is not cloned over",
@@ -83,7 +86,7 @@ async fn fence(conn: &mut Conn) -> Result<(), Error> {
     sql::execute(conn, DEADLINE, "SET GLOBAL super_read_only=ON").await
 }
 
-/// Whether a refused clone left the directory alone: it drops the recipient's data only after the donor agreed.
+/// Whether a refused clone left the directory as it was. CLONE drops the recipient's data only after the donor has accepted.
 async fn nothing_was_dropped(conn: &mut Conn) -> Result<bool, Error> {
     let dropped: Option<u64> = sql::first(
         conn,
@@ -94,7 +97,7 @@ async fn nothing_was_dropped(conn: &mut Conn) -> Result<bool, Error> {
     Ok(dropped == Some(0))
 }
 
-/// Waits for mysqld's end (the caller sees it and drops this) or for a clone that failed without its session.
+/// Waits until the clone has failed without its session, or mysqld ends. The caller sees mysqld's end and drops this future.
 async fn until_it_is_over(sql: &Sql) -> Result<(), Failed> {
     loop {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -118,7 +121,10 @@ async fn status(conn: &mut Conn) -> Result<Option<(String, String)>, Error> {
     sql::first(conn, DEADLINE, query).await
 }
 
-/// After the restart: whether the directory is a complete copy. If so, the donor's links, which came with it, are removed.
+/// Judges the clone after the restart: is the directory a complete copy? If it is, the donor's links, which were copied too, are removed.
+///
+/// # Errors
+/// [`Error`] when mysqld does not answer or refuses a statement. A clone that is not complete is the inner `Err`, with the reason.
 pub async fn verify(conn: &mut Conn) -> Result<Result<(), String>, Error> {
     match status(conn).await? {
         Some((state, _)) if state == "Completed" => {}
@@ -129,7 +135,7 @@ pub async fn verify(conn: &mut Conn) -> Result<Result<(), String>, Error> {
             return Ok(Err("the clone did not begin before mysqld or the agent ended".into()));
         }
     }
-    // Not written to the binary log. The links would replicate what the donor's links replicate.
+    // This is not written to the binary log. Without it the links would replicate what the donor's links replicate.
     sql::execute(conn, DEADLINE, "RESET REPLICA ALL").await?;
     Ok(Ok(()))
 }

@@ -1,5 +1,5 @@
-//! The data directory while mysqld is down: made, given a new life, or thrown away - each so that a crash at any point is
-//! taken up again by the next start.
+//! The data directory while mysqld is down. The agent makes it, gives it a new life, or throws it away. After a crash at any point the next start
+//! completes the work.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,15 +17,19 @@ use super::relay_logs;
 use crate::names::keys;
 use crate::wire::agent::{Origin, Phase};
 
-/// Begins the names of data directories that were given up and are kept.
+/// Prefix of the names of data directories that are kept although the member became empty.
 const KEPT: &str = "data.kept-";
 
-/// Makes sure of a directory that mysqld can be started on, and answers whose life it holds.
+/// Prepares a directory on which mysqld can start, and returns its life record.
+///
+/// # Errors
+/// When the volume cannot be read or written, when the life record cannot be used, when the volume holds data without a life record, or when
+/// `mysqld --initialize-insecure` fails. Data that has no record is not changed.
 pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
     fs::create_dir_all(&member.args.run).with_context(|| format!("cannot make {}", member.args.run.display()))?;
-    // First of all: nothing is touched where a newer agent has begun what this one does not know.
+    // First, so that nothing is changed where a newer agent has begun something that this agent does not know.
     let known = Life::load(&member.life)?;
-    // Left behind by a crash: never complete, or already given up.
+    // A crash may have left these: a directory that was never complete, and one that was being removed.
     remove(&member.data_new)?;
     remove(&discarded(member))?;
 
@@ -35,7 +39,7 @@ pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
         ..
     }) = &known
     {
-        give_up(member, *keep, server_uuid.as_deref().unwrap_or("unknown"))?;
+        clear(member, *keep, server_uuid.as_deref().unwrap_or("unknown"))?;
     }
     let has_data = holds_anything(&member.data)?;
     shared.set_kept(kept(member)?);
@@ -63,14 +67,14 @@ pub async fn prepare(member: &Member, shared: &Shared) -> anyhow::Result<Life> {
     Ok(life)
 }
 
-/// Takes up what was under way, and notices a UUID that changed behind the agent's back.
+/// Continues what was under way, and begins a new life if `auto.cnf` no longer has the recorded UUID.
 fn resume(member: &Member, mut life: Life) -> anyhow::Result<Life> {
     let uuid = server_uuid_on_disk(&member.data)?;
     match &life.intent {
         Some(intent) => {
             info!(?intent, "a new life begins on the data directory");
-            // Fulfilled only when mysqld has made the new UUID: a copy of the volume from in between must not become a second life with
-            // this server_id.
+            // The intent stays recorded until mysqld has made the new UUID. Otherwise a copy of the volume, made in between, could become a second
+            // life with this server_id.
             begin_anew(member, &mut life, uuid)?;
         }
         // auto.cnf was removed or replaced: a new UUID with the old server_id would make the ring drop transactions silently.
@@ -83,7 +87,7 @@ fn resume(member: &Member, mut life: Life) -> anyhow::Result<Life> {
     Ok(life)
 }
 
-/// A new server_id, recorded before the old UUID is removed, so that no start can pair a new one with the other's old one.
+/// Records a new server_id, then removes the old UUID. In this order no start has the new UUID with the old server_id.
 fn begin_anew(member: &Member, life: &mut Life, uuid: Option<String>) -> anyhow::Result<()> {
     relay_logs::drop_stop_events(&member.data)
         .with_context(|| format!("cannot prepare the relay logs in {}", member.data.display()))?;
@@ -98,10 +102,10 @@ fn begin_anew(member: &Member, life: &mut Life, uuid: Option<String>) -> anyhow:
     }
 }
 
-/// An empty directory, complete when it gets its name.
+/// Makes an empty directory. It gets its final name only when it is complete.
 async fn initialise(member: &Member, shared: &Shared, earlier: Option<Life>) -> anyhow::Result<Life> {
     let life = Life::empty(member.ordinal, earlier)?;
-    // Before the data: data without a record is somebody else's.
+    // Before the data, because data without a record counts as not made by this operator.
     life.save(&member.life)?;
     shared.set_life(&life);
     shared.set_phase(Phase::Initialising);
@@ -118,7 +122,7 @@ async fn initialise(member: &Member, shared: &Shared, earlier: Option<Life>) -> 
         bail!("mysqld --initialize-insecure failed: {ended}");
     }
     if member.data.exists() {
-        // Empty, or the caller would not be here.
+        // It is empty: the caller has checked that.
         fs::remove_dir(&member.data).with_context(|| format!("cannot replace {}", member.data.display()))?;
     }
     fs::rename(&member.data_new, &member.data)
@@ -127,7 +131,10 @@ async fn initialise(member: &Member, shared: &Shared, earlier: Option<Life>) -> 
     Ok(life)
 }
 
-/// Throws away what a failed clone left. It was empty before the clone, so nothing is lost; that is checked once more here.
+/// Throws away the directory after a failed clone. The member was empty before the clone, so nothing is lost; the record is checked once more.
+///
+/// # Errors
+/// When the life record does not say that the directory is a failed clone, or when the volume cannot be written.
 pub fn discard_failed_clone(member: &Member, mut life: Life, why: String) -> anyhow::Result<()> {
     if life.origin != Origin::Empty || !matches!(life.intent, Some(Intent::Cloning { .. })) {
         bail!(
@@ -144,8 +151,9 @@ pub fn discard_failed_clone(member: &Member, mut life: Life, why: String) -> any
     remove(&discarded(member))
 }
 
-/// Takes the data directory out of the way; what nobody else has stays on the volume. Doing it again after a crash does no more.
-fn give_up(member: &Member, keep: bool, server_uuid: &str) -> anyhow::Result<()> {
+/// Moves the data directory out of the way. With `keep` its files stay on the volume, because it holds transactions that no other member has.
+/// Repeating it after a crash is harmless.
+fn clear(member: &Member, keep: bool, server_uuid: &str) -> anyhow::Result<()> {
     let target = match keep {
         true => member.args.volume.join(format!("{KEPT}{server_uuid}")),
         false => discarded(member),
@@ -153,16 +161,16 @@ fn give_up(member: &Member, keep: bool, server_uuid: &str) -> anyhow::Result<()>
     if !holds_anything(&member.data)? {
         return Ok(());
     }
-    warn!(to = %target.display(), keep, "the data directory is given up");
+    warn!(to = %target.display(), keep, "the member becomes empty: its data directory is moved away");
     fs::rename(&member.data, &target)
         .and_then(|()| sync_folder_of(&member.data))
         .with_context(|| format!("cannot rename {} to {}", member.data.display(), target.display()))?;
     remove(&discarded(member))
 }
 
-/// What [`give_up`] has kept.
+/// The directories that [`clear`] has kept.
 fn kept(member: &Member) -> anyhow::Result<Vec<String>> {
-    let look = || -> io::Result<Vec<String>> {
+    let list = || -> io::Result<Vec<String>> {
         let entries = fs::read_dir(&member.args.volume)?.collect::<io::Result<Vec<_>>>()?;
         let names = entries
             .iter()
@@ -171,10 +179,13 @@ fn kept(member: &Member) -> anyhow::Result<Vec<String>> {
         kept.sort();
         Ok(kept)
     };
-    look().with_context(|| format!("cannot look into {}", member.args.volume.display()))
+    list().with_context(|| format!("cannot list {}", member.args.volume.display()))
 }
 
-/// The init file for the next start. Answers the agent's own password.
+/// Writes the init file for the next start, and returns the agent's own password.
+///
+/// # Errors
+/// When a password is missing or empty in the Secret's folder, or when the file cannot be written.
 pub fn write_init_file(member: &Member) -> anyhow::Result<String> {
     let passwords = Passwords {
         root: member.credential(keys::ROOT)?,
@@ -227,7 +238,7 @@ fn holds_anything(folder: &Path) -> anyhow::Result<bool> {
     match fs::read_dir(folder) {
         Ok(mut entries) => Ok(entries.next().is_some()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot look into {}", folder.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot list {}", folder.display())),
     }
 }
 

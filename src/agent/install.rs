@@ -1,5 +1,5 @@
-//! `multimaster install <folder>`: how the binary gets into the MySQL container. The operator's image holds nothing else, so
-//! the init container cannot use `cp`.
+//! `multimaster install <folder>`: copies the binary into the MySQL container. The operator's image holds nothing but the binary, so the init
+//! container has no `cp`.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use crate::args::InstallArgs;
 
-/// Copies this binary and says on stderr if that fails.
+/// Copies this binary. If that fails, the error is on stderr and the exit code is 1.
 pub fn main(args: &InstallArgs) -> ExitCode {
     match std::env::current_exe().and_then(|binary| install(&binary, &args.folder)) {
         Ok(()) => ExitCode::SUCCESS,
@@ -20,7 +20,7 @@ pub fn main(args: &InstallArgs) -> ExitCode {
     }
 }
 
-/// Copies `binary` to `<folder>/multimaster`. Whoever looks sees all of it or nothing.
+/// Copies `binary` to `<folder>/multimaster`. The file has its final name only when it is whole.
 fn install(binary: &Path, folder: &Path) -> io::Result<()> {
     let unfinished = folder.join(".multimaster.new");
     fs::copy(binary, &unfinished)?;

@@ -1,7 +1,7 @@
-//! Is this member cut off from everybody? Then the agent fences its own server, if the operator's terms say so (`docs/ring.md`,
-//! "Isolation").
+//! Fences the agent's own server when the member is cut off, if the operator's last [`LeaseRenewal`] has the policy Fence
+//! (`docs/ring.md`, "Isolation"). Cut off: the agent reaches neither the operator, nor the API server, nor any other member.
 //!
-//! It never opens the server again: the operator does, as for every member that it finds fenced.
+//! The agent never opens the server again. The operator opens it, like every member that it finds fenced.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -22,84 +22,87 @@ use super::member::{Member, Shared};
 use super::sql::{self, Sql};
 use crate::api::IsolationPolicy;
 use crate::api::status::FencedItself;
-use crate::mysql::io::hearing::Hearing;
-use crate::mysql::io::statements::SILENCE;
-use crate::wire::agent::{PATH_LIVE, Phase, Terms};
+use crate::mysql::io::contact::Contacts;
+use crate::mysql::io::statements::LAST_CONTACT;
+use crate::wire::agent::{LeaseRenewal, PATH_LIVE, Phase};
 
-/// From one look to the next: `afterSeconds` looks in a row are that many seconds.
+/// From one check to the next. So `afterSeconds` checks in a row take that many seconds.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Of one look. Within a period, so that looks come in time also when nobody answers.
+/// Deadline of one check. It is shorter than the period, so that the next check begins in time although nothing answers.
 const DEADLINE: Duration = Duration::from_millis(700);
-/// Looks that begin further apart than this are not in a row: the agent or the machine stood still, and somebody may have been there.
-const STOOD_STILL: Duration = Duration::from_secs(3);
-/// Heartbeats come every second; a channel that heard something within this time has a source.
-const HEARD_SECONDS: i64 = 2;
+/// Checks that begin further apart than this are not in a row: the agent or the machine was frozen, and may have had contact meanwhile.
+const FROZEN: Duration = Duration::from_secs(3);
+/// Heartbeats come every second. A channel whose last contact is less than this ago has a source.
+const CONTACT_SECONDS: i64 = 2;
 
-/// Counts the looks in a row that found nobody.
+/// Counts the checks in a row without any contact.
 #[derive(Debug, Default)]
 pub struct Solitude {
-    looks: u16,
+    checks: u16,
     last: Option<Instant>,
 }
 
 impl Solitude {
-    /// Adds a look that began at this time. Answers how many in a row, this one included, have found nobody.
-    pub fn look(&mut self, begun: Instant, found: bool) -> u16 {
-        let stood_still = self.last.is_some_and(|last| begun.duration_since(last) > STOOD_STILL);
-        self.looks = match found {
+    /// Adds a check that began at this time. Returns how many checks in a row, this one included, were without contact.
+    pub fn count(&mut self, begun: Instant, contact: bool) -> u16 {
+        let was_frozen = self.last.is_some_and(|last| begun.duration_since(last) > FROZEN);
+        self.checks = match contact {
             true => 0,
-            false if stood_still => 1,
-            false => self.looks.saturating_add(1),
+            false if was_frozen => 1,
+            false => self.checks.saturating_add(1),
         };
         self.last = Some(begun);
-        self.looks
+        self.checks
     }
 
-    /// The agent was busy until this time: it did not stand still.
+    /// The agent was busy until this time. It was not frozen.
     pub fn busy_until(&mut self, now: Instant) {
         self.last = Some(now);
     }
 }
 
-/// Looks every second for as long as the agent runs.
+/// Checks every second for as long as the agent runs.
 pub async fn watch(member: Arc<Member>, shared: Arc<Shared>, http: reqwest::Client) -> Infallible {
-    let (mut solitude, mut hearing) = (Solitude::default(), Hearing::default());
-    let mut looks = interval(PERIOD);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut solitude, mut contacts) = (Solitude::default(), Contacts::default());
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        looks.tick().await;
+        ticks.tick().await;
         let begun = Instant::now();
         forget_if_open(&shared).await;
-        let heard = shared.take_heard();
-        let Some(terms) = shared.terms().filter(|terms| terms.policy == IsolationPolicy::Fence) else {
+        let asked = shared.take_contact();
+        let Some(renewal) = shared
+            .renewal()
+            .filter(|renewal| renewal.policy == IsolationPolicy::Fence)
+        else {
             solitude = Solitude::default();
             continue;
         };
-        let found =
-            heard || finds_somebody(&member, &shared.sql, &mut hearing, &http, &terms).await || shared.take_heard();
-        let seconds = solitude.look(begun, found);
-        if seconds >= terms.after_seconds {
+        let contact =
+            asked || has_contact(&member, &shared.sql, &mut contacts, &http, &renewal).await || shared.take_contact();
+        let seconds = solitude.count(begun, contact);
+        if seconds >= renewal.after_seconds {
             fence_if_open(&shared, seconds).await;
             solitude.busy_until(Instant::now());
         }
     }
 }
 
-/// Whether anybody at all is there, asked at the same time.
-async fn finds_somebody(
+/// Whether the API server, a source, or another member's agent is reached; all are tried at the same time.
+async fn has_contact(
     member: &Member,
     sql: &Sql,
-    hearing: &mut Hearing,
+    contacts: &mut Contacts,
     http: &reqwest::Client,
-    terms: &Terms,
+    renewal: &LeaseRenewal,
 ) -> bool {
-    let looks: FuturesUnordered<BoxFuture<'_, bool>> = FuturesUnordered::new();
-    looks.push(api_server_accepts(member).boxed());
-    looks.push(hears_a_source(sql, hearing).boxed());
-    for address in &terms.members {
-        looks.push(agent_answers(member, http, *address).boxed());
+    let attempts: FuturesUnordered<BoxFuture<'_, bool>> = FuturesUnordered::new();
+    attempts.push(api_server_accepts(member).boxed());
+    attempts.push(has_a_source(sql, contacts).boxed());
+    for address in &renewal.members {
+        attempts.push(agent_answers(member, http, *address).boxed());
     }
-    let any = async { looks.any(async |found| found).await };
+    let any = async { attempts.any(async |reached| reached).await };
     timeout(DEADLINE, any).await.unwrap_or(false)
 }
 
@@ -110,34 +113,36 @@ async fn api_server_accepts(member: &Member) -> bool {
     }
 }
 
-/// Whatever it answers, and whatever its mysqld does: packets go there and back.
+/// Any answer counts, whatever the state of that member's mysqld: packets go there and back.
 async fn agent_answers(member: &Member, http: &reqwest::Client, address: IpAddr) -> bool {
     let at = SocketAddr::new(address, member.args.probe_port);
     http.get(format!("http://{at}{PATH_LIVE}")).send().await.is_ok()
 }
 
-/// A connection that is still there proves nothing, neither a receiver's nor that of a downstream: only what was heard does.
-async fn hears_a_source(sql: &Sql, hearing: &mut Hearing) -> bool {
+/// Whether a channel had contact with its source just now. An open connection of a receiver or of a downstream proves nothing.
+async fn has_a_source(sql: &Sql, contacts: &mut Contacts) -> bool {
     let read = async {
         let mut conn = sql.connect(DEADLINE).await?;
         let statuses: Vec<Row> = sql::all(&mut conn, DEADLINE, "SHOW REPLICA STATUS").await?;
-        let told: Vec<Row> = sql::all(&mut conn, DEADLINE, SILENCE).await?;
-        Ok::<_, sql::Error>((statuses, told))
+        let times: Vec<Row> = sql::all(&mut conn, DEADLINE, LAST_CONTACT).await?;
+        Ok::<_, sql::Error>((statuses, times))
     };
-    let Ok((statuses, told)) = read.await else { return false };
-    let silences = match hearing.silences(&statuses, &told, Instant::now()) {
-        Ok(silences) => silences,
+    let Ok((statuses, times)) = read.await else {
+        return false;
+    };
+    let seconds = match contacts.seconds_since(&statuses, &times, Instant::now()) {
+        Ok(seconds) => seconds,
         Err(error) => {
-            warn!(%error, "cannot tell whether a source is heard");
+            warn!(%error, "cannot read when a channel had its last contact with its source");
             return false;
         }
     };
-    let heard = |seconds: Option<i64>| seconds.is_some_and(|seconds| seconds < HEARD_SECONDS);
-    silences.into_iter().any(heard)
+    let recent = |seconds: Option<i64>| seconds.is_some_and(|seconds| seconds < CONTACT_SECONDS);
+    seconds.into_iter().any(recent)
 }
 
 async fn fence_if_open(shared: &Shared, seconds: u16) {
-    // During a clone clients are kept out by other means, and before mysqld answers it is fenced.
+    // During a clone `read_only` keeps clients out, and before mysqld answers it is fenced.
     if shared.phase() != Phase::Running {
         return;
     }
@@ -150,7 +155,7 @@ async fn fence_if_open(shared: &Shared, seconds: u16) {
         }
     }
     let now = Timestamp::now();
-    // Said before it is done: after a deadline the server may become fenced nevertheless.
+    // Reported first: after a deadline the server may still become fenced.
     shared.set_fenced_itself(Some(FencedItself {
         cut_off_since: Time(now - SignedDuration::from_secs(seconds.into())),
         at: Time(now),
@@ -161,11 +166,11 @@ async fn fence_if_open(shared: &Shared, seconds: u16) {
     }
 }
 
-/// Once somebody has opened the server, that it fenced itself is past.
+/// Removes the note that the agent has fenced its server, once the server is open again.
 async fn forget_if_open(shared: &Shared) {
-    let said = shared.report().is_some_and(|report| report.fenced_itself.is_some());
+    let noted = shared.report().is_some_and(|report| report.fenced_itself.is_some());
     let open = async || matches!(shared.sql.probe(DEADLINE).await, Ok(state) if !state.super_read_only);
-    if said && open().await {
+    if noted && open().await {
         info!("open again after it had fenced itself");
         shared.set_fenced_itself(None);
     }
@@ -175,23 +180,23 @@ async fn forget_if_open(shared: &Shared) {
 mod tests {
     use super::*;
 
-    /// What a history of looks, each begun so many tenths of a second after the last, comes to.
-    fn counts(looks: &[(u64, bool)]) -> Vec<u16> {
+    /// The counts after a sequence of checks, each begun this many tenths of a second after the one before.
+    fn counts(checks: &[(u64, bool)]) -> Vec<u16> {
         let (mut solitude, mut now) = (Solitude::default(), Instant::now());
-        let mut count = |(after, found): &(u64, bool)| {
+        let mut count = |(after, contact): &(u64, bool)| {
             now += Duration::from_millis(after * 100);
-            solitude.look(now, *found)
+            solitude.count(now, *contact)
         };
-        looks.iter().map(&mut count).collect()
+        checks.iter().map(&mut count).collect()
     }
 
     #[test]
-    fn looks_that_find_nobody_add_up() {
+    fn checks_without_contact_add_up() {
         assert_eq!(counts(&[(0, false), (10, false), (17, false)]), [1, 2, 3]);
     }
 
     #[test]
-    fn whoever_is_found_acquits() {
+    fn one_contact_begins_the_count_anew() {
         assert_eq!(
             counts(&[(0, false), (10, false), (10, true), (10, false)]),
             [1, 2, 0, 1]
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn time_in_which_nothing_could_be_seen_does_not_count() {
+    fn time_in_which_the_agent_was_frozen_does_not_count() {
         assert_eq!(
             counts(&[(0, false), (10, false), (36_000, false), (10, false)]),
             [1, 2, 1, 2]
@@ -207,20 +212,20 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_to_fence_that_took_long_is_not_a_standstill() {
+    fn a_long_attempt_to_fence_is_not_a_freeze() {
         let (mut solitude, begun) = (Solitude::default(), Instant::now());
-        assert_eq!(solitude.look(begun, false), 1);
+        assert_eq!(solitude.count(begun, false), 1);
         let ended = begun + Duration::from_secs(12);
         solitude.busy_until(ended);
-        assert_eq!(solitude.look(ended + PERIOD, false), 2);
+        assert_eq!(solitude.count(ended + PERIOD, false), 2);
     }
 
     #[test]
     fn it_does_not_overflow() {
         let mut solitude = Solitude {
-            looks: u16::MAX,
+            checks: u16::MAX,
             last: None,
         };
-        assert_eq!(solitude.look(Instant::now(), false), u16::MAX);
+        assert_eq!(solitude.count(Instant::now(), false), u16::MAX);
     }
 }

@@ -1,95 +1,99 @@
-//! With one writer (`spec.writes: SingleWriter`): may this member still be it? (`docs/ring.md`, "One writer".)
+//! The lease of the one writer (`spec.writes: SingleWriter`; `docs/ring.md`, "One writer").
 //!
-//! The writer holds a lease. The operator renews it whenever it asks for the report; while there is no operator all other members of the ring
-//! together can. Without it the agent fences its server, or kills it.
+//! The writer holds a lease. The operator renews it with each request for the report. While there is no operator, all other members of the ring
+//! together can renew it. A writer without its lease is fenced by its agent, or its mysqld is killed.
 
 pub mod watch;
 
 use std::time::{Duration, Instant};
 
-use crate::wire::agent::{LeaseReport, Terms};
+use crate::wire::agent::{LeaseRenewal, LeaseReport};
 
-/// In the last quarter of the lease the other agents are asked. They have as long to answer.
+/// In the last quarter of the lease the agent asks the other agents. They have a quarter of the lease to answer.
 const LAST_PART: u32 = 4;
 
-/// What an agent knows of the one writer. Times are this agent's own.
+/// What an agent knows of the one writer. All times are on this agent's clock.
 #[derive(Clone, Debug)]
 pub struct Lease {
     own: u8,
     began: Instant,
-    told: Option<(u8, Duration)>,
+    /// The writer by the operator's last renewal, and how long its lease lasts; `None`: all members take writes, or there was no renewal.
+    writer: Option<(u8, Duration)>,
+    /// When this member's own lease ends, or has ended.
     until: Option<Instant>,
+    /// When this agent last confirmed another member as the writer.
     confirmed: Option<Instant>,
+    /// The lease was renewed since [`Lease::take_wrote`], so the server may be open.
     wrote: bool,
 }
 
-/// What follows from it.
+/// What follows from the lease for this member's server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nobody said that only one member takes writes.
+    /// No operator said that only one member takes writes.
     Free,
     /// This member is the writer.
     Held,
-    /// It is, and its lease soon ends.
+    /// This member is the writer, and its lease is in its last quarter.
     Ending,
-    /// It was the writer until then; nobody has confirmed it since.
+    /// This member is the writer, and its lease ended at this time; `None`: it has had none.
     Ended(Option<Instant>),
     /// Another member is the writer.
     Reader,
 }
 
 impl Lease {
-    /// Of the member with this ordinal, whose agent began just now.
+    /// The lease of the member with this ordinal. `began`: when its agent began.
     pub fn new(own: u8, began: Instant) -> Self {
         Self {
             own,
             began,
-            told: None,
+            writer: None,
             until: None,
             confirmed: None,
             wrote: false,
         }
     }
 
-    /// The operator said who the writer is.
-    pub fn hear(&mut self, terms: &Terms, now: Instant) {
-        let lasts = Duration::from_secs(terms.lease_seconds.into());
-        self.told = terms.writer.map(|writer| (writer, lasts));
-        if terms.writer != Some(self.own) {
+    /// Takes a lease renewal of the operator.
+    pub fn renew(&mut self, renewal: &LeaseRenewal, now: Instant) {
+        let lasts = Duration::from_secs(renewal.lease_seconds.into());
+        self.writer = renewal.writer.map(|writer| (writer, lasts));
+        if renewal.writer != Some(self.own) {
             self.until = None;
             return;
         }
-        // A clock that runs ahead of this agent's is that of the one before it.
-        let heard = terms
+        // A clock value ahead of this agent's clock is from the agent before it, and renews nothing.
+        let reported = renewal
             .clock
             .and_then(|clock| self.began.checked_add(Duration::from_millis(clock)));
-        if let Some(heard) = heard.filter(|heard| *heard <= now) {
-            self.until = self.until.max(Some(heard + lasts));
+        if let Some(reported) = reported.filter(|reported| *reported <= now) {
+            self.until = self.until.max(Some(reported + lasts));
             self.wrote = true;
         }
     }
 
-    /// All other members of the ring were asked at this time, and confirm that this one is the writer.
+    /// Renews the lease from this time on: the other members of the ring were asked then, and all confirm this member as the writer.
     pub fn confirmed_by_all(&mut self, asked: Instant) {
-        if let Some((writer, lasts)) = self.told
+        if let Some((writer, lasts)) = self.writer
             && writer == self.own
         {
             self.until = self.until.max(Some(asked + lasts));
         }
     }
 
-    /// Whether, as far as this agent was told, that member is the writer.
+    /// Whether this agent confirms that member as the writer. It does if no renewal named another one.
     pub fn confirm(&mut self, writer: u8, now: Instant) -> bool {
-        let confirms = self.told.is_none_or(|(told, _)| told == writer);
+        let confirms = self.writer.is_none_or(|(known, _)| known == writer);
         if confirms {
             self.confirmed = Some(now);
         }
         confirms
     }
 
-    /// What follows for this member's server.
+    /// The verdict at this time.
     pub fn verdict(&self, now: Instant) -> Verdict {
-        match (self.told, self.until) {
+        match (self.writer, self.until) {
             (None, _) => Verdict::Free,
             (Some((writer, _)), _) if writer != self.own => Verdict::Reader,
             (Some((_, lasts)), Some(until)) if now + lasts / LAST_PART < until => Verdict::Held,
@@ -98,23 +102,23 @@ impl Lease {
         }
     }
 
-    /// For the operator.
+    /// The lease in the agent's report; `None` where all members take writes.
     pub fn report(&self, now: Instant) -> Option<LeaseReport> {
-        let (writer, _) = self.told?;
+        let (writer, _) = self.writer?;
         Some(LeaseReport {
             writer,
             held: matches!(self.verdict(now), Verdict::Held | Verdict::Ending),
-            silent_milliseconds: self.confirmed.map(|at| milliseconds(now.duration_since(at))),
+            since_confirmed_milliseconds: self.confirmed.map(|at| milliseconds(now.duration_since(at))),
         })
     }
 
-    /// Whether it has had the lease since this was last asked, and so may be open.
+    /// Whether the lease was renewed since this was last called. If so, the server may be open.
     pub fn take_wrote(&mut self) -> bool {
         std::mem::take(&mut self.wrote)
     }
 
     fn lasts(&self) -> Duration {
-        self.told.map(|(_, lasts)| lasts).unwrap_or_default()
+        self.writer.map(|(_, lasts)| lasts).unwrap_or_default()
     }
 }
 
@@ -130,8 +134,8 @@ mod tests {
 
     const OWN: u8 = 1;
 
-    fn terms(writer: Option<u8>, clock: Option<u64>) -> Terms {
-        Terms {
+    fn renewal(writer: Option<u8>, clock: Option<u64>) -> LeaseRenewal {
+        LeaseRenewal {
             version: 1,
             policy: IsolationPolicy::KeepWriting,
             after_seconds: 10,
@@ -144,16 +148,16 @@ mod tests {
         }
     }
 
-    /// A lease that was renewed by a report of the agent's second second, as it is after so many seconds.
+    /// A lease that was renewed with the clock value 2 s, and the time so many seconds after the agent began.
     fn renewed(after: f64) -> (Lease, Instant) {
         let began = Instant::now();
         let mut lease = Lease::new(OWN, began);
-        lease.hear(&terms(Some(OWN), Some(2000)), began + Duration::from_secs(4));
+        lease.renew(&renewal(Some(OWN), Some(2000)), began + Duration::from_secs(4));
         (lease, began + Duration::from_secs_f64(after))
     }
 
     #[test]
-    fn it_counts_from_what_the_operator_had_heard_and_not_from_what_it_says() {
+    fn it_counts_from_the_report_that_the_operator_had_and_not_from_the_renewal() {
         for (after, expected) in [(4.0, Verdict::Held), (4.5, Verdict::Ending)] {
             let (lease, now) = renewed(after);
             assert_eq!(lease.verdict(now), expected, "{after}");
@@ -164,22 +168,22 @@ mod tests {
     }
 
     #[test]
-    fn what_an_operator_had_heard_of_an_earlier_agent_renews_nothing() {
+    fn a_clock_value_of_an_earlier_agent_renews_nothing() {
         let (mut lease, now) = renewed(6.0);
         for clock in [Some(60_000), Some(u64::MAX), None] {
-            lease.hear(&terms(Some(OWN), clock), now);
+            lease.renew(&renewal(Some(OWN), clock), now);
         }
         assert!(matches!(lease.verdict(now), Verdict::Ended(_)));
     }
 
     #[test]
-    fn it_ends_at_once_when_another_is_the_writer_and_does_not_come_back_with_an_old_word() {
+    fn it_ends_at_once_when_another_is_the_writer_and_an_old_renewal_does_not_bring_it_back() {
         let (mut lease, now) = renewed(3.0);
-        lease.hear(&terms(Some(0), Some(2500)), now);
+        lease.renew(&renewal(Some(0), Some(2500)), now);
         assert_eq!(lease.verdict(now), Verdict::Reader);
         lease.confirmed_by_all(now);
         assert_eq!(lease.verdict(now), Verdict::Reader);
-        lease.hear(&terms(Some(OWN), None), now);
+        lease.renew(&renewal(Some(OWN), None), now);
         assert_eq!(lease.verdict(now), Verdict::Ended(None));
     }
 
@@ -191,23 +195,23 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_confirms_whom_it_was_told_and_anybody_before() {
+    fn an_agent_confirms_the_writer_that_it_knows_and_any_writer_before_that() {
         let began = Instant::now();
         let mut lease = Lease::new(OWN, began);
         assert!(lease.confirm(0, began));
         assert_eq!(lease.report(began), None);
-        lease.hear(&terms(Some(2), None), began);
+        lease.renew(&renewal(Some(2), None), began);
         let later = began + Duration::from_millis(1500);
         assert!(!lease.confirm(0, later));
-        let silent = lease.report(later).unwrap().silent_milliseconds;
-        assert_eq!(silent, Some(1500));
+        let since = lease.report(later).unwrap().since_confirmed_milliseconds;
+        assert_eq!(since, Some(1500));
         assert!(lease.confirm(2, later));
     }
 
     #[test]
     fn where_all_take_writes_there_is_no_lease() {
         let (mut lease, now) = renewed(3.0);
-        lease.hear(&terms(None, Some(2500)), now);
+        lease.renew(&renewal(None, Some(2500)), now);
         assert_eq!((lease.verdict(now), lease.report(now)), (Verdict::Free, None));
     }
 }

@@ -1,8 +1,8 @@
 //! The life record, `life.json` beside the data directory: whose history the directory holds.
 //!
-//! Every new life gets a new server UUID **and** a new server_id: with the old server_id the ring would silently drop what
-//! the earlier life wrote when it flows back. The UUID is mysqld's own (`auto.cnf`); the server_id is kept here. An intent is
-//! recorded before each step that a crash could cut in two.
+//! A life is one incarnation of the server. Every new life gets a new server UUID **and** a new server_id: with the old server_id the server would
+//! silently drop what its earlier life wrote, when that comes back around the ring. mysqld makes the UUID (`auto.cnf`); the server_id is kept here.
+//! Before each step that a crash could cut in two, the agent records an intent.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,22 +17,22 @@ use crate::wire::agent::{Origin, VERSION};
 /// Why the record cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The volume does not answer as it should.
+    /// The file cannot be read or written.
     #[error("cannot {action} {path}")]
     Io {
-        /// What was tried.
+        /// `read` or `write`.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Somebody else wrote the file.
+    /// The file is not a life record of this version or an earlier one.
     #[error("{path} is not a life record of this version of the agent; restore it, or move the volume's contents away")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Where it is wrong.
+        /// What is wrong with it.
         source: serde_json::Error,
     },
     /// A newer agent wrote the file.
@@ -43,9 +43,9 @@ pub enum Error {
     Newer {
         /// The file.
         path: PathBuf,
-        /// The version that it names.
+        /// The version in the file.
         version: u64,
-        /// Where it is not understood.
+        /// What this version does not understand.
         source: serde_json::Error,
     },
     /// The operating system gave no random bytes.
@@ -53,20 +53,20 @@ pub enum Error {
     Random(getrandom::Error),
 }
 
-/// What was under way when the record was written; a start goes on with it.
+/// What was under way when the record was written. The next start continues it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "kind")]
 pub enum Intent {
-    /// An empty directory is becoming a copy of the donor. Until that is verified its contents are nobody's.
+    /// An empty directory is becoming a copy of the donor. Until the copy is verified, its contents belong to no life.
     Cloning {
         /// Address of the donor.
         donor: String,
     },
     /// The directory gets a new server UUID and server_id before mysqld starts again.
     NewLife,
-    /// The directory is given up, and an empty one takes its place.
+    /// The directory is moved away, and an empty one takes its place.
     Emptying {
-        /// It holds transactions that nobody else has: its files stay on the volume.
+        /// It holds transactions that no other member has, so its files stay on the volume.
         keep: bool,
     },
 }
@@ -80,7 +80,7 @@ pub struct Life {
     pub version: u32,
     /// server_id of this life.
     pub server_id: u32,
-    /// server UUID of this life, once mysqld has told it.
+    /// server UUID of this life; `None` until mysqld has made it.
     pub server_uuid: Option<String>,
     /// Where the data came from.
     pub origin: Origin,
@@ -93,13 +93,16 @@ pub struct Life {
     /// Why the last clone failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_clone_error: Option<String>,
-    /// Fields of a newer version. They are written back as they are.
+    /// Fields of a newer version. The agent writes them back unchanged.
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
 }
 
 impl Life {
     /// The life of a directory that was just initialised; `earlier` is what the volume held before.
+    ///
+    /// # Errors
+    /// [`Error::Random`] when the operating system gives no random bytes.
     pub fn empty(ordinal: u8, earlier: Option<Self>) -> Result<Self, Error> {
         let mut life = earlier.unwrap_or(Self {
             version: VERSION,
@@ -118,7 +121,10 @@ impl Life {
     }
 
     /// The next life on the same directory: a new server_id, a UUID that mysqld has yet to make, the old one remembered.
-    /// Doing it again, after a crash, loses and repeats nothing.
+    /// Repeating it after a crash is harmless.
+    ///
+    /// # Errors
+    /// [`Error::Random`] when the operating system gives no random bytes.
     pub fn begin_anew(&mut self, ordinal: u8, uuid_on_disk: Option<String>) -> Result<(), Error> {
         for uuid in self.server_uuid.take().into_iter().chain(uuid_on_disk) {
             if !self.former_server_uuids.contains(&uuid) {
@@ -130,6 +136,10 @@ impl Life {
     }
 
     /// Reads the record; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read, [`Error::Newer`] when a newer agent wrote what this one does not know,
+    /// [`Error::Unreadable`] when it is not a life record.
     pub fn load(path: &Path) -> Result<Option<Self>, Error> {
         match fs::read(path) {
             Ok(text) => Self::parse(path, &text).map(Some),
@@ -146,7 +156,7 @@ impl Life {
         let path = path.into();
         let source = match serde_json::from_slice::<Self>(text) {
             Ok(life) if life.origin != Origin::Unknown => return Ok(life),
-            // What may be done with the data depends on it.
+            // The origin decides what may be done with the data.
             Ok(_) => serde::de::Error::custom("an unknown origin"),
             Err(source) => source,
         };
@@ -158,7 +168,10 @@ impl Life {
         })
     }
 
-    /// Writes the record so that after a crash either the old or the new one is there, whole.
+    /// Writes the record. After a crash either the old record or the new one is there, whole.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
         let unfinished = path.with_extension("json.new");
         let write = || -> io::Result<()> {
@@ -181,6 +194,9 @@ impl Life {
 }
 
 /// Makes a creation, removal or renaming inside the folder of `path` durable.
+///
+/// # Errors
+/// When the folder cannot be opened or synced.
 pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) => File::open(folder)?.sync_all(),
@@ -188,7 +204,7 @@ pub fn sync_folder_of(path: &Path) -> io::Result<()> {
     }
 }
 
-/// 28 random bits and, in the low four, ordinal + 1: two lives never share one, and people can read the ordinal.
+/// 28 random bits, and ordinal + 1 in the low four bits. Two lives practically never share a server_id, and people can read the ordinal from it.
 fn new_server_id(ordinal: u8) -> Result<u32, Error> {
     let random = getrandom::u32().map_err(Error::Random)?;
     Ok((random << 4) | (u32::from(ordinal) + 1))
@@ -299,7 +315,7 @@ mod tests {
                 error.to_string().contains("start this member with the newer image"),
                 "{error}"
             );
-            // Nobody who knows more wrote this.
+            // Not written by a newer agent.
             life["version"] = json!(1);
             assert!(matches!(parse(&life), Err(Error::Unreadable { .. })));
         }

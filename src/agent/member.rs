@@ -1,4 +1,4 @@
-//! Who this member is and where its things are; and what the agent's parts tell each other.
+//! This member's identity and paths; and the state that the agent's tasks share.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,19 +16,19 @@ use crate::api::status::FencedItself;
 use crate::args::AgentArgs;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
-use crate::wire::agent::{Origin, Phase, Report, Terms, VERSION};
+use crate::wire::agent::{LeaseRenewal, Origin, Phase, Report, VERSION};
 use crate::wire::io::ports;
 
 /// What never changes while the agent runs.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// As they were given.
+    /// The command line.
     pub args: AgentArgs,
     /// Ordinal of the member, from the pod's name.
     pub ordinal: u8,
     /// mysqld's datadir.
     pub data: PathBuf,
-    /// Where a new datadir is made, so that a crash in the middle cannot be taken for a complete one.
+    /// Where a new datadir is made. After a crash an incomplete one has this name and not the final one.
     pub data_new: PathBuf,
     /// The life record.
     pub life: PathBuf,
@@ -43,7 +43,10 @@ pub struct Member {
 }
 
 impl Member {
-    /// Refuses a pod name that is not a member's.
+    /// From the command line. The ordinal is in the pod's name.
+    ///
+    /// # Errors
+    /// When the pod's name is not the cluster's name and an ordinal below [`MAX_MEMBERS`].
     pub fn new(args: AgentArgs) -> anyhow::Result<Self> {
         let ordinal = names::ordinal_of(&args.cluster, &args.pod_name).with_context(|| {
             format!(
@@ -68,6 +71,9 @@ impl Member {
     }
 
     /// One key of the credentials Secret, exactly as it is there.
+    ///
+    /// # Errors
+    /// When the key's file cannot be read or is empty.
     pub fn credential(&self, key: &str) -> anyhow::Result<String> {
         ports::credential(&self.args.credentials, key)
     }
@@ -88,7 +94,7 @@ pub struct Request {
     pub order: Work,
     /// The server UUID that it is meant for.
     pub server_uuid: String,
-    /// Answered as soon as the order is recorded; the report tells how it goes on.
+    /// Answered as soon as the order is recorded. The report shows how it continues.
     pub answer: oneshot::Sender<Result<Accepted, Refused>>,
 }
 
@@ -104,7 +110,7 @@ pub enum Work {
     },
     /// New server UUID and server_id on the present data.
     NewLife,
-    /// Give up the data and become empty.
+    /// Move the data away and become empty, to be re-cloned.
     Empty {
         /// What other members have executed.
         held_elsewhere: GtidSet,
@@ -116,14 +122,14 @@ pub enum Work {
 pub enum Accepted {
     /// It is done.
     Done,
-    /// It is recorded and under way; the report tells.
+    /// It is recorded and under way. The report shows how it continues.
     UnderWay,
 }
 
-/// Why an order is not carried out; the operator observes again and decides again.
+/// Why an order is not carried out. The operator observes and decides again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It does not fit what this member is: HTTP 409.
+    /// The order does not fit this member's state: HTTP 409.
     Conflict(String),
     /// The agent could not record it: HTTP 500.
     Failed(String),
@@ -132,19 +138,19 @@ pub enum Refused {
 /// What the supervising loop shows to the agent's ports.
 #[derive(Debug)]
 pub struct Shared {
-    /// Connection for probes; nobody else waits for it.
+    /// Connections to mysqld.
     pub sql: Sql,
     report: Mutex<Report>,
     /// Asks the supervising loop to kill mysqld.
     pub kill: Notify,
     began: Instant,
-    heard: AtomicBool,
-    terms: Mutex<Option<Terms>>,
+    contact: AtomicBool,
+    renewal: Mutex<Option<LeaseRenewal>>,
     lease: Mutex<Lease>,
 }
 
 impl Shared {
-    /// Before anything is known: an agent that has not looked at its volume yet.
+    /// The state of an agent that has not read its volume yet.
     pub fn new(member: &Member) -> Self {
         let report = Report {
             version: VERSION,
@@ -167,44 +173,44 @@ impl Shared {
             report: Mutex::new(report),
             kill: Notify::new(),
             began,
-            heard: AtomicBool::new(false),
-            terms: Mutex::default(),
+            contact: AtomicBool::new(false),
+            renewal: Mutex::default(),
             lease: Mutex::new(Lease::new(member.ordinal, began)),
         }
     }
 
-    /// The operator has asked for something: this member is not cut off.
-    pub fn hear(&self) {
-        self.heard.store(true, Ordering::Relaxed);
+    /// Notes a request of the operator: this member is not cut off.
+    pub fn note_contact(&self) {
+        self.contact.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the operator has asked for anything since this was last called.
-    pub fn take_heard(&self) -> bool {
-        self.heard.swap(false, Ordering::Relaxed)
+    /// Whether there was a request of the operator since this was last called.
+    pub fn take_contact(&self) -> bool {
+        self.contact.swap(false, Ordering::Relaxed)
     }
 
-    /// Keeps what the operator said last.
-    pub fn set_terms(&self, terms: Terms) {
-        self.lease().hear(&terms, Instant::now());
-        *self.terms.lock().unwrap_or_else(PoisonError::into_inner) = Some(terms);
+    /// Keeps the operator's last lease renewal.
+    pub fn set_renewal(&self, renewal: LeaseRenewal) {
+        self.lease().renew(&renewal, Instant::now());
+        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = Some(renewal);
     }
 
-    /// What the operator said last; `None` before this agent has heard it.
-    pub fn terms(&self) -> Option<Terms> {
-        self.terms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The operator's last lease renewal; `None`: this agent has got none yet.
+    pub fn renewal(&self) -> Option<LeaseRenewal> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether this member may be the writer.
+    /// The lease of the one writer.
     pub fn lease(&self) -> MutexGuard<'_, Lease> {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows that the agent has fenced its server, or that somebody has opened it again.
+    /// Shows in the report that the agent has fenced its server, or (`None`) that the server is open again.
     pub fn set_fenced_itself(&self, fenced: Option<FencedItself>) {
         self.lock().fenced_itself = fenced;
     }
 
-    /// What is known now. `None` before the volume was looked at: nothing may be concluded from that.
+    /// The report. `None`: the agent has not read its volume yet, so it knows nothing.
     pub fn report(&self) -> Option<Report> {
         let now = Instant::now();
         let report = Report {
@@ -220,12 +226,12 @@ impl Shared {
         self.lock().phase.clone()
     }
 
-    /// Shows a phase.
+    /// Shows a phase in the report.
     pub fn set_phase(&self, phase: Phase) {
         self.lock().phase = phase;
     }
 
-    /// Shows the life.
+    /// Shows the life in the report.
     pub fn set_life(&self, life: &Life) {
         let mut report = self.lock();
         report.origin = life.origin;
@@ -235,12 +241,12 @@ impl Shared {
         report.last_clone_error.clone_from(&life.last_clone_error);
     }
 
-    /// Shows what is kept on the volume.
+    /// Shows in the report which data directories are kept on the volume.
     pub fn set_kept(&self, kept: Vec<String>) {
         self.lock().kept = kept;
     }
 
-    /// Shows whether there is room on the volume. Answers whether that is news.
+    /// Shows in the report whether the volume is full. Returns whether that has changed.
     pub fn set_volume_full(&self, full: bool) -> bool {
         std::mem::replace(&mut self.lock().volume_full, full) != full
     }

@@ -1,20 +1,20 @@
 //! The agent: process 1 of a member's MySQL container.
 //!
-//! It prepares the data directory, starts mysqld fenced (`super_read_only`) with what the ring owns on its command line,
-//! sets the system accounts, keeps it running, and rebuilds or renews the directory when the operator orders it. It never
-//! opens a member: that is the operator's decision.
+//! The agent prepares the data directory, starts mysqld fenced (`super_read_only`) with the ring's settings on its command line, sets the system
+//! accounts, and starts mysqld again when it ends. On an order of the operator it clones the member, empties it, or begins a new life. The agent
+//! never opens a member: the operator decides that.
 //!
-//! - [`life`]: the record beside the data directory that says whose history it holds, and what was under way at a crash.
+//! - [`life`]: the record beside the data directory: whose history the directory holds, and what was under way at a crash.
 //! - [`directory`]: the data directory itself, while mysqld is down.
-//! - [`relay_logs`]: what a new life has to do to those of the one before it.
-//! - [`mysqld`]: the command line, the process and its output.  [`accounts`]: the init file.  [`sql`]: its connection.
-//! - [`supervise`]: the loop that owns all of it.  [`arrival`]: what a start owes.
+//! - [`relay_logs`]: relay logs that a new life takes over from the life before.
+//! - [`mysqld`]: the command line, the process and its output.  [`accounts`]: the init file.  [`sql`]: the agent's connections.
+//! - [`supervise`]: the loop that owns the directory and mysqld.  [`arrival`]: the work after a start of mysqld.
 //! - [`clone`]: one attempt to become a copy of a donor.
-//! - [`isolation`]: fences a member that is cut off from everybody.
-//! - [`lease`]: fences a writer that nobody confirms any more.
+//! - [`isolation`]: fences a member that is cut off.
+//! - [`lease`]: fences a writer whose lease has ended.
 //! - [`api`]: probes, report and orders.
-//! - [`volume`]: is there room.
-//! - [`install`]: how the binary gets into the MySQL container.
+//! - [`volume`]: whether the volume is full.
+//! - [`install`]: copies the binary into the MySQL container.
 
 pub mod accounts;
 pub mod api;
@@ -44,7 +44,7 @@ use crate::args::AgentArgs;
 use crate::logging::start_logging;
 use member::{Member, Shared};
 
-/// Most that the kubelet shows of a termination message is 4 kB; this leaves room for what surrounds it.
+/// Bytes of a termination message. The kubelet shows 4 kB at most; this leaves room for the text around it.
 const TERMINATION_MESSAGE: usize = 2048;
 
 /// Runs the agent until SIGTERM or a failure that only a restart of the container, or a person, can cure.
@@ -72,13 +72,13 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let result = runtime.block_on(async {
-        // Twice is an error of no consequence: the first one stays.
+        // An error means that a provider is installed already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (orders, inbox) = tokio::sync::mpsc::channel(8);
         let shared = Arc::new(Shared::new(&member));
         let (member, http) = (Arc::new(member), api::http_client()?);
         let servers = api::serve(Arc::clone(&member), Arc::clone(&shared), http.clone(), orders).await?;
-        // Tasks of their own: their looks must come in time, whatever the loop is busy with.
+        // Tasks of their own, so that their checks come in time although the loop is busy.
         let volume = tokio::spawn(volume::watch(member.args.volume.clone(), Arc::clone(&shared)));
         let watch = tokio::spawn(isolation::watch(Arc::clone(&member), Arc::clone(&shared), http));
         let lease = tokio::spawn(lease::watch::watch(Arc::clone(&member), Arc::clone(&shared)));
@@ -91,7 +91,7 @@ fn run(args: AgentArgs) -> anyhow::Result<()> {
         servers.stop();
         result
     });
-    // A probe that hangs in a frozen mysqld's socket must not keep the process.
+    // A probe that waits for a frozen mysqld must not keep the process from ending.
     runtime.shutdown_background();
     result
 }

@@ -25,11 +25,11 @@ const RESTART_EXIT_CODE: i32 = 16;
 /// How much of mysqld's last output is kept for messages.
 const TAIL: usize = 1500;
 
-/// Arguments that start mysqld: the user's my.cnf first, then all that the ring owns, which wins over my.cnf. Each setting
-/// here is in [`crate::mysql::settings::RING_OWNED`].
+/// Arguments that start mysqld: the user's my.cnf first, then the ring's settings, which win over my.cnf. Each of these settings is in
+/// [`crate::mysql::settings::RING_OWNED`].
 ///
-/// The command line does *not* win over `SET PERSIST` (MySQL 9.7.4: a persisted `super_read_only=OFF` opens a server that is
-/// started with `--super-read-only=ON`), so nothing persisted is loaded at all; what is to survive a restart is in the spec.
+/// The command line does *not* win over `SET PERSIST`. Measured with MySQL 9.7.4: a persisted `super_read_only=OFF` opens a server that is started
+/// with `--super-read-only=ON`. So no persisted setting is loaded; settings survive a restart only in `spec.mysql.config`.
 pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
     let args = &member.args;
     let path = |path: &Path| path.to_string_lossy().into_owned();
@@ -66,7 +66,7 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ("server-id", life.server_id.to_string()),
         ("auto-increment-increment", MAX_MEMBERS.to_string()),
         ("auto-increment-offset", (member.ordinal + 1).to_string()),
-        // Its own log, and what it owes to the disk before it acknowledges.
+        // Its own log, synced to disk before a commit is acknowledged.
         ("gtid-mode", "ON".into()),
         ("enforce-gtid-consistency", "ON".into()),
         ("log-bin", "binlog".into()),
@@ -74,11 +74,11 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ("sync-binlog", "1".into()),
         ("innodb-flush-log-at-trx-commit", "1".into()),
         ("binlog-row-image", "FULL".into()),
-        // What is seen here one after the other is so in the log, and at every member.
+        // The log, and so every member, has transactions in the order in which clients see them here.
         ("binlog-order-commits", "ON".into()),
         ("binlog-expire-logs-seconds", (30 * 24 * 3600).to_string()),
         ("session-track-gtids", "OWN_GTID".into()),
-        // Its upstream's log. Recovery OFF: ON throws relay logs away at every start, and they may be the last copy.
+        // Its upstream's log. Recovery is OFF: ON would throw relay logs away at every start, and they may hold the last copy of a transaction.
         ("relay-log", "relay".into()),
         ("relay-log-recovery", "OFF".into()),
         ("replica-preserve-commit-order", "ON".into()),
@@ -112,8 +112,8 @@ pub fn initialise_command_line(member: &Member) -> Vec<String> {
     ]
 }
 
-/// The user's my.cnf for `--initialize`: no plugin is loaded then, and mysqld would refuse the settings of plugins
-/// (`rpl_semi_sync_...`, `clone_...`). Each key is made `loose_`; the real start refuses what is really unknown.
+/// The user's my.cnf for `--initialize`. No plugin is loaded then, and mysqld would refuse the settings of plugins (`rpl_semi_sync_...`,
+/// `clone_...`). So each key gets the prefix `loose_`. The real start refuses keys that are unknown then, too.
 pub fn tolerant(config: &str) -> String {
     let mut tolerant = String::with_capacity(config.len() + 64);
     for line in config.lines() {
@@ -137,12 +137,12 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// It ended because it wants to be started again.
+    /// Whether it ended in order to be started again.
     pub fn wants_restart(&self) -> bool {
         self.status.code() == Some(RESTART_EXIT_CODE)
     }
 
-    /// It ended in order.
+    /// Whether its exit code is 0.
     pub fn success(&self) -> bool {
         self.status.success()
     }
@@ -156,7 +156,7 @@ impl fmt::Display for Ended {
             (None, None) => write!(f, "{}", self.status)?,
         }
         if !self.tail.is_empty() {
-            write!(f, "; its last words:\n{}", self.tail)?;
+            write!(f, "; its last output:\n{}", self.tail)?;
         }
         Ok(())
     }
@@ -172,6 +172,9 @@ pub struct Process {
 
 impl Process {
     /// Starts mysqld; its standard error is passed on line by line.
+    ///
+    /// # Errors
+    /// When the command is empty, or when the program is missing in the image or cannot be started.
     pub fn start(member: &Member, arguments: Vec<String>) -> anyhow::Result<Self> {
         let mut words = member.args.mysqld.split_whitespace();
         let program = words.next().context("the mysqld command is empty")?;
@@ -179,11 +182,11 @@ impl Process {
             .args(words)
             .args(arguments)
             .args(member.args.mysqld_args.split_whitespace())
-            // Tells mysqld that somebody starts it again when it exits with 16.
+            // Tells mysqld that a supervisor starts it again after exit code 16.
             .env("MYSQLD_PARENT_PID", std::process::id().to_string())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
-            // Only where the agent is not process 1 could mysqld outlive it.
+            // For an agent that is not process 1, as in tests: mysqld must not outlive it.
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| match error.kind() {
@@ -220,16 +223,19 @@ impl Process {
             .and_then(|id| i32::try_from(id).ok())
             .and_then(Pid::from_raw);
         if let Some(pid) = pid {
-            // It may have ended by itself meanwhile; the wait tells.
+            // mysqld may have ended meanwhile; `wait` returns then.
             let _ = kill_process(pid, signal);
         }
     }
 
     /// Waits for the end. May be dropped and called again.
+    ///
+    /// # Errors
+    /// When the operating system does not give the exit status.
     pub async fn wait(&mut self) -> io::Result<Ended> {
         let status = self.child.wait().await?;
         if let Some(reader) = &mut self.reader {
-            // The last words; a child of mysqld that holds the pipe open must not hold up the restart.
+            // Waits for the last output. A child of mysqld that holds the pipe open must not delay the restart.
             let _ = tokio::time::timeout(Duration::from_secs(1), reader).await;
             self.reader = None;
         }
@@ -247,7 +253,7 @@ async fn pass_on(stderr: ChildStderr, tail: Arc<Mutex<Output>>) {
     }
 }
 
-/// The last lines of an output: of those that are errors by mysqld's own judgement, if there are any. What follows the error that ends it is
+/// The last lines of an output; only the lines that mysqld marks as errors, if there are any. Reason: after the error that ends mysqld there is
 /// often a stack trace.
 #[derive(Debug, Default)]
 struct Output {
@@ -271,7 +277,7 @@ impl Output {
     }
 }
 
-/// Lines of a limited size together.
+/// The last lines, of a limited total size.
 #[derive(Debug, Default)]
 struct Tail {
     lines: VecDeque<String>,
@@ -350,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_told_before_the_stack_trace_that_follows() {
+    fn errors_are_shown_and_not_the_stack_trace_that_follows() {
         let mut output = Output::default();
         output.push("2026-11-22T10:08:30Z 0 [System] starting".into());
         assert!(output.text().contains("starting"));

@@ -1,9 +1,11 @@
-//! `multimaster.wait_for_executed_gtid_set`: a client waits at one member for what it wrote at another. docs/consistency.md says when.
+//! `multimaster.wait_for_executed_gtid_set`: with this procedure a client waits at one member for its writes at another. `docs/consistency.md` says
+//! when a client needs it.
 
-/// Lines of an init file that make the procedure anew: semicolons within it end no statement. An earlier version of the agent may have made
-/// another one; grants on the schema stay. Its definer has to be there before.
+/// Lines of an init file that make the procedure anew, because an earlier version of the agent may have made another one. `delimiter` keeps the
+/// semicolons inside it from ending the statement. Grants on the schema stay. The definer must exist before.
 ///
-/// MySQL's function of the same name answers 1 in vain, which is easy to miss, and takes a timeout of 0 for none at all.
+/// Why a procedure: MySQL's function of the same name returns 1 after its timeout, which clients easily overlook, and with a timeout of 0 it waits
+/// for ever.
 pub const CREATE: [&str; 4] = [
     "DROP PROCEDURE IF EXISTS multimaster.wait_for_executed_gtid_set;",
     "delimiter $$",

@@ -1,15 +1,15 @@
-//! Relay logs that a new life inherits.
+//! Relay logs that a new life takes over.
 //!
-//! They stay, because they may hold the last copy of a transaction. But mysqld closes the relay log that it writes with a Stop event when it
-//! shuts down, and knows it for its own by the server_id in it. With another server_id the applier takes it for an event of the source. When
-//! it comes after the GTID of a transaction of which no more had been received, the applier waits for its workers for ever, and neither
-//! `STOP REPLICA` nor a restart helps (MySQL 9.7.4, measured; `docs/ring.md`, "Return").
+//! They stay, because they may hold the last copy of a transaction. But when mysqld shuts down, it ends its relay log with a Stop event that carries
+//! its server_id. A server with another server_id takes this event for an event of the source. If the event comes right after the GTID of a
+//! transaction whose rest was not received, the applier waits for its workers for ever. Neither `STOP REPLICA` nor a restart helps (measured with
+//! MySQL 9.7.4; `docs/ring.md`, "Loss and return"). So the agent removes the Stop event.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
-/// A Stop event: its header and a checksum, which is there unless `binlog_checksum` is NONE.
+/// Lengths of a Stop event: its header with a checksum, and without one (`binlog_checksum=NONE`).
 const LENGTHS: [u64; 2] = [23, 19];
 /// Length of every event's header: time, type, server_id, length, end position, flags
 /// (<https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_replication_binlog_event.html>).
@@ -17,7 +17,10 @@ const HEADER: usize = 19;
 /// `STOP_EVENT`.
 const STOP: u8 = 3;
 
-/// Takes the Stop event off the end of every relay log in this data directory. mysqld does not run.
+/// Removes the Stop event from the end of every relay log in this data directory. mysqld must not run.
+///
+/// # Errors
+/// When the directory or one of its relay logs cannot be read or written.
 pub fn drop_stop_events(data: &Path) -> io::Result<()> {
     for entry in fs::read_dir(data)? {
         let entry = entry?;
@@ -44,7 +47,7 @@ fn drop_stop_event(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the last `length` bytes are an event of this type, by all that its header says of it.
+/// Whether the last `length` bytes are a Stop event: type, length and end position in its header must fit.
 fn is_stop_event(file: &mut File, end: u64, length: u64) -> io::Result<bool> {
     let mut header = [0; HEADER];
     file.seek(SeekFrom::Start(end - length))?;
@@ -82,7 +85,7 @@ mod tests {
         log("relay-from@002d0.000004", &[gtid(), event(STOP, 23, 123)]);
         log("relay-from@002d0.000005", &[gtid(), event(STOP, 19, 119)]);
         log("relay-from@002d0.000006", &[gtid(), event(4, 23, 123)]);
-        // Bytes of a row that happen to look like the type.
+        // Bytes of a row that look like the type by chance.
         log("relay-from@002d0.000007", &[gtid(), event(STOP, 23, 999)]);
         log("relay-from@002d0.000008", &[]);
         log("binlog.000001", &[gtid(), event(STOP, 23, 123)]);

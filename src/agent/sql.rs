@@ -15,51 +15,51 @@ use crate::names::accounts::AGENT;
 /// Why mysqld did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It said no, or the connection failed.
+    /// mysqld refused, or the connection failed.
     #[error("{0}")]
     Mysql(#[from] mysql_async::Error),
-    /// It said what is not a GTID set.
+    /// mysqld answered with a text that is not a GTID set.
     #[error(transparent)]
     GtidSet(#[from] ParseGtidSetError),
-    /// It answered a query that always has a row without one.
+    /// mysqld answered without a row where the query always has one.
     #[error("{0} returned no row")]
     NoRow(String),
-    /// It said nothing.
+    /// mysqld did not answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Deadline(Duration),
 }
 
 impl Error {
-    /// mysqld runs and knows another password, or no such account: the init file did not get to its end.
+    /// mysqld runs and does not know this account or its password: the init file was not carried out to its end.
     pub fn is_access_denied(&self) -> bool {
         matches!(self, Self::Mysql(mysql_async::Error::Server(error)) if error.code == 1045)
     }
 
-    /// The server itself refused; the connection is fine.
+    /// The server refused the statement. The connection can still be used.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Mysql(mysql_async::Error::Server(_)))
     }
 }
 
-/// What a probe saw.
+/// The result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Writable {
     /// `super_read_only` is on.
     pub super_read_only: bool,
-    /// `read_only` is on (only during a clone without the other).
+    /// `read_only` is on. It is on without `super_read_only` during a clone, and while the operator settles a conflict.
     pub read_only: bool,
     /// `offline_mode` is on.
     pub offline: bool,
 }
 
 impl Writable {
-    /// No client can write. While the operator settles a conflict at a fenced member only `read_only` is on.
+    /// Whether no client can write. `read_only` alone is enough for that.
     pub fn is_fenced(self) -> bool {
         self.super_read_only || self.read_only
     }
 }
 
-/// Makes connections; keeps one for probes, so that a server that is out of connections still answers its own.
+/// Makes connections. It keeps one for probes, so that a server without free connections still answers its own agent.
 #[derive(Debug)]
 pub struct Sql {
     socket: PathBuf,
@@ -68,7 +68,7 @@ pub struct Sql {
 }
 
 impl Sql {
-    /// Without a password yet; no connection is made.
+    /// Without a password and without a connection.
     pub fn new(socket: PathBuf) -> Self {
         Self {
             socket,
@@ -77,24 +77,27 @@ impl Sql {
         }
     }
 
-    /// The password that this run of mysqld got by its init file; the Secret may have changed since.
+    /// Sets the password of this run's init file. The Secret may have changed since.
     pub fn set_password(&self, password: &str) {
         password.clone_into(&mut self.password.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// The same password, as donor's account of a clone: all members have one Secret.
+    /// This password. At the donor of a clone it is valid too, because all members have one Secret.
     pub fn password(&self) -> String {
         self.password.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A new connection.
+    ///
+    /// # Errors
+    /// [`Error::Mysql`] when mysqld cannot be reached or refuses the login, [`Error::Deadline`] when it does not answer in time.
     pub async fn connect(&self, deadline: Duration) -> Result<Conn, Error> {
         let options = OptsBuilder::default()
             .prefer_socket(false)
             .socket(Some(self.socket.to_string_lossy()))
             .user(Some(AGENT))
             .pass(Some(self.password()))
-            // Given, so that the driver does not ask for them at each connection.
+            // Set here, because the driver would otherwise query both for each connection.
             .max_allowed_packet(Some(16 << 20))
             .wait_timeout(Some(28_800))
             .setup(vec![
@@ -103,11 +106,14 @@ impl Sql {
         within(deadline, Conn::new(options)).await
     }
 
-    /// Whether the member could take a write, by a real query.
+    /// Reads by a query whether the member could take a write.
+    ///
+    /// # Errors
+    /// [`Error`] when mysqld cannot be reached, refuses the query, or does not answer in time.
     pub async fn probe(&self, deadline: Duration) -> Result<Writable, Error> {
         let probe = async {
             let mut kept = self.kept.lock().await;
-            // Taken out: if the deadline cuts this future, the connection with its pending answer goes too.
+            // Taken out: if the deadline drops this future, the connection with its pending answer is dropped too.
             let mut conn = match kept.take() {
                 Some(conn) => conn,
                 None => self.connect(deadline).await?,
@@ -131,11 +137,14 @@ impl Sql {
     }
 }
 
-/// Whether the member is fenced, and all that it has executed, or has retrieved and not executed yet.
+/// Whether the member is fenced, and every transaction that it has executed or retrieved.
+///
+/// # Errors
+/// [`Error`] when mysqld cannot be reached, does not answer within 5 s, or answers with a text that is not a GTID set.
 pub async fn held(sql: &Sql) -> Result<(bool, GtidSet), Error> {
     const DEADLINE: Duration = Duration::from_secs(5);
     let mut conn = sql.connect(DEADLINE).await?;
-    // Retrieved first: what is applied in between is then in both.
+    // The retrieved sets first: a transaction that is applied in between is then in both sets, not in none.
     let received = "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
     let mut sets: Vec<String> = all(&mut conn, DEADLINE, received).await?;
     let state = "SELECT @@GLOBAL.super_read_only, @@GLOBAL.gtid_executed";
@@ -146,13 +155,20 @@ pub async fn held(sql: &Sql) -> Result<(bool, GtidSet), Error> {
     Ok((fenced, held.iter().fold(GtidSet::default(), |all, set| all.union(set))))
 }
 
-/// Fences the server, see [`statements::fence`]. `deadline`: of connecting.
+/// Fences the server, see [`statements::fence`]. `deadline` is for the connection.
+///
+/// # Errors
+/// When no connection is made within `deadline`, or when a statement fails or gets no answer within its own deadline. After a statement without an
+/// answer the server may still become fenced.
 pub async fn fence(sql: &Sql, deadline: Duration) -> anyhow::Result<()> {
     let mut conn = sql.connect(deadline).await?;
     Ok(statements::fence(&mut conn).await?)
 }
 
 /// The first row of a query.
+///
+/// # Errors
+/// [`Error::Mysql`] when mysqld refuses the query, [`Error::Deadline`] when it does not answer in time.
 pub async fn first<T>(conn: &mut Conn, deadline: Duration, query: &str) -> Result<Option<T>, Error>
 where
     T: mysql_async::prelude::FromRow + Send + 'static,
@@ -161,6 +177,9 @@ where
 }
 
 /// The row of a query that always has one.
+///
+/// # Errors
+/// As [`first`], and [`Error::NoRow`] when the answer has no row.
 pub async fn only<T>(conn: &mut Conn, deadline: Duration, query: &str) -> Result<T, Error>
 where
     T: mysql_async::prelude::FromRow + Send + 'static,
@@ -170,6 +189,9 @@ where
 }
 
 /// All rows of a query.
+///
+/// # Errors
+/// As [`first`].
 pub async fn all<T>(conn: &mut Conn, deadline: Duration, query: &str) -> Result<Vec<T>, Error>
 where
     T: mysql_async::prelude::FromRow + Send + 'static,
@@ -177,7 +199,10 @@ where
     within(deadline, conn.query(query)).await
 }
 
-/// A statement without rows.
+/// Runs a statement without rows.
+///
+/// # Errors
+/// As [`first`].
 pub async fn execute(conn: &mut Conn, deadline: Duration, statement: &str) -> Result<(), Error> {
     within(deadline, conn.query_drop(statement)).await
 }

@@ -1,6 +1,6 @@
-//! The loop that owns the life record and mysqld: prepare the directory, start mysqld, serve orders, start it again.
+//! The loop that owns the life record and mysqld. It prepares the directory, starts mysqld, carries out orders, and starts mysqld again.
 //!
-//! Orders are taken one at a time by this loop only, so no two of them can meet.
+//! Only this loop takes orders, one at a time, so two orders never run together.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,11 +23,15 @@ use super::mysqld::{self, Ended, Process};
 use super::sql;
 use crate::wire::agent::{Origin, Phase};
 
-/// mysqld that ends this often within [`CRASH_WINDOW`] is the kubelet's and a person's business.
+/// If mysqld ends this often within [`CRASH_WINDOW`], the agent ends too, and the kubelet starts the container again.
 const CRASHES: usize = 5;
 const CRASH_WINDOW: Duration = Duration::from_secs(60);
 
 /// Runs the member until SIGTERM, or until it cannot be run.
+///
+/// # Errors
+/// When the directory cannot be prepared, when mysqld cannot be started, ends before it ever answered, or ends 5 times within
+/// 60 s. The container ends then, and the kubelet starts it again.
 pub async fn run(member: Arc<Member>, shared: Arc<Shared>, inbox: Receiver<Request>) -> anyhow::Result<()> {
     let mut loop_ = Loop {
         member,
@@ -51,15 +55,15 @@ struct Loop {
 enum Outcome {
     /// The pod stops.
     Stopped,
-    /// By itself, or by a crash.
+    /// mysqld ended by itself or crashed.
     Ended {
         ended: Ended,
-        /// It had answered before.
+        /// Whether it had answered before.
         answered: bool,
     },
-    /// The agent ended it to begin a new life, or to give up the data: the record says which.
+    /// The agent ended it to begin a new life, or to empty the member. The record says which.
     Intended,
-    /// What it ran on is a failed clone.
+    /// The data directory is a failed clone.
     Discard { why: String },
 }
 
@@ -88,7 +92,7 @@ impl Loop {
         }
     }
 
-    /// What an ended run means for the next. Answers whether the agent is to end.
+    /// Draws the consequence of a run that ended. Returns whether the agent is to end.
     fn settle(&mut self, outcome: Outcome, life: Life) -> anyhow::Result<bool> {
         let cloning = matches!(life.intent, Some(Intent::Cloning { .. }));
         match outcome {
@@ -141,7 +145,7 @@ impl Loop {
         tokio::pin!(arrival);
         let mut arrived = false;
         let mut cloning: Cloning = None;
-        // Set when the agent itself has told mysqld to end.
+        // Set when the agent itself has asked mysqld to end.
         let mut ending: Option<Outcome> = None;
         loop {
             tokio::select! {
@@ -155,7 +159,7 @@ impl Loop {
                 }
                 () = stop_signal(&mut self.stop) => {
                     info!("stopping mysqld");
-                    // First of all: then another member may take its place as the one writer while this one still shuts down.
+                    // Fenced first, so that another member can become the one writer while this one still shuts down.
                     let fenced = self.shared.phase() == Phase::Running && lease::watch::fence(&self.shared).await;
                     self.shared.set_phase(Phase::Stopping { fenced });
                     self.end(process).await;
@@ -165,7 +169,7 @@ impl Loop {
                     let reason = "mysqld might take writes, must not, and does not answer: killed, since it starts fenced";
                     warn!("{reason}");
                     process.kill();
-                    // From now on it tells no client anything, however long its disk keeps it from ending.
+                    // From now on mysqld answers no client, however long its disk keeps the process from ending.
                     self.shared.set_phase(Phase::Restarting { reason: reason.into() });
                 }
                 arrival = &mut arrival, if !arrived => {
@@ -199,20 +203,20 @@ impl Loop {
                             }
                         }
                     }
-                    // Whoever asked may be gone.
+                    // The client may have closed its connection.
                     let _ = request.answer.send(verdict);
                 }
             }
         }
     }
 
-    /// Asks mysqld to end. It would wait two seconds for the agent's own connection.
+    /// Asks mysqld to end. The agent's own connection is closed first, because mysqld would wait two seconds for it.
     async fn end(&self, process: &Process) {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.shared.sql.forget()).await;
         process.terminate();
     }
 
-    /// Records what mysqld turned out to be. Answers why its data is to be thrown away, if it is.
+    /// Records what the agent found once mysqld answered. `Some`: the data is to be thrown away, for this reason.
     fn arrived(&self, life: &mut Life, arrival: Arrival) -> anyhow::Result<Option<String>> {
         match arrival.clone {
             Some(Err(why)) => return Ok(Some(why)),
@@ -236,14 +240,14 @@ impl Loop {
         Ok(None)
     }
 
-    /// Whether data that is to be given up holds anything that nobody else has.
+    /// Whether data that is to be emptied holds transactions that no other member has.
     async fn stranded(&self, order: &Work) -> Result<bool, Refused> {
         let Work::Empty { held_elsewhere } = order else {
             return Ok(false);
         };
         let (fenced, held) = sql::held(&self.shared.sql)
             .await
-            .map_err(|error| Refused::Conflict(format!("cannot see what this member holds: {error}")))?;
+            .map_err(|error| Refused::Conflict(format!("cannot read what this member holds: {error}")))?;
         if !fenced {
             return Err(Refused::Conflict("this member takes writes; fence it first".into()));
         }
@@ -319,7 +323,7 @@ impl Loop {
         tokio::spawn(async move { clone::run(&member, &shared.sql, &donor).await })
     }
 
-    /// Records how a clone that did not end in a restart ended. Answers why the data is to be thrown away, if it is.
+    /// Records the end of a clone after which mysqld did not restart. `Some`: the data is to be thrown away, for this reason.
     fn cloned(&self, life: &mut Life, result: Result<(), clone::Failed>) -> anyhow::Result<Option<String>> {
         let Err(failed) = result else { return Ok(None) };
         if !failed.untouched {
@@ -344,7 +348,7 @@ async fn stop_signal([terminate, interrupt]: &mut [Signal; 2]) {
     }
 }
 
-/// The end of a clone; never, while there is none.
+/// The result of the clone that runs; never returns while no clone runs.
 async fn finished(cloning: &mut Cloning) -> Result<(), clone::Failed> {
     match cloning {
         Some(task) => match task.await {

@@ -1,4 +1,4 @@
-//! Whether there is room on the volume. mysqld does not say: it waits, in the middle of a write, until somebody makes some.
+//! Whether the volume is full. mysqld does not report it: it waits in the middle of a write until there is room.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,24 +8,24 @@ use tracing::warn;
 
 use super::member::Shared;
 
-/// Less than this is none: the next event of a binary log may be larger.
+/// With less room than this, in bytes, the volume counts as full: the next event of a binary log may be larger.
 const ROOM: u64 = 1 << 20;
-/// How often it is looked at.
+/// How often the room is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks again and again, and never ends.
+/// Reads the room every second, and never ends.
 pub async fn watch(volume: PathBuf, shared: Arc<Shared>) {
     loop {
         let volume = volume.clone();
-        // Storage that hangs must not hold up the agent.
+        // On a thread of its own, because storage that hangs must not delay the agent.
         let full = match tokio::task::spawn_blocking(move || rustix::fs::statvfs(&volume)).await {
             Ok(Ok(space)) => space.f_bavail.saturating_mul(space.f_frsize) < ROOM,
             Ok(Err(error)) => {
-                warn!(%error, "cannot see how much room there is on the volume");
+                warn!(%error, "cannot read how much room there is on the volume");
                 false
             }
             Err(error) => {
-                warn!(%error, "the look at the volume was cut off");
+                warn!(%error, "reading the room on the volume was cut off");
                 false
             }
         };

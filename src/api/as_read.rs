@@ -1,27 +1,27 @@
-//! What a status was read from, and how it is read and written where another version may have written it. What this version knows is what its
-//! schema says. `docs/ring.md`, "Versions side by side".
+//! Reads and writes a status that another version may have written. This version knows the fields and values of its own schema. `docs/ring.md`,
+//! "Versions side by side".
 
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, Value};
 
-/// Lists whose entries have a name, and the field that it is in.
+/// Lists whose entries have a name, and the field with the name.
 const NAMED: [(&str, &str); 3] = [
     ("conditions", "type"),
     ("memberStatuses", "name"),
     ("memberStatuses[].links", "upstream"),
 ];
 
-/// What a status was read from.
+/// The JSON that a status was read from.
 #[derive(Clone, Debug, Default)]
 pub struct AsRead {
     pub(super) text: Option<Arc<Value>>,
-    /// Paths below `status` of what this version cannot read.
+    /// Paths, below `status`, of values that this version cannot read.
     pub(super) unreadable: Vec<String>,
 }
 
-/// What a status says is the same, whatever it was read from.
+/// Always equal: two statuses with the same fields are equal, whatever they were read from.
 impl PartialEq for AsRead {
     fn eq(&self, _: &Self) -> bool {
         true
@@ -46,7 +46,7 @@ fn below(path: &str, key: &str) -> String {
     }
 }
 
-/// What this schema allows of a value; `None`: nothing of it. Adds the paths of what it does not allow.
+/// The part of a value that this schema allows; `None`: no part of it. Adds the paths of values that it does not allow to `unreadable`.
 pub(super) fn readable(schema: &Value, value: &Value, path: &str, unreadable: &mut Vec<String>) -> Option<Value> {
     let read = match (schema["type"].as_str(), value) {
         (_, Value::Null) => (schema["nullable"] == true).then_some(Value::Null),
@@ -58,7 +58,7 @@ pub(super) fn readable(schema: &Value, value: &Value, path: &str, unreadable: &m
                 .map(|(n, item)| readable(&schema["items"], item, &format!("{path}[{n}]"), unreadable));
             match schema["x-kubernetes-list-map-keys"].is_array() {
                 true => Some(items.by_ref().flatten().collect()),
-                // The place of an entry means something.
+                // The index of an entry has a meaning, so no entry may be left out.
                 false => items.collect::<Option<Vec<Value>>>().map(Value::Array),
             }
         }
@@ -108,7 +108,7 @@ fn fits(format: Option<&str>, number: &Value) -> bool {
     }
 }
 
-/// What is to be written where `old` is: `new`, and of `old` what this schema does not know and what is to be `kept`.
+/// The value to write over `old`: `new`, and from `old` the fields that this schema does not know and the paths in `kept`.
 pub(super) fn written(schema: &Value, old: &Value, new: Value, path: &str, kept: &[&str]) -> Value {
     let is_kept = |path: &str| kept.contains(&path);
     match (old, new) {
@@ -143,7 +143,7 @@ pub(super) fn written(schema: &Value, old: &Value, new: Value, path: &str, kept:
                     None => new,
                 })
                 .collect();
-            // A member that has left is gone; a condition that another version judges is not.
+            // A member that is missing in `new` has left. A condition that is missing there may be one of another version, so it stays.
             if list == "conditions" {
                 let more = old.iter().filter(|old| !items.iter().any(|new| is_same(old, new)));
                 let more: Vec<Value> = more.cloned().collect();

@@ -1,11 +1,11 @@
-//! What stands between applications and the members: `spec.balancer`.
+//! How connections are balanced over the members: `spec.balancer`.
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What stands between applications and the members.
+/// How connections of applications are balanced over the members.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[x_kube(
@@ -25,7 +25,7 @@ pub struct Balancer {
     #[x_kube(validation = Rule::new("self != ''").message("spec.balancer.image: is empty; remove it for the operator's default"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Number of HAProxy pods, 1 to 5; unset: 2. With 1 nobody takes over when its node is lost.
+    /// Number of HAProxy pods, 1 to 5; unset: 2. With 1 no other pod takes over when its node is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 5").message("spec.balancer.replicas: 1 to 5"))]
     pub replicas: Option<u8>,
@@ -39,12 +39,12 @@ pub struct Balancer {
     /// after the first has recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<bool>,
-    /// Connections in all, divided among the HAProxy pods; unset: 500. Who comes when all are taken waits for `timeouts.queueSeconds` and is then
-    /// closed.
+    /// The most connections in all, divided among the HAProxy pods; unset: 500. A client beyond the limit waits for `timeouts.queueSeconds`, then its
+    /// connection is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 100000").message("spec.balancer.maxConnections: 1 to 100000"))]
     pub max_connections: Option<u32>,
-    /// What is different for single members.
+    /// Settings of single members.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 9))]
     #[x_kube(
@@ -55,7 +55,7 @@ pub struct Balancer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 200 && self <= 10000").message("spec.balancer.checkMilliseconds: 200 to 10000"))]
     pub check_milliseconds: Option<u16>,
-    /// How long HAProxy waits for what.
+    /// HAProxy's time-outs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeouts: Option<Timeouts>,
 }
@@ -73,7 +73,7 @@ pub enum BalancerType {
 /// Whether connections of one client go to the same member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Affinity {
-    /// By the client's IP address, until it was silent for three hours or the member is out of the Service.
+    /// By the client's IP address, until the client has made no connection for three hours or the member is out of the Service.
     ClientIP,
 }
 
@@ -83,13 +83,13 @@ pub enum Algorithm {
     /// In turns, by weight.
     #[default]
     RoundRobin,
-    /// The one with the fewest connections, by weight.
+    /// The member with the fewest connections, by weight.
     LeastConnections,
-    /// By the client's IP address. A client returns to its first member when that recovers; use `sticky` where it is not to.
+    /// By the client's IP address. A client returns to its first member when that member recovers; with `sticky` it stays with the second.
     Source,
 }
 
-/// What is different for one member.
+/// Settings of one member.
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BalancedMember {
@@ -105,7 +105,7 @@ pub struct BalancedMember {
     pub max_connections: Option<u32>,
 }
 
-/// How long HAProxy waits for what.
+/// HAProxy's time-outs.
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Timeouts {
@@ -177,7 +177,7 @@ impl Balancer {
         self.members.iter().find(|member| member.ordinal == ordinal)
     }
 
-    /// Rounded down, so that all together stay within the limit; a limit below the number of pods becomes one each.
+    /// The share of one pod, rounded down, so that all pods together stay within the limit. A limit below the number of pods becomes 1 for each pod.
     fn divided(&self, limit: u32) -> u32 {
         (limit / u32::from(self.replicas())).max(1)
     }

@@ -59,8 +59,8 @@ pub const MAX_MEMBERS: u8 = 9;
         .message("spec.balancer.members: names a member that is not there; ordinals go from 0 to spec.members - 1")
 )]
 pub struct MultiMasterClusterSpec {
-    /// Number of MySQL servers in the ring, 2 to 9. More: new members are copies of others, and join without a restart of anybody. Fewer: the
-    /// last ones leave, one at a time, once all they hold is on another; their volumes stay.
+    /// Number of MySQL servers in the ring, 2 to 9. If it grows, new members are copies of others, and join without a restart of any member. If it
+    /// shrinks, the last members leave, one at a time, once another member has all that they hold; their volumes stay.
     #[serde(default = "default_members")]
     #[x_kube(
         validation = Rule::new("self >= 2 && self <= 9").message("spec.members: a ring has 2 to 9 members")
@@ -110,7 +110,7 @@ pub struct MultiMasterClusterSpec {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 86400").message("spec.maxLagSeconds: 1 to 86400"))]
     pub max_lag_seconds: Option<u32>,
 
-    /// What a member does that finds itself cut off.
+    /// What a member does when it finds itself cut off.
     #[serde(default)]
     pub isolation: Isolation,
 
@@ -118,7 +118,7 @@ pub struct MultiMasterClusterSpec {
     #[serde(default)]
     pub comparison: Comparison,
 
-    /// What stands between applications and the members, behind the Service that is named as this resource.
+    /// How connections of applications are balanced over the members, behind the Service with the name of this resource.
     #[serde(default)]
     pub balancer: Balancer,
 
@@ -176,10 +176,10 @@ pub struct Mysql {
 /// Which members take writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Writes {
-    /// All: the Service that is named as this resource leads to every one.
+    /// All members: the Service with the name of this resource leads to every one.
     #[default]
     AllMembers,
-    /// One, which the operator chooses, and another one once that fails. The others replicate and serve reads behind `<name>-reads`.
+    /// One member, which the operator chooses, and another one when it fails. The others replicate and serve reads behind `<name>-reads`.
     SingleWriter,
 }
 

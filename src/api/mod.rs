@@ -1,11 +1,13 @@
 //! The kinds: what people write and what they read.
 //!
 //! - [`cluster`]: `MultiMasterCluster`; [`ring`] and [`balancer`] are parts of its spec, [`status`] is what the operator says of it.
+//! - [`reasons`]: of conditions and events.
 //! - [`schema`]: the CustomResourceDefinitions.
 
 pub mod as_read;
 pub mod balancer;
 pub mod cluster;
+pub mod reasons;
 pub mod ring;
 pub mod schema;
 #[allow(

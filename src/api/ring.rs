@@ -16,13 +16,13 @@ pub struct Replication {
     #[serde(default)]
     #[x_kube(validation = Rule::new("self == oldSelf").message("spec.replication.positioning: cannot be changed on a living cluster"))]
     pub positioning: Positioning,
-    /// What the others do while a member is away. Unset: Bypass with positioning Gtid, Wait with FilePosition.
+    /// What the other members do while a member is unreachable. Unset: Bypass with positioning Gtid, Wait with FilePosition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healing: Option<Healing>,
 }
 
 impl Replication {
-    /// What the others do while a member is away.
+    /// What the other members do while a member is unreachable.
     pub fn healing(&self) -> Healing {
         match (self.positioning, self.healing) {
             (Positioning::FilePosition, _) | (_, Some(Healing::Wait)) => Healing::Wait,
@@ -41,10 +41,10 @@ pub enum Positioning {
     FilePosition,
 }
 
-/// What the others do while a member is away.
+/// What the other members do while a member is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Healing {
-    /// They close the ring around it, and take it back with what only it had when it returns.
+    /// They close the ring around it. When it returns, they take it back, with the transactions that only it has.
     Bypass,
     /// They keep serving and wait for it; its link resumes where it stopped.
     Wait,
@@ -58,7 +58,7 @@ pub enum Healing {
         .message("spec.failureDetection.bypassAfterSeconds: at least two periods, because one look that failed proves nothing")
 )]
 pub struct FailureDetection {
-    /// Seconds between two looks at every member.
+    /// Seconds between two observations of every member.
     #[serde(default = "default_period")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 10").message("spec.failureDetection.periodSeconds: 1 to 10"))]
     pub period_seconds: u16,
@@ -104,7 +104,7 @@ fn default_hold_out() -> u16 {
         .message("spec.conflicts.prefer: names a member twice")
 )]
 pub struct Conflicts {
-    /// Who decides.
+    /// Who decides about a conflict.
     #[serde(default)]
     pub policy: ConflictPolicy,
     /// With policy Prefer: ordinals of members, the one whose rows win first. Those not named follow by ordinal.
@@ -123,19 +123,19 @@ pub enum ConflictPolicy {
     Prefer,
 }
 
-/// What a member does that finds itself cut off: from the operator, from the API server and from every other member.
+/// What a member does when it finds itself cut off: from the operator, from the API server and from every other member.
 #[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Isolation {
-    /// Whether it goes on taking writes.
+    /// Whether it continues to take writes.
     #[serde(default)]
     pub policy: IsolationPolicy,
-    /// With policy Fence: seconds for which it has to find nobody before it fences itself.
+    /// With policy Fence: seconds without contact to the operator, the API server or any other member after which it fences itself.
     #[serde(default = "default_isolation_after")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 3600").message("spec.isolation.afterSeconds: 1 to 3600"))]
     pub after_seconds: u16,
-    /// With `spec.writes: SingleWriter`: seconds after which the writer fences itself, whatever the policy says, unless the operator, or else all
-    /// other members of the ring, have confirmed that it is the writer. Another one does not open earlier where this one cannot be asked.
+    /// With `spec.writes: SingleWriter`: seconds of the writer's lease. The writer fences itself, whatever the policy says, if within this time neither
+    /// the operator nor all other members of the ring together confirm that it is the writer. If it cannot be asked, no other member opens earlier.
     #[serde(default = "default_lease")]
     #[x_kube(validation = Rule::new("self >= 2 && self <= 60").message("spec.isolation.leaseSeconds: 2 to 60"))]
     pub lease_seconds: u16,
@@ -151,10 +151,10 @@ impl Default for Isolation {
     }
 }
 
-/// Whether a member that is cut off goes on taking writes.
+/// Whether a member that is cut off continues to take writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum IsolationPolicy {
-    /// It does; what it took is merged when it is back.
+    /// It does. Its writes are merged when it is back.
     #[default]
     KeepWriting,
     /// Its agent fences it. The operator opens it again when it is back.

@@ -9,14 +9,14 @@ use super::cluster::MultiMasterCluster;
 /// The CustomResourceDefinition as it is installed.
 ///
 /// # Errors
-/// When it cannot be expressed as JSON, which would be a bug.
+/// When it cannot be converted to JSON and back, which would be a bug.
 pub fn crd() -> serde_json::Result<CustomResourceDefinition> {
     let mut crd = serde_json::to_value(MultiMasterCluster::crd())?;
     drop_unsigned_formats(&mut crd);
     serde_json::from_value(crd)
 }
 
-/// schemars writes Rust's `uint8` and the like as formats; the API server warns of those that it does not know at every apply.
+/// Removes the formats `uint8` and the like, which schemars writes for Rust's types. The API server warns of unknown formats at every apply.
 fn drop_unsigned_formats(value: &mut Value) {
     match value {
         Value::Object(map) => {

@@ -1,7 +1,6 @@
 //! What people read: phases, member states, conditions and their reasons. `docs/ring.md` says what each value means.
 
 pub mod conditions;
-pub mod reasons;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
@@ -227,7 +226,7 @@ pub struct MemberStatus {
     /// Its own agent fenced it, because it was cut off; absent once it is open again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fenced_itself: Option<FencedItself>,
-    /// Folders of its volume with data that it gave up while nobody else had all of it. They are for people; nothing ever removes them.
+    /// Folders of its volume with data that it gave up while no other member had all of it. They are for people; nothing ever removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<String>,
     /// The link whose downstream this member is, then channels that are left over from another ring.
@@ -240,7 +239,7 @@ pub struct MemberStatus {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FencedItself {
-    /// Since when its agent had found nobody.
+    /// Since when it was cut off.
     pub cut_off_since: Time,
     /// When it was fenced.
     pub at: Time,
@@ -312,6 +311,23 @@ pub struct LinkStatus {
     /// How far the applier is in the upstream's binary logs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<Position>,
+    /// The transaction that the applier could not apply for a reason that passes, until it is executed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+}
+
+/// An applier stopped for a reason that passes, a row lock for example. The operator starts it again.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Retry {
+    /// GTID of the transaction.
+    pub transaction: String,
+    /// How often the operator has decided to start the applier again. The pause before the next attempt doubles with each: 1 s at first, 60 s at most.
+    #[serde(default)]
+    pub attempts: u32,
+    /// MySQL's error.
+    #[serde(default)]
+    pub error: String,
 }
 
 /// A place in the binary logs of one server. It means nothing for a server with another UUID.

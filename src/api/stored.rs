@@ -1,4 +1,4 @@
-//! How status is read and written: as far as this version can, and back as it was where it cannot. `docs/ring.md`, "Versions side by side".
+//! Reads and writes status. Values that this version cannot read are written back unchanged. `docs/ring.md`, "Versions side by side".
 
 use std::sync::{Arc, LazyLock};
 
@@ -10,7 +10,7 @@ use super::as_read::{AsRead, pattern, readable, written};
 use super::cluster::MultiMasterCluster;
 use super::status::MultiMasterClusterStatus;
 
-/// Fields that are not seen anew in every pass, and that decisions rest on. `[]` stands for every entry of a list.
+/// Fields that decisions rest on and that a pass cannot observe again. `[]` stands for every entry of a list.
 const RECORDED: [&str; 10] = [
     "epoch",
     "databaseCreated",
@@ -25,14 +25,14 @@ const RECORDED: [&str; 10] = [
 ];
 
 impl MultiMasterClusterStatus {
-    /// Paths of fields that decisions rest on and that cannot be read, for example `memberStatuses[1].bypassed`. They are written back as they
-    /// were, whatever this status says.
+    /// Paths of fields that decisions rest on and that cannot be read, for example `memberStatuses[1].bypassed`. They are written back as they were,
+    /// whatever values this status has.
     pub fn unreadable(&self) -> impl Iterator<Item = &str> {
         let paths = self.as_read.unreadable.iter().map(String::as_str);
         paths.filter(|path| RECORDED.contains(&pattern(path).as_str()))
     }
 
-    /// This status as it will be read once it is written over another one: a difference that cannot be written is none.
+    /// This status as it will be read after it is written over `present`. Differences that cannot be written are not in it.
     #[must_use]
     pub fn over(mut self, present: &Self) -> Self {
         self.as_read = present.as_read.clone();
@@ -50,7 +50,7 @@ impl MultiMasterClusterStatus {
 }
 
 impl<'de> Deserialize<'de> for MultiMasterClusterStatus {
-    /// Never fails for what a field holds: one resource that cannot be read would stop the watch of all.
+    /// Never fails because of a field's value: one resource that cannot be read would stop the watch of all resources.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Value::deserialize(deserializer)?;
         let mut unreadable = Vec::new();

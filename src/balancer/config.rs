@@ -1,11 +1,11 @@
 //! HAProxy's configuration for an order.
 //!
-//! Two proxies in a row. `clients` takes everybody and lets only so many through to `members` at the same time; who is too many waits in
-//! its queue and is closed after a while (a limit of the listening side would leave him in the kernel's backlog for ever). `members`
-//! balances and checks.
+//! Two proxies in a row. `clients` accepts every client, and lets as many through to `members` at the same time as the limit says. A client beyond
+//! the limit waits in its queue for `queueSeconds`, then its connection is closed. A limit on the listening side would leave the client in the
+//! kernel's backlog for ever. `members` balances and checks.
 //!
-//! Each logs a connection once: `members` when it has reached a member, `clients` when it has ended. HAProxy writes one line per proxy and
-//! connection, so a single proxy could tell of an open connection or of its bytes, but not of both.
+//! Each proxy logs a connection once: `members` when the connection has reached a member, `clients` when it has ended. HAProxy writes one line per
+//! proxy and connection, so a single proxy could log that a connection is open, or its bytes, but not both.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -18,28 +18,28 @@ use crate::wire::balancer::{Order, Slot, State};
 
 /// Name of the proxy that balances.
 pub const MEMBERS: &str = "members";
-/// The fewest and the most milliseconds that a member has for the answer to a check. Two that fail take it out within three periods.
+/// The fewest and the most milliseconds that a member has to answer a check. Two failed checks take the member out within three periods.
 const CHECK_TIMEOUT: (u16, u16) = (400, 800);
-/// A member that failed one check is asked again after this, in milliseconds.
+/// Milliseconds after which HAProxy checks a member again that failed one check.
 const CHECK_AGAIN: u16 = 250;
-/// Milliseconds after which a client whose member has closed the connection is closed too. A pool that does not notice would otherwise hold a
-/// place among those that are let through, and its connection would look open, until it is used again.
+/// Milliseconds after which HAProxy closes the client's side when the member has closed the connection. Otherwise the connection of a pool that does
+/// not notice would count for the limit, and look open, until the pool uses it again.
 const CLIENT_FIN: u16 = 1000;
-/// Clients whose member is remembered, in units of 1,024. When there are more, those who were not seen for longest are forgotten.
+/// Clients whose member HAProxy remembers, in units of 1,024. If there are more, HAProxy forgets those that it has not seen for longest.
 const CLIENTS: &str = "100k";
 
-/// Where HAProxy's files are, and who this pod is.
+/// This pod: the folder of HAProxy's sockets, its name and its address.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct ThisPod<'a> {
     /// Folder of the sockets.
     pub run: &'a Path,
     /// Name of this pod.
-    pub pod: &'a str,
-    /// Its address: HAProxy listens on all addresses of this family, and of IPv4 too where this is IPv6.
+    pub name: &'a str,
+    /// Its address. HAProxy listens on all addresses of this family; if it is IPv6, on those of IPv4 too.
     pub ip: IpAddr,
 }
 
-impl Place<'_> {
+impl ThisPod<'_> {
     fn listen(&self, port: u16) -> String {
         match self.ip {
             IpAddr::V4(_) => format!("bind *:{port}"),
@@ -58,29 +58,29 @@ pub fn ordinal(server: &str) -> Option<u8> {
     server.strip_prefix("m-")?.parse().ok()
 }
 
-/// A member's address; of a slot that nobody has, one that leads nowhere.
+/// The address of a slot's member; `0.0.0.0` for a slot without a member.
 pub fn address(slot: &Slot) -> String {
     slot.address
         .map_or_else(|| "0.0.0.0".into(), |address| address.to_string())
 }
 
 /// The whole file.
-pub fn config(order: &Order, place: Place<'_>) -> String {
+pub fn config(order: &Order, pod: ThisPod<'_>) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
-    let _ = write(&mut text, order, place);
+    let _ = write(&mut text, order, pod);
     text
 }
 
-fn write(text: &mut String, order: &Order, place: Place<'_>) -> std::fmt::Result {
+fn write(text: &mut String, order: &Order, pod: ThisPod<'_>) -> std::fmt::Result {
     let (settings, timeouts) = (&order.settings, &order.settings.timeouts);
-    let (run, pod) = (place.run.display(), place.pod);
+    let (run, name) = (pod.run.display(), pod.name);
     writeln!(
         text,
         "# Written anew at every order of the operator.
 global
     log stdout len 4096 format raw local0
-    localpeer {pod}
+    localpeer {name}
 
 defaults
     mode tcp
@@ -129,12 +129,12 @@ listen {MEMBERS}
     http-check send meth GET uri {PATH_WRITABLE}
     default-server check port {probe} inter {check}ms fastinter {fast}ms fall 2 rise 2 on-marked-down shutdown-sessions",
         fin = CLIENT_FIN,
-        listen = place.listen(names::MYSQL_PORT),
+        listen = pod.listen(names::MYSQL_PORT),
         limit = settings.max_connections,
         algorithm = match settings.algorithm {
             Algorithm::RoundRobin => "roundrobin",
             Algorithm::LeastConnections => "leastconn",
-            // Otherwise HAProxy refuses to change weights while it runs.
+            // With another hash-type HAProxy refuses to change weights while it runs.
             Algorithm::Source => "source\n    hash-type consistent",
         },
         probe = names::AGENT_PROBE_PORT,
@@ -153,7 +153,7 @@ listen {MEMBERS}
             text,
             "    server {} {}{}:{} weight {}{}{}",
             server(slot.ordinal),
-            // In the file, but not at the socket, it needs to be told where the port begins.
+            // In the file, unlike at the socket, HAProxy needs this prefix to find the port.
             if matches!(slot.address, Some(IpAddr::V6(_))) {
                 "ipv6@"
             } else {
@@ -177,11 +177,11 @@ frontend statistics
     http-request use-service prometheus-exporter if {{ path /metrics }}
     stats enable
     stats uri /",
-        listen = place.listen(names::BALANCER_STATISTICS_PORT)
+        listen = pod.listen(names::BALANCER_STATISTICS_PORT)
     )
 }
 
-/// A server of weight 0 takes nothing new and keeps what it has.
+/// The weight for HAProxy. A server of weight 0 gets no new connection and keeps its sessions.
 pub fn weight(slot: &Slot) -> u8 {
     match slot.state {
         State::Serve => slot.weight,
@@ -189,10 +189,10 @@ pub fn weight(slot: &Slot) -> u8 {
     }
 }
 
-/// A connection has reached a member, or has found none: one JSON object in the log, see [`super::statistics::Line`].
+/// The line for a connection that has reached a member, or has found none: one JSON object in the log, see [`super::statistics::Line`].
 const STARTED: &str = "%{+json}o %(event)[str(started)] %(worker)pid %(client)ci %(port)cp %(accepted)Ts %(milliseconds)ms %(server)s \
      %(queued)Tw %(connected)Tc";
-/// A connection has ended: one JSON object in the log.
+/// The line for a connection that has ended: one JSON object in the log.
 const ENDED: &str = "%{+json}o %(event)[str(ended)] %(worker)pid %(client)ci %(port)cp %(accepted)Ts %(milliseconds)ms %(queued)Tw \
      %(duration)Tt %(received)U %(sent)B %(termination)ts";
 
@@ -241,24 +241,24 @@ mod tests {
 
     #[test]
     fn the_configuration_says_what_the_order_says() {
-        let place = Place {
+        let pod = ThisPod {
             run: Path::new("/run/multimaster"),
-            pod: "demo-balancer-a",
+            name: "demo-balancer-a",
             ip: [10, 0, 1, 1].into(),
         };
-        insta::assert_snapshot!(config(&order(), place));
+        insta::assert_snapshot!(config(&order(), pod));
     }
 
     #[test]
     fn without_stickiness_there_are_no_peers() {
         let mut order = order();
         order.settings.sticky = false;
-        let place = Place {
+        let pod = ThisPod {
             run: Path::new("/run/multimaster"),
-            pod: "demo-balancer-a",
+            name: "demo-balancer-a",
             ip: [10, 0, 1, 1].into(),
         };
-        let text = config(&order, place);
+        let text = config(&order, pod);
         assert!(!text.contains("stick") && !text.contains("peers"), "{text}");
     }
 }

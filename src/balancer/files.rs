@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Writes files whole or not at all.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
-/// Whoever looks sees all of the file or what was there before.
+/// Replaces a file. A reader sees the whole new content, or what was there before.
 pub(super) fn write_whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let write = || {
         let unfinished = path.with_extension("new");

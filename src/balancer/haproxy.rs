@@ -1,7 +1,7 @@
-//! HAProxy: its processes, and what it is told while it runs.
+//! HAProxy: its processes, and the commands while it runs.
 //!
-//! A master process keeps one worker that serves. After a reload the worker before it takes nothing new, and ends when its last session
-//! has ended. It does not check members any more, so sessions of a member that is out are closed there by [`HaProxy::cut`].
+//! A master process keeps one worker that serves. After a reload the earlier worker takes no new connection, and ends with its last session. It does
+//! not check members any more, so [`HaProxy::cut`] closes its sessions with a member that is out.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,18 +17,18 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::config::{self, MEMBERS, Place};
+use super::config::{self, MEMBERS, ThisPod};
 use super::statistics::{self, Row};
 use crate::names;
 use crate::wire::balancer::{Order, Slot, State};
 
-/// HAProxy answers its own socket at once, a reload within the time that a worker needs to start.
+/// Deadline of a command. HAProxy answers at once; it answers a reload within the time that a worker needs to start.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
-/// Time to begin.
+/// How long HAProxy may take to start.
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Room for lines of the log that were not read yet, about 5,000: HAProxy drops what does not fit, and a member that fails ends all of its
-/// connections at once. (A datagram socket holds 10 lines in a pod.)
+/// Bytes of the log that may wait to be read, about 5,000 lines. HAProxy drops lines that do not fit, and a member that fails ends all of its
+/// connections at the same time. A datagram socket would hold 10 lines in a pod.
 const LOG_BYTES: usize = 1 << 20;
 
 /// Files of HAProxy, and the name of this pod.
@@ -36,9 +36,9 @@ const LOG_BYTES: usize = 1 << 20;
 pub struct HaProxy {
     /// Folder for configuration and sockets.
     pub run: PathBuf,
-    /// Name of this pod, which is how its peers know it.
+    /// Name of this pod. HAProxy's peers know it by this name.
     pub pod: String,
-    /// Its address.
+    /// Address of this pod.
     pub ip: IpAddr,
     /// The program.
     pub program: String,
@@ -54,17 +54,23 @@ impl HaProxy {
     }
 
     /// Writes the configuration, whole or not at all.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub fn write(&self, order: &Order) -> anyhow::Result<()> {
-        let place = Place {
+        let pod = ThisPod {
             run: &self.run,
-            pod: &self.pod,
+            name: &self.pod,
             ip: self.ip,
         };
-        super::files::write_whole(&self.file(), config::config(order, place).as_bytes())
+        super::files::write_whole(&self.file(), config::config(order, pod).as_bytes())
     }
 
-    /// Starts it with the configuration that was written, and waits until its worker serves. Its standard output is its log, for the caller to
-    /// read.
+    /// Starts HAProxy with the configuration that was written, and waits until its worker serves. The caller must read its standard output, which is
+    /// its log.
+    ///
+    /// # Errors
+    /// When the program cannot be started, ends at once, or has no worker after 30 s.
     pub async fn start(&self) -> anyhow::Result<Child> {
         let mut child = Command::new(&self.program)
             .arg("-W")
@@ -97,7 +103,10 @@ impl HaProxy {
         Ok(child)
     }
 
-    /// A new worker with the configuration that was written. If it cannot be used the present worker stays.
+    /// Starts a new worker with the configuration that was written. If HAProxy refuses the configuration, the present worker stays.
+    ///
+    /// # Errors
+    /// When HAProxy does not answer within 10 s, or refuses the configuration.
     pub async fn reload(&self) -> anyhow::Result<()> {
         let answer = self.command("reload").await?;
         ensure!(
@@ -108,12 +117,15 @@ impl HaProxy {
         Ok(())
     }
 
-    /// Changes one member's place without a reload.
+    /// Changes one member's slot without a reload.
+    ///
+    /// # Errors
+    /// When HAProxy does not answer within 10 s, or refuses a command. The commands before that one are in force.
     pub async fn set(&self, slot: &Slot, before: &Slot) -> anyhow::Result<()> {
         for command in commands(slot, before) {
             let answer = self.command(&format!("@1 {command}")).await?;
             let answer = answer.trim();
-            // Of an address it says what it changed; whatever else it says is a refusal.
+            // HAProxy answers a change of address with what it changed. Any other text is a refusal.
             ensure!(
                 answer.is_empty() || answer.starts_with("IP changed") || answer == "nothing changed",
                 "{command}: {answer}"
@@ -122,7 +134,10 @@ impl HaProxy {
         Ok(())
     }
 
-    /// Closes, in workers of earlier configurations, the sessions of members that the present worker sends nothing to.
+    /// Closes sessions in workers of earlier configurations: those with members that are down or out in the present worker.
+    ///
+    /// # Errors
+    /// When HAProxy does not answer within 10 s.
     pub async fn cut(&self) -> anyhow::Result<()> {
         let workers = Workers::read(&self.command("show proc").await?);
         if workers.old.is_empty() {
@@ -139,14 +154,20 @@ impl HaProxy {
         Ok(())
     }
 
-    /// From now on clients are refused; those that are there stay.
+    /// Refuses new clients. Open sessions stay.
+    ///
+    /// # Errors
+    /// When HAProxy does not answer within 10 s, or refuses the command.
     pub async fn refuse(&self) -> anyhow::Result<()> {
         let answer = self.command("@1 disable frontend clients").await?;
-        ensure!(answer.trim().is_empty(), "HAProxy says: {}", answer.trim());
+        ensure!(answer.trim().is_empty(), "HAProxy refuses: {}", answer.trim());
         Ok(())
     }
 
-    /// What each worker counts of each server, by process id: the present worker first, then those that finish their sessions.
+    /// The statistics of each worker, with its process id. The present worker comes first, then the workers that finish their sessions.
+    ///
+    /// # Errors
+    /// When HAProxy does not answer within 10 s, has no worker, or the present worker's statistics cannot be read.
     pub async fn statistics(&self) -> anyhow::Result<Vec<(u32, Vec<Row>)>> {
         let workers = Workers::read(&self.command("show proc").await?);
         let present = workers.present.context("HAProxy has no worker")?;
@@ -165,7 +186,7 @@ impl HaProxy {
         Ok(counted)
     }
 
-    /// One command to the master, or with `@1` before it to the present worker.
+    /// Sends one command to the master; with `@1` in front to the present worker, with `@!` and a process id to that worker.
     async fn command(&self, command: &str) -> anyhow::Result<String> {
         let asking = async {
             let mut stream = UnixStream::connect(self.socket()).await?;
@@ -182,7 +203,7 @@ impl HaProxy {
     }
 }
 
-/// What changes a member's place. Out of service first where it is to be, or where its address is another's now: that closes its sessions.
+/// The commands that change a member's slot. If the member is to be out, or its address changes, it is taken out first: that closes its sessions.
 fn commands(slot: &Slot, before: &Slot) -> Vec<String> {
     let server = format!("{MEMBERS}/{}", config::server(slot.ordinal));
     let (address, port) = (config::address(slot), names::MYSQL_PORT);
@@ -203,7 +224,7 @@ fn commands(slot: &Slot, before: &Slot) -> Vec<String> {
     commands
 }
 
-/// What `show proc` lists.
+/// Process ids of the workers in an answer to `show proc`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Workers {
     present: Option<u32>,
@@ -228,7 +249,7 @@ impl Workers {
     }
 }
 
-/// Names of the servers that are down or out, from `show servers state`: the fourth column and the sixth, where 0 is down.
+/// Names of the servers that are down or out, from `show servers state`. The fourth column is the name; the sixth is 0 for down.
 fn down(text: &str) -> BTreeSet<&str> {
     text.lines()
         .filter_map(|line| {

@@ -1,6 +1,6 @@
-//! What a balancer's pod remembers of its connections and servers: who served whom, and when a server was in which state.
+//! What a balancer's pod remembers: which member served which client, and when a member was in which state.
 //!
-//! Bounded by time ([`RETENTION`]) and by number ([`MOST_CONNECTIONS`], [`MOST_POINTS`]). Pure: whoever calls says what time it is.
+//! Bounded by time ([`RETENTION`]) and by number ([`MOST_CONNECTIONS`], [`MOST_POINTS`]). Pure: the caller passes the time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -15,18 +15,18 @@ use crate::wire::history::{Connection, End, Extract, Point, Traffic};
 pub const RETENTION: SignedDuration = SignedDuration::from_mins(15);
 /// The most ended connections that are kept.
 pub const MOST_CONNECTIONS: usize = 10_000;
-/// The most open connections that are known; `spec.balancer.maxConnections` goes no higher.
+/// The most open connections that are kept; `spec.balancer.maxConnections` goes no higher.
 const MOST_OPEN: usize = 100_000;
 /// The most points of the time line that are kept: one a second for nine servers in all of [`RETENTION`].
 pub const MOST_POINTS: usize = 10_000;
-/// A server that does not change gets a point so often, so that every stretch of the time line has one.
+/// The longest time between two points of a server. So a server that does not change has points in every part of the time line, too.
 const AT_LEAST: SignedDuration = SignedDuration::from_secs(60);
-/// How long a worker is not listed any more before its last lines must have been read.
+/// How long after a worker was listed last its lines may still come from the log.
 const LAST_LINES: SignedDuration = SignedDuration::from_secs(10);
-/// How much later than its end a connection's beginning may be logged: a client that is gone at once is logged by two threads.
+/// How long after a connection's end its beginning may be logged. Reason: two threads log a client that ends at once.
 const LATE: SignedDuration = SignedDuration::from_secs(1);
 
-/// What the log and the statistics say of one server in one worker.
+/// Traffic of one server in one worker, by the log and by the statistics.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     logged: Traffic,
@@ -34,31 +34,33 @@ struct Tally {
 }
 
 impl Tally {
-    /// Neither says too much: statistics lack what came after the last look at a worker, the log what has not ended.
+    /// The larger of both figures. Neither is ever too large: statistics lack the traffic after the last sample, the log lacks open connections.
     fn traffic(self) -> Traffic {
         self.logged.max(self.counted)
     }
 }
 
-/// What is remembered.
+/// The history of this pod.
 #[derive(Clone, Debug)]
 pub struct History {
+    /// Nothing that ended or was since then is missing.
     from: Timestamp,
+    /// By worker, client address and client port.
     open: BTreeMap<(u32, IpAddr, u16), Connection>,
-    /// By the time at which it was logged that they ended.
+    /// In the order in which their ends were logged.
     ended: VecDeque<Connection>,
     points: VecDeque<Point>,
     last: BTreeMap<u8, Point>,
     /// By worker and ordinal.
     tallies: BTreeMap<(u32, u8), Tally>,
-    /// Of workers that are gone.
+    /// Traffic of workers that are gone, by ordinal.
     past: BTreeMap<u8, Traffic>,
-    /// When workers were seen last.
+    /// When each worker was seen last, by process id.
     workers: BTreeMap<u32, Timestamp>,
 }
 
 impl History {
-    /// Nothing yet.
+    /// An empty history that begins now.
     pub fn new(at: Timestamp) -> Self {
         Self {
             from: at,
@@ -77,7 +79,7 @@ impl History {
         match line {
             Line::Started { connection, server } => {
                 self.workers.entry(connection.worker).or_insert(at);
-                // Who found no server has ended: that is logged too.
+                // A connection that found no server has ended, and its end is logged too.
                 if let Some(ordinal) = config::ordinal(&server) {
                     self.start(connection, ordinal);
                 }
@@ -144,7 +146,7 @@ impl History {
         self.tallies.entry((worker, ordinal)).or_default()
     }
 
-    /// Notes what the workers count; the first is the present one, the others finish their sessions.
+    /// Notes the statistics of the workers. The first worker is the present one; the others finish their sessions.
     pub fn sample(&mut self, workers: &[(u32, Vec<Row>)], at: Timestamp) {
         for (worker, rows) in workers {
             self.workers.insert(*worker, at);
@@ -188,7 +190,7 @@ impl History {
         tallies.fold(past, |all, (_, tally)| all.plus(tally.traffic()))
     }
 
-    /// What workers that are gone have counted stays; what they had open has ended, with or without a line.
+    /// Keeps the traffic of workers that are gone, and drops their open connections: these have ended, logged or not.
     fn forget_workers(&mut self, at: Timestamp) {
         let is_gone = |seen: &Timestamp| at.duration_since(*seen) > LAST_LINES;
         for worker in self
@@ -222,7 +224,7 @@ impl History {
         }
     }
 
-    /// What there is since a time; all of it without one.
+    /// The history since a time; without a time the whole history.
     pub fn extract(&self, since: Option<Timestamp>) -> Extract {
         let since = since.unwrap_or(Timestamp::MIN);
         let ended = self.ended.iter().filter(|connection| {
@@ -240,7 +242,7 @@ impl History {
 
 fn connection(key: Key) -> Connection {
     Connection {
-        // HAProxy listens for both families at once where there is IPv6.
+        // Where there is IPv6, HAProxy shows an IPv4 client as a mapped IPv6 address.
         client: key.client.to_canonical(),
         port: key.port,
         ordinal: None,

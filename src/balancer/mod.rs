@@ -1,11 +1,11 @@
 //! The balancer: process 1 of an HAProxy container.
 //!
-//! It runs HAProxy, tells it what the operator orders, and keeps it running as it was ordered while the operator is away. HAProxy itself
-//! checks the members and takes out those that fail.
+//! It runs HAProxy, carries out the operator's orders, and keeps HAProxy running by the last order while the operator is unreachable. HAProxy
+//! itself checks the members and takes out members that fail.
 //!
-//! - [`order`]: the contract with the operator.  [`config`]: HAProxy's configuration for an order.
-//! - [`haproxy`]: its processes, and what it is told while it runs.
-//! - [`statistics`]: its log and statistics, read.  [`history`]: what is remembered of them.  [`record`]: fills that.
+//! - [`crate::wire::balancer`]: the contract with the operator.  [`config`]: HAProxy's configuration for an order.
+//! - [`haproxy`]: its processes, and the commands while it runs.
+//! - [`statistics`]: reads its log and statistics.  [`history`]: what this pod remembers of them.  [`record`]: fills the history.
 
 pub mod config;
 mod files;
@@ -45,16 +45,16 @@ use files::write_whole;
 use haproxy::HaProxy;
 use record::Recorder;
 
-/// How long new connections may still come after this pod was told to end: until every node knows that it is no endpoint any more.
+/// How long new connections may still come after SIGTERM: until every node knows that this pod is no endpoint any more.
 const ENDPOINTS: Duration = Duration::from_secs(3);
-/// From one look at workers of earlier configurations to the next.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long its last lines are waited for once HAProxy has ended.
+/// From one check of HAProxy's process and of workers of earlier configurations to the next.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How long this process waits for the last lines of HAProxy's log once HAProxy has ended.
 const LAST_LINES: Duration = Duration::from_secs(1);
-/// From one look at HAProxy's process to the next while it ends.
+/// From one check of HAProxy's process to the next while it ends.
 const FINISHING: Duration = Duration::from_millis(200);
 
-/// Runs until SIGTERM or until HAProxy ends.
+/// Runs until SIGTERM and the drain after it, or until HAProxy ends by itself (exit code 1).
 pub fn main(args: BalancerArgs) -> ExitCode {
     start_logging(args.log_format);
     match run(args) {
@@ -66,24 +66,24 @@ pub fn main(args: BalancerArgs) -> ExitCode {
     }
 }
 
-/// HAProxy and the order that it follows.
+/// HAProxy and the order that it carries out.
 struct Balancer {
     haproxy: HaProxy,
     order_file: PathBuf,
-    /// HAProxy's master process; `None` before the first order. Held while an order is carried out.
+    /// HAProxy's master process; `None` before the first order. Locked while an order is carried out.
     process: Mutex<Option<Child>>,
     recorder: Arc<Recorder>,
     /// Reads HAProxy's log to its end.
     log: std::sync::Mutex<Option<JoinHandle<()>>>,
-    /// Read by probes, which wait for nobody.
+    /// A lock of its own, so that probes do not wait for an order.
     report: std::sync::Mutex<Report>,
-    /// HAProxy runs.
+    /// HAProxy was started.
     serves: AtomicBool,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn run(args: BalancerArgs) -> anyhow::Result<()> {
-    // Twice is an error of no consequence: the first one stays.
+    // An error means that a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut terminate = signal(SignalKind::terminate())?;
     let balancer = Arc::new(Balancer {
@@ -100,11 +100,11 @@ async fn run(args: BalancerArgs) -> anyhow::Result<()> {
         report: std::sync::Mutex::default(),
         serves: AtomicBool::new(false),
     });
-    // The container was restarted: HAProxy goes on as it was told before, whether there is an operator or not.
+    // After a restart of the container HAProxy continues by the last order, whether there is an operator or not.
     if let Some(order) = balancer.last_order()?
         && let Err(error) = Arc::clone(&balancer).follow(order).await
     {
-        error!("HAProxy cannot go on as before; the operator's next order may mend it: {error:#}");
+        error!("HAProxy cannot start by the last order; the operator's next order may correct it: {error:#}");
     }
     let open = Router::new()
         .route("/livez", get(async || "ok"))
@@ -143,7 +143,7 @@ impl Balancer {
     }
 
     fn report(&self) -> MutexGuard<'_, Report> {
-        // Plain data, as good as any after a panic.
+        // After a panic while the lock was held the data is still usable.
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -151,7 +151,7 @@ impl Balancer {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// HAProxy has ended: what it said last is passed on.
+    /// Passes on the last lines of HAProxy's log, once HAProxy has ended.
     async fn last_lines(&self) {
         let log = self.log().take();
         if let Some(log) = log
@@ -161,7 +161,7 @@ impl Balancer {
         }
     }
 
-    /// Does what an order says, and remembers it for a restart of the container.
+    /// Carries out an order, and stores it for a restart of the container.
     async fn follow(self: Arc<Self>, order: Order) -> anyhow::Result<()> {
         let mut process = self.process.lock().await;
         let result = self.carry_out(&mut process, &order).await;
@@ -196,12 +196,12 @@ impl Balancer {
                     .zip(&before.slots)
                     .filter(|(slot, before)| slot != before)
                 {
-                    info!(?slot, "a member's place is another");
-                    // One that cannot be changed keeps no other from being closed.
+                    info!(?slot, "a member's slot changes");
+                    // If one slot cannot be changed, the others are changed all the same: sessions may have to be closed there.
                     result = result.and(self.haproxy.set(slot, before).await);
                 }
                 if result.is_err() {
-                    // It is neither one order nor the other now; a reload makes it one again.
+                    // HAProxy now follows neither order as a whole. Without `order` the operator's next order is a reload.
                     self.report().order = None;
                 }
                 result
@@ -225,13 +225,13 @@ impl Balancer {
         }
     }
 
-    /// Ends when HAProxy does.
+    /// Checks HAProxy again and again. Ends when HAProxy ends.
     async fn watch(&self) -> anyhow::Result<()> {
         loop {
-            // A change of state is seen when it is logged, not up to a second later.
+            // A change of state is sampled when HAProxy logs it, not up to a second later.
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                () = self.recorder.told() => {}
+                () = tokio::time::sleep(PERIOD) => {}
+                () = self.recorder.message() => {}
             }
             let mut process = self.process.lock().await;
             let Some(running) = process.as_mut() else { continue };
@@ -244,16 +244,16 @@ impl Balancer {
         }
     }
 
-    /// Takes nothing new, and ends when the last session has ended. The kubelet ends it if that takes too long.
+    /// Drains this pod: takes no new connection, and ends when the last session has ended. If that takes too long, the kubelet kills the pod.
     ///
-    /// Until then HAProxy goes on checking the members. If it were told to finish at once it would check nobody, and hold the sessions of a
-    /// member that froze meanwhile.
+    /// Meanwhile HAProxy continues to check the members. A HAProxy that gets its own signal to finish checks no member any more, and would keep the
+    /// sessions of a member that is frozen meanwhile.
     async fn finish(&self) -> anyhow::Result<()> {
         if self.process.lock().await.is_none() {
             return Ok(());
         }
-        info!("no new connections from now on; open sessions go on");
-        let farewell = async {
+        info!("draining: no new connections from now on; open sessions stay");
+        let drained = async {
             tokio::time::sleep(ENDPOINTS).await;
             if let Err(error) = self.haproxy.refuse().await {
                 warn!("new connections are still taken: {error:#}");
@@ -262,7 +262,7 @@ impl Balancer {
         };
         tokio::select! {
             result = self.watch() => return result,
-            () = farewell => {}
+            () = drained => {}
         }
         let mut process = self.process.lock().await;
         let Some(process) = process.as_mut() else {
@@ -281,7 +281,7 @@ impl Balancer {
         Ok(())
     }
 
-    /// Waits until no client is with any member.
+    /// Waits until no client has a connection to any member.
     async fn last_session(&self) {
         loop {
             match self.haproxy.statistics().await {
@@ -294,9 +294,9 @@ impl Balancer {
                     return;
                 }
                 Ok(_) => {}
-                Err(error) => warn!("cannot tell whether sessions are open: {error:#}"),
+                Err(error) => warn!("cannot read whether sessions are open: {error:#}"),
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(PERIOD).await;
         }
     }
 }
@@ -306,7 +306,7 @@ async fn ready(State(balancer): State<Arc<Balancer>>) -> Response {
         return "ok\n".into_response();
     }
     let problem = balancer.report().problem.clone();
-    let why = problem.unwrap_or_else(|| "the operator has not said anything yet".into());
+    let why = problem.unwrap_or_else(|| "there is no order of the operator yet".into());
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
 }
 
@@ -314,23 +314,23 @@ async fn report(State(balancer): State<Arc<Balancer>>) -> Response {
     Json(balancer.report().clone()).into_response()
 }
 
-/// What is asked for of the history.
+/// Query of a request for the history.
 #[derive(serde::Deserialize)]
-struct Wanted {
+struct HistoryQuery {
     since: Option<jiff::Timestamp>,
 }
 
-async fn history(State(balancer): State<Arc<Balancer>>, Query(wanted): Query<Wanted>) -> Response {
-    Json(balancer.recorder.extract(wanted.since)).into_response()
+async fn history(State(balancer): State<Arc<Balancer>>, Query(query): Query<HistoryQuery>) -> Response {
+    Json(balancer.recorder.extract(query.since)).into_response()
 }
 
-/// Carried out to its end, whether the operator waits for it or not.
+/// Carries out an order to its end, also when the operator does not wait for the answer.
 async fn follow(State(balancer): State<Arc<Balancer>>, Json(order): Json<Order>) -> Response {
     let why = match tokio::spawn(balancer.follow(order)).await {
         Ok(Ok(())) => return "done\n".into_response(),
         Ok(Err(error)) => format!("{error:#}"),
         Err(error) => error.to_string(),
     };
-    error!("an order could not be followed: {why}");
+    error!("an order could not be carried out: {why}");
     (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response()
 }

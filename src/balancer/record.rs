@@ -1,4 +1,4 @@
-//! Fills the history: reads HAProxy's log, which is passed on to the container's, and its statistics.
+//! Fills the history from HAProxy's log and statistics, and passes the log on to the container's log.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,30 +12,30 @@ use super::history::History;
 use super::statistics::Line;
 use crate::wire::history::Extract;
 
-/// The history of this pod, and who fills it.
+/// Fills the history of this pod.
 pub struct Recorder {
     history: Mutex<History>,
-    told: Notify,
+    message: Notify,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
         Self {
             history: Mutex::new(History::new(now())),
-            told: Notify::new(),
+            message: Notify::new(),
         }
     }
 }
 
 impl Recorder {
     fn history(&self) -> MutexGuard<'_, History> {
-        // Plain data, as good as any after a panic.
+        // After a panic while the lock was held the data is still usable.
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends when HAProxy has told people something: nearly always that the state of a server has changed.
-    pub async fn told(&self) {
-        self.told.notified().await;
+    /// Waits until HAProxy logs a message for people. Nearly always the message is that the state of a server has changed.
+    pub async fn message(&self) {
+        self.message.notified().await;
     }
 
     /// Reads HAProxy's log to its end.
@@ -57,12 +57,12 @@ impl Recorder {
     fn note(&self, line: &str) {
         match Line::read(line.trim_end()) {
             Ok(Some(line)) => self.history().log(line, now()),
-            Ok(None) => self.told.notify_one(),
+            Ok(None) => self.message.notify_one(),
             Err(error) => warn!("{error:#}"),
         }
     }
 
-    /// Notes what HAProxy counts.
+    /// Notes HAProxy's statistics.
     pub async fn sample(&self, haproxy: &HaProxy) {
         match haproxy.statistics().await {
             Ok(workers) => self.history().sample(&workers, now()),
@@ -70,13 +70,13 @@ impl Recorder {
         }
     }
 
-    /// What there is since a time; all of it without one.
+    /// The history since a time; without a time the whole history.
     pub fn extract(&self, since: Option<Timestamp>) -> Extract {
         self.history().extract(since)
     }
 }
 
-/// To the millisecond, like HAProxy's own times.
+/// The time in whole milliseconds, like HAProxy's own times.
 fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)

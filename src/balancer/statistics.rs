@@ -1,4 +1,4 @@
-//! What HAProxy says of itself: the lines of its log, and the rows of its statistics.
+//! Reads the lines of HAProxy's log, and the rows of its statistics.
 
 use std::net::IpAddr;
 
@@ -13,20 +13,20 @@ use crate::wire::history::{ServerState, Traffic};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum Line {
-    /// It has reached a server, or has found none.
+    /// The connection has reached a server, or has found none.
     Started {
         /// Which connection.
         #[serde(flatten)]
         connection: Key,
-        /// Name of the server line; `<NOSRV>` if it found none.
+        /// Name of the server line; `<NOSRV>` if the connection found no server.
         server: String,
     },
-    /// It has ended.
+    /// The connection has ended.
     Ended {
         /// Which connection.
         #[serde(flatten)]
         connection: Key,
-        /// Milliseconds since it was accepted.
+        /// Milliseconds since the connection was accepted.
         duration: i64,
         /// Bytes from the client.
         received: u64,
@@ -37,23 +37,23 @@ pub enum Line {
     },
 }
 
-/// What tells connections apart.
+/// Identifies a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct Key {
-    /// Process id of the worker that has it.
+    /// Process id of the worker that has the connection.
     pub worker: u32,
     /// Address of the client.
     pub client: IpAddr,
     /// Port of the client.
     pub port: u16,
-    /// When it was accepted, in seconds.
+    /// When the connection was accepted, in seconds since 1970.
     accepted: i64,
     /// Milliseconds of that second.
     milliseconds: i64,
 }
 
 impl Key {
-    /// When it was accepted.
+    /// When the connection was accepted.
     pub fn accepted_at(&self) -> Timestamp {
         Timestamp::from_millisecond(self.accepted.saturating_mul(1000).saturating_add(self.milliseconds))
             .unwrap_or(Timestamp::UNIX_EPOCH)
@@ -61,10 +61,10 @@ impl Key {
 }
 
 impl Line {
-    /// `None`: the line is for people.
+    /// Reads a line of the log. `None`: the line is a message for people.
     ///
     /// # Errors
-    /// When it is about a connection and not as it should be.
+    /// When the line is about a connection and cannot be read.
     pub fn read(line: &str) -> anyhow::Result<Option<Self>> {
         if !line.starts_with('{') {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Line {
 }
 
 impl ServerState {
-    /// From the columns `status` (`UP 1/2`, `MAINT (via ...)`) and `weight`: the operator drains a server by the weight 0.
+    /// The state by the columns `status` (`UP 1/2`, `MAINT (via ...)`) and `weight`. Weight 0 means Drain: this is how the operator drains a server.
     fn read(status: &str, weight: u64) -> anyhow::Result<Self> {
         match status.split([' ', '(']).next() {
             Some("UP") if weight == 0 => Ok(Self::Drain),
@@ -84,12 +84,12 @@ impl ServerState {
             Some("DOWN") => Ok(Self::Down),
             Some("MAINT") => Ok(Self::Maint),
             Some("DRAIN") => Ok(Self::Drain),
-            _ => bail!("the state {status:?} is not known"),
+            _ => bail!("the state {status:?} is unknown"),
         }
     }
 }
 
-/// One server's row of `show stat`: what one worker counts.
+/// One server's row of `show stat` in one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The member's ordinal.
@@ -100,14 +100,14 @@ pub struct Row {
     pub check: String,
     /// Connections that are open.
     pub connections: u64,
-    /// What was since the worker began.
+    /// Traffic since the worker began.
     pub traffic: Traffic,
 }
 
 /// The servers in an answer to `show stat`.
 ///
 /// # Errors
-/// When a column is missing or not as it should be.
+/// When a column is missing or cannot be read.
 pub fn rows(text: &str) -> anyhow::Result<Vec<Row>> {
     let mut lines = text.lines();
     let header = lines.next().and_then(|line| line.strip_prefix("# "));
@@ -121,7 +121,7 @@ pub fn rows(text: &str) -> anyhow::Result<Vec<Row>> {
         .collect()
 }
 
-/// No column that is read here comes after one that may hold commas.
+/// Reads one row. No column with commas in it stands before a column that is read here, so splitting at commas is right.
 fn row(columns: &[&str], line: &str) -> anyhow::Result<Row> {
     let values: Vec<&str> = line.split(',').collect();
     let text = |name: &str| {
@@ -133,7 +133,7 @@ fn row(columns: &[&str], line: &str) -> anyhow::Result<Row> {
     Ok(Row {
         ordinal: config::ordinal(text("svname")?).context("column svname: it is no member")?,
         state: ServerState::read(text("status")?, number("weight")?)?,
-        // Marked while the next check is under way.
+        // HAProxy puts `* ` in front while the next check is under way.
         check: text("check_status")?.trim_start_matches("* ").to_owned(),
         connections: number("scur")?,
         traffic: Traffic {
@@ -145,7 +145,7 @@ fn row(columns: &[&str], line: &str) -> anyhow::Result<Row> {
 }
 
 impl Traffic {
-    /// Both together.
+    /// The sum of both.
     pub fn plus(self, other: Self) -> Self {
         Self {
             sessions: self.sessions + other.sessions,
@@ -154,7 +154,7 @@ impl Traffic {
         }
     }
 
-    /// The larger of each.
+    /// The larger of each figure.
     pub fn max(self, other: Self) -> Self {
         Self {
             sessions: self.sessions.max(other.sessions),
@@ -245,6 +245,6 @@ members,m-3,0,0,0,0,,0,0,0,,0,,0,0,0,0,MAINT,0,1,0,0,0,6,6,,1,3,4,,0,,2,0,,0,,,,
         assert!(error("Can't find the target PID matching the prefix '@!7'\n").contains("target PID"));
         assert!(error("# pxname,svname,scur\nmembers,m-0,1\n").contains("there is no column status"));
         let odd = error(&STATISTICS.replace("DOWN", "NOLB"));
-        assert!(odd.contains("\"NOLB\" is not known"), "{odd}");
+        assert!(odd.contains("\"NOLB\" is unknown"), "{odd}");
     }
 }

@@ -3,14 +3,14 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::status::{ComparisonStatus, Difference, reasons};
+use crate::api::reasons::Reason;
+use crate::api::status::{ComparisonStatus, Difference};
 use crate::names::ANNOTATION_COMPARE;
 
 use super::observed::{ComparisonRun, Observed};
 use super::report::judgement::Judgement;
-use super::report::states::state;
-use super::ring::links::ring_is_closed;
-use super::step::Step;
+use super::step::{ClusterAction, Step};
+use super::view::View;
 
 /// Letters of the annotation: it is copied into status.
 const MOST_LETTERS: usize = 64;
@@ -57,7 +57,8 @@ fn is_due(observed: &Observed, now: Timestamp) -> bool {
 }
 
 /// Why members cannot be compared now: that takes all of them, in a ring that replicates.
-fn obstacle(observed: &Observed) -> Option<String> {
+fn obstacle(view: &View) -> Option<String> {
+    let observed = view.observed;
     if observed.cluster.spec.paused == Some(true) {
         return Some("spec.paused is true".into());
     }
@@ -70,29 +71,30 @@ fn obstacle(observed: &Observed) -> Option<String> {
     let away: Vec<String> = observed
         .members
         .iter()
-        .map(|member| (member.name(observed.name()), state(observed, member).0))
+        .map(|member| (member.name(observed.name()), view.state(member.ordinal)))
         .filter(|(_, state)| !state.serves())
         .map(|(name, state)| format!("{name} is {state:?}"))
         .collect();
     if !away.is_empty() {
         return Some(away.join(", "));
     }
-    (!ring_is_closed(observed)).then(|| "a link of the ring does not replicate".into())
+    (!view.findings.ring_is_closed).then(|| "a link of the ring does not replicate".into())
 }
 
 /// Begin, or let writes be stopped.
-pub fn step(observed: &Observed, now: Timestamp) -> Option<Step> {
-    if obstacle(observed).is_some() {
+pub fn step(view: &View, now: Timestamp) -> Option<Step> {
+    let observed = view.observed;
+    if obstacle(view).is_some() {
         return None;
     }
     let begin = || {
         let text = observed.cluster.annotations().get(ANNOTATION_COMPARE);
-        Step::Compare {
+        Step::Cluster(ClusterAction::Compare {
             requested: text.filter(|text| !text.is_empty() && asked(observed).is_ok()).cloned(),
-        }
+        })
     };
     match &observed.comparison {
-        ComparisonRun::Unsettled => Some(Step::StopWrites),
+        ComparisonRun::Unsettled => Some(Step::Cluster(ClusterAction::StopWrites)),
         ComparisonRun::Idle => is_due(observed, now).then(begin),
         ComparisonRun::Failed { at, .. } if now.duration_since(*at) >= RETRY => is_due(observed, now).then(begin),
         ComparisonRun::Failed { .. }
@@ -104,32 +106,27 @@ pub fn step(observed: &Observed, now: Timestamp) -> Option<Step> {
 
 /// The condition Converged. A difference that was found stays one until a comparison does not find it any more; that nothing differed is not
 /// believed any longer than until the next comparison is due.
-pub fn converged(observed: &Observed, now: Timestamp) -> Judgement {
+pub fn converged(view: &View, now: Timestamp) -> Judgement {
+    let observed = view.observed;
     let last = last(observed);
     if let Some(diverged) = last.filter(|last| last.differing > 0) {
-        return ("False", reasons::DIVERGED, verdict(diverged));
+        return Judgement::no(Reason::Diverged, verdict(diverged));
     }
     let failed = match &observed.comparison {
         ComparisonRun::Failed { why, .. } => Some(format!("{why}; it is tried again every minute")),
         _ => None,
     };
-    if let Some(why) = obstacle(observed).or(failed).filter(|_| is_due(observed, now)) {
-        return (
-            "Unknown",
-            reasons::CANNOT_COMPARE,
-            format!("a comparison is due, but {why}"),
-        );
+    if let Some(why) = obstacle(view).or(failed).filter(|_| is_due(observed, now)) {
+        return Judgement::unknown(Reason::CannotCompare, format!("a comparison is due, but {why}"));
     }
     match (last, scheduled(observed)) {
-        (Some(equal), _) => ("True", reasons::EQUAL, verdict(equal)),
-        (None, Some(due)) => (
-            "Unknown",
-            reasons::NOT_COMPARED,
+        (Some(equal), _) => Judgement::yes(Reason::Equal, verdict(equal)),
+        (None, Some(due)) => Judgement::unknown(
+            Reason::NotCompared,
             format!("members are first compared at {due}; the annotation {ANNOTATION_COMPARE} asks for it at once"),
         ),
-        (None, None) => (
-            "Unknown",
-            reasons::NOT_COMPARED,
+        (None, None) => Judgement::unknown(
+            Reason::NotCompared,
             format!("members were not compared; the annotation {ANNOTATION_COMPARE} asks for it"),
         ),
     }
@@ -159,7 +156,7 @@ pub fn verdict(comparison: &ComparisonStatus) -> String {
         more => format!("; and {more} more"),
     };
     format!(
-        "at {at} members that had executed the same differed in {}{more}{stopped}. Decide who is right, correct the others with \
+        "at {at} members that had executed the same differed in {}{more}{stopped}. Decide which member is right, correct the others with \
          sql_log_bin=0, and change the annotation {ANNOTATION_COMPARE}",
         differences.join("; ")
     )

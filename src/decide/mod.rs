@@ -14,21 +14,31 @@
 //! | ... which members serve reads? | [`serve::reads`], [`serve::lag`] |
 //! | ... what HAProxy does? | [`serve::balance`] |
 //! | ... which member drains and is restarted, and which one a person wants fenced? | [`serve::drain`], [`serve::restart`], [`serve::fencing`] |
-//! | ... what is one conflict, who wins, and what is done next about it? | [`conflicts::sides`], [`conflicts::stages`] |
+//! | ... what is one conflict, which rows win, and what is done next about it? | [`conflicts::sides`], [`conflicts::stages`] |
 //! | ... when members are compared? | [`comparison`] |
 //! | ... in which order steps are due? | [`plan`] |
 //! | ... what status, conditions and events say? | [`report`] |
 //!
-//! [`observed`] has the facts, [`step`] what can be done.
+//! Each of these looks at a pass in one of four forms, and each form adds what follows from the one before:
+//!
+//! 1. [`observed`]: facts, and nothing else.
+//! 2. [`roles`]: which members are in the ring, which one writes, which one leaves, which ones a person wants fenced.
+//! 3. [`findings`]: for each member whether it is there, whose data it has and what that lacks, what its link needs.
+//! 4. [`view`]: for each member its state, and for the ring whether it is whole.
+//!
+//! [`step`] has what can be done.
 
 pub mod comparison;
 pub mod conflicts;
+pub mod findings;
 pub mod observed;
 pub mod plan;
 pub mod report;
 pub mod ring;
+pub mod roles;
 pub mod serve;
 pub mod step;
+pub mod view;
 
 use std::time::Duration;
 
@@ -36,9 +46,11 @@ use jiff::Timestamp;
 
 use crate::api::status::MultiMasterClusterStatus;
 
+use findings::Finding;
 use observed::Observed;
 use ring::health::Health;
-use step::Step;
+use step::{Action, ClusterAction, Step};
+use view::View;
 
 /// A member that did not answer is looked at again without waiting for the period, now by others too; so is a writer that is not open.
 const SUSPICIOUS: Duration = Duration::from_millis(200);
@@ -59,27 +71,36 @@ pub struct Decision {
 /// Decides about one cluster from one observation.
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let present = observed.cluster.status.clone().unwrap_or_default();
-    let observed = &ring::membership::settled(observed, now);
-    let steps = plan::steps(observed, now);
-    let suspects = observed
-        .members
-        .iter()
-        .any(|member| matches!(Health::of(member, observed), Health::Suspect(_)));
-    // What waits for a person is looked at once a period.
-    let awaited = conflicts::awaited(observed);
-    let requeue = if steps
-        .iter()
-        .any(|step| *step != Step::Apply && Some(step) != awaited.as_ref())
-    {
+    let observed = &ring::membership::of_this_pass(observed, now);
+    let view = View::of(observed);
+    let steps = plan::steps(&view, now);
+    Decision {
+        status: report::status::status(&view, present, &steps, now),
+        requeue: requeue(&view, &steps),
+        steps,
+    }
+}
+
+fn requeue(view: &View, steps: &[Step]) -> Duration {
+    let is_urgent = |step: &Step| match step {
+        Step::Cluster(ClusterAction::Apply) => false,
+        // What waits for a person is looked at once a period.
+        _ if matches!(
+            step.on_member(),
+            Some(Action::CompareRows { .. } | Action::Examine { .. })
+        ) =>
+        {
+            conflicts::awaited(view.roles(), &view.sides).as_ref() != Some(step)
+                && conflicts::examined_again(view.observed).as_ref() != Some(step)
+        }
+        _ => true,
+    };
+    let is_suspect = |finding: &Finding| matches!(finding.health, Health::Suspect(_));
+    if steps.iter().any(is_urgent) {
         AGAIN
-    } else if suspects || serve::writer::is_awaited(observed) {
+    } else if view.findings.members().iter().any(is_suspect) || serve::writer::is_awaited(view.roles()) {
         SUSPICIOUS
     } else {
-        Duration::from_secs(observed.cluster.spec.failure_detection.period_seconds.into())
-    };
-    Decision {
-        status: report::status::status(observed, present, &steps, now),
-        steps,
-        requeue,
+        Duration::from_secs(view.observed.cluster.spec.failure_detection.period_seconds.into())
     }
 }

@@ -1,15 +1,15 @@
-//! What was seen in one pass. Filled by `observe`, read by everything in `decide`.
+//! Facts: what was seen in one pass, and the resource with the status that the last pass wrote. Filled by `observe`. What follows from them is in
+//! [`super::roles`], [`super::findings`] and [`super::view`].
 
 mod server;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::MultiMasterCluster;
+use crate::api::reasons::Reason;
 use crate::api::status::{ComparisonStatus, MemberStatus};
 use crate::names;
 use crate::wire::agent::{Origin, Phase, Report};
-
-use super::ring::topology::Ring;
 
 pub use server::{Channel, Receiver, Server, SqlError};
 
@@ -40,7 +40,7 @@ pub enum ComparisonRun {
     Elsewhere,
     /// It is under way.
     Running,
-    /// Something differed at every look; what it is at equal GTID sets can only be seen while nobody writes.
+    /// Something differed at every attempt; what it is at equal GTID sets can only be seen while no client writes.
     Unsettled,
     /// It came to an end, which is not in status yet.
     Finished(ComparisonStatus),
@@ -57,7 +57,7 @@ pub enum ComparisonRun {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Reason of the Ready condition.
-    pub reason: &'static str,
+    pub reason: Reason,
     /// Names the field or object, and the way out.
     pub message: String,
 }
@@ -97,10 +97,10 @@ pub struct Member {
     /// What its server said.
     pub server: Probe<Server>,
     /// What agents saw that were asked to look at it, because the operator does not reach it.
-    pub sightings: Vec<Sighting>,
+    pub witness_probes: Vec<WitnessProbe>,
     /// For how long its agent has not answered this operator; since this operator first looked, if it never has.
-    pub unheard: SignedDuration,
-    /// It took no writes when this operator last saw it, and this operator has not opened it since: nobody else does.
+    pub since_contact: SignedDuration,
+    /// It took no writes when this operator last saw it, and this operator has not opened it since: only operators do.
     pub last_seen_fenced: bool,
 }
 
@@ -117,7 +117,7 @@ pub struct Balancer {
 
 /// An agent asked a member's agent whether its mysqld answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct WitnessProbe {
     /// Ordinal of the member whose agent looked.
     pub by: u8,
     /// It got an answer.
@@ -155,7 +155,7 @@ impl Member {
         names::member(cluster, self.ordinal)
     }
 
-    /// The server's answer, if it answered and the agent did not say at the same time that the directory is being replaced.
+    /// The server's answer, if it answered. What its agent reported is not looked at: see [`Member::with_data`].
     pub fn server(&self) -> Option<&Server> {
         self.server.reached()
     }
@@ -213,56 +213,9 @@ impl Observed {
         self.cluster.metadata.name.as_deref().unwrap_or_default()
     }
 
-    /// The members that are in the ring, as status says.
-    pub fn ring(&self) -> Ring {
-        self.members
-            .iter()
-            .map(|member| member.ordinal)
-            .filter(|ordinal| !self.recorded(*ordinal).is_some_and(|status| status.bypassed))
-            .collect()
-    }
-
     /// What status says of this ordinal.
     pub fn recorded(&self, ordinal: u8) -> Option<&MemberStatus> {
         self.cluster.status.as_ref()?.member_statuses.get(usize::from(ordinal))
-    }
-
-    /// The member that is to leave next, because `spec.members` was lowered: the last one, unless it is the only one left.
-    pub fn leaving(&self) -> Option<&Member> {
-        self.members
-            .last()
-            .filter(|member| member.ordinal >= self.cluster.spec.members)
-            .filter(|member| self.ring().downstream(member.ordinal).is_some())
-    }
-
-    /// Whether this is the member that is to leave next.
-    pub fn is_leaving(&self, member: &Member) -> bool {
-        self.leaving().is_some_and(|leaving| leaving.ordinal == member.ordinal)
-    }
-
-    /// The one member that takes writes, as status says; `None` where all do, or none was chosen yet.
-    pub fn writer(&self) -> Option<u8> {
-        self.cluster.writer()
-    }
-
-    /// It may take writes: all members do, or it is the one that does.
-    pub fn is_writer(&self, ordinal: u8) -> bool {
-        !self.cluster.has_single_writer() || self.writer() == Some(ordinal)
-    }
-
-    /// Another member is the one that takes writes.
-    pub fn is_reader(&self, ordinal: u8) -> bool {
-        self.writer().is_some_and(|writer| writer != ordinal)
-    }
-
-    /// The channel of the link into this member.
-    pub fn link<'a>(&self, member: &'a Member) -> Option<&'a Channel> {
-        member.link(self.ring().upstream(member.ordinal)?)
-    }
-
-    /// Whether the others have closed the ring around this member.
-    pub fn is_bypassed(&self, ordinal: u8) -> bool {
-        !self.ring().contains(ordinal)
     }
 
     /// The member with this ordinal.
@@ -273,12 +226,6 @@ impl Observed {
     /// All members but this one.
     pub fn others(&self, ordinal: u8) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(move |member| member.ordinal != ordinal)
-    }
-
-    /// The other members of the ring.
-    pub fn others_in_ring(&self, ordinal: u8) -> impl Iterator<Item = &Member> {
-        let ring = self.ring();
-        self.others(ordinal).filter(move |other| ring.contains(other.ordinal))
     }
 
     /// The epoch in status.

@@ -3,33 +3,33 @@
 use jiff::Timestamp;
 
 use crate::api::Positioning;
-use crate::api::status::reasons;
-use crate::mysql::gtid::GtidSet;
+use crate::api::reasons::Reason;
 use crate::names::ANNOTATION_FENCE;
 use crate::wire::agent::Phase;
 
 use super::comparison;
 use super::conflicts;
-use super::observed::{Member, Observed, Server};
-use super::report::states::ring_is_whole;
+use super::findings::{Data, Findings};
+use super::observed::{Member, Server};
 use super::ring::behind;
 use super::ring::founding::found;
 use super::ring::health::{Health, is_blind};
-use super::ring::leftover;
-use super::ring::lineage::{has_caught_up, has_lost_nothing, is_foreign, lost};
-use super::ring::links::{self, LinkNeed};
+use super::ring::leftover::left_over;
+use super::ring::links::LinkNeed;
 use super::ring::rebuild::rebuild;
 use super::ring::recorded;
+use super::roles::Roles;
 use super::serve::balance;
-use super::serve::drain::has_said_goodbye;
-use super::serve::fencing;
-use super::serve::opening::{self, takes_part};
+use super::serve::drain::has_finished;
+use super::serve::opening;
 use super::serve::reads;
-use super::serve::restart::{self, is_next, replace};
-use super::step::{Setting, Step};
+use super::serve::restart;
+use super::step::{Action, ClusterAction, PodAction, Setting, Step};
+use super::view::View;
 
 /// The steps of one pass, for the ring and the epoch that the status of this pass carries.
-pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
+pub fn steps(view: &View, now: Timestamp) -> Vec<Step> {
+    let (observed, findings) = (view.observed, &view.findings);
     if observed.cluster.spec.paused == Some(true) {
         return Vec::new();
     }
@@ -38,9 +38,9 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     if observed
         .problems
         .iter()
-        .all(|problem| problem.reason == reasons::APPLY_FAILED)
+        .all(|problem| problem.reason == Reason::ApplyFailed)
     {
-        steps.push(Step::Apply);
+        steps.push(Step::Cluster(ClusterAction::Apply));
     }
     if is_blind(observed) {
         return steps;
@@ -49,143 +49,153 @@ pub fn steps(observed: &Observed, now: Timestamp) -> Vec<Step> {
     let labels: Vec<Step> = observed
         .members
         .iter()
-        .filter(|member| !unreadable && should_serve(observed, member))
+        .filter(|member| !unreadable && should_serve(view, member))
         .filter_map(serve)
-        .chain(withdrawals(observed))
+        .chain(withdrawals(view))
         .collect();
-    let served = served(observed, &labels);
+    let served = served(view, &labels);
     steps.extend(labels);
     if unreadable {
-        steps.extend(balance::steps(observed, &served));
+        steps.extend(balance::steps(findings, &served));
         // Nothing in status says otherwise.
-        steps.extend(restore(observed, Setting::ReplicaExecMode).or_else(|| restore(observed, Setting::SuperReadOnly)));
+        steps.extend(restore(view, Setting::ReplicaExecMode).or_else(|| restore(view, Setting::SuperReadOnly)));
         return steps;
     }
-    steps.extend(reads::steps(observed));
-    steps.extend(balance::steps(observed, &served));
-    let risky = if observed.epoch() == 0 {
-        found(observed).or_else(|| replace(observed))
-    } else {
-        // Before an applier is started, and before anything else that may take its time: while this is wrong, conflicts are overwritten.
-        restore(observed, Setting::ReplicaExecMode)
-            .or_else(|| fence(observed, now))
-            .or_else(|| restore(observed, Setting::SuperReadOnly))
-            .or_else(|| new_life(observed))
-            .or_else(|| link(observed))
-            .or_else(|| behind(observed))
-            .or_else(|| left_over(observed))
-            .or_else(|| open(observed))
-            .or_else(|| conflicts::next(observed))
-            // A clone takes long and may be refused again and again; nobody waits for it.
-            .or_else(|| rebuild(observed))
-            .or_else(|| create_database(observed))
-            .or_else(|| replace(observed))
-            .or_else(|| restart::restart(observed, now))
-    };
-    match risky {
+    steps.extend(reads::steps(view));
+    steps.extend(balance::steps(findings, &served));
+    match risky(view, now) {
         Some(step) => steps.push(step),
-        // While something is changed nobody compares, nor are writes stopped.
-        None if restart::next(observed).is_some() => {}
-        None => steps.extend(comparison::step(observed, now).or_else(|| conflicts::awaited(observed))),
+        // While something is changed members are not compared, nor are writes stopped.
+        None if view.next_restart.is_some() => {}
+        None => steps.extend(at_leisure(view, now)),
     }
     steps
 }
 
-/// It takes part, and it is not another one that takes the writes.
-fn may_be_open(observed: &Observed, member: &Member) -> bool {
-    observed.is_writer(member.ordinal) && takes_part(observed, member)
+/// What nothing waits for: it may fail while members are behind.
+fn at_leisure(view: &View, now: Timestamp) -> Option<Step> {
+    conflicts::examined_again(view.observed)
+        .or_else(|| conflicts::settled(view.roles(), &view.sides))
+        .or_else(|| comparison::step(view, now))
+        .or_else(|| conflicts::awaited(view.roles(), &view.sides))
 }
 
-fn should_serve(observed: &Observed, member: &Member) -> bool {
+/// The one risky step that is due first.
+fn risky(view: &View, now: Timestamp) -> Option<Step> {
+    let findings = &view.findings;
+    if view.observed.epoch() == 0 {
+        return found(view.observed).or_else(|| restart::replace(findings));
+    }
+    // Before an applier is started, and before anything else that may take its time: while this is wrong, conflicts are overwritten.
+    restore(view, Setting::ReplicaExecMode)
+        .or_else(|| fence(view.roles(), now))
+        .or_else(|| restore(view, Setting::SuperReadOnly))
+        .or_else(|| new_life(findings))
+        .or_else(|| link(findings))
+        .or_else(|| behind(findings))
+        .or_else(|| findings.with_own_data().find_map(|data| left_over(findings, data)))
+        .or_else(|| open(view))
+        .or_else(|| conflicts::next(view.roles(), &view.sides))
+        // A clone takes long and may be refused again and again; nothing waits for it.
+        .or_else(|| rebuild(findings))
+        .or_else(|| create_database(view))
+        .or_else(|| restart::replace(findings))
+        .or_else(|| restart::restart(findings, now))
+}
+
+/// It takes part, and it is not another one that takes the writes.
+fn may_be_open(roles: &Roles, ordinal: u8) -> bool {
+    roles.may_take_writes(ordinal) && roles.takes_part(ordinal)
+}
+
+fn should_serve(view: &View, member: &Member) -> bool {
     let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
-    open && !member.has_label() && may_be_open(observed, member) && !is_next(observed, member)
+    let ordinal = member.ordinal;
+    open && !member.has_label() && may_be_open(view.roles(), ordinal) && !view.is_next_restart(ordinal)
 }
 
 fn serve(member: &Member) -> Option<Step> {
     let pod = member.pod.as_ref().filter(|pod| !pod.terminating)?;
-    Some(Step::Serve {
-        ordinal: member.ordinal,
-        pod_uid: pod.uid.clone(),
-    })
+    Some(Step::pod(member.ordinal, &pod.uid, PodAction::Serve))
 }
 
 /// The members that have the label after these steps.
-fn served(observed: &Observed, labels: &[Step]) -> Vec<u8> {
-    let kept = observed.members.iter().filter(|member| {
-        let withdrawn = |step: &Step| matches!(step, Step::Withdraw { ordinal, .. } if *ordinal == member.ordinal);
-        let labelled = |step: &Step| matches!(step, Step::Serve { ordinal, .. } if *ordinal == member.ordinal);
-        member.has_label() && !labels.iter().any(withdrawn) || labels.iter().any(labelled)
-    });
-    kept.map(|member| member.ordinal).collect()
+fn served(view: &View, labels: &[Step]) -> Vec<u8> {
+    let mut served: Vec<u8> = view
+        .observed
+        .members
+        .iter()
+        .filter(|member| member.has_label())
+        .map(|member| member.ordinal)
+        .collect();
+    for step in labels {
+        match (step.ordinal(), step.on_pod()) {
+            (Some(ordinal), Some(PodAction::Withdraw { .. })) => served.retain(|other| *other != ordinal),
+            (Some(ordinal), Some(PodAction::Serve)) => served.push(ordinal),
+            _ => {}
+        }
+    }
+    served
 }
 
 /// Labels that must go. A fact (fenced, ending, mysqld down) is enough; a failed probe needs a second witness and another member that serves.
-fn withdrawals(observed: &Observed) -> Vec<Step> {
-    let labelled = || observed.members.iter().filter(|member| member.has_label());
-    let withdraw = |member: &Member, why: String| {
-        member.pod.as_ref().map(|pod| Step::Withdraw {
-            ordinal: member.ordinal,
-            pod_uid: pod.uid.clone(),
-            why,
-        })
-    };
-    labelled()
-        .filter_map(|member| match Health::of(member, observed) {
-            _ if observed.is_bypassed(member.ordinal) => withdraw(member, "it is not in the ring".into()),
-            _ if observed.is_leaving(member) => withdraw(member, "it leaves the ring".into()),
-            _ if observed.is_reader(member.ordinal) => withdraw(member, "another member is the writer".into()),
-            _ if fencing::is_ordered(observed, member.ordinal) => {
-                withdraw(member, format!("the annotation {ANNOTATION_FENCE} names it"))
-            }
-            _ if is_next(observed, member) => withdraw(member, "it is to be restarted".into()),
-            Health::Reached if member.server().is_some_and(|server| server.super_read_only) => {
-                withdraw(member, "it is fenced".into())
-            }
-            Health::Starting(why) | Health::NoPod(why) => withdraw(member, why),
+fn withdrawals(view: &View) -> Vec<Step> {
+    let labelled = || view.observed.members.iter().filter(|member| member.has_label());
+    let why = |member: &Member| {
+        let (roles, ordinal) = (view.roles(), member.ordinal);
+        let because = |why: &str| Some(why.to_owned());
+        match &view.findings.member(ordinal)?.health {
+            _ if roles.is_bypassed(ordinal) => because("it is not in the ring"),
+            _ if roles.is_leaving(ordinal) => because("it leaves the ring"),
+            _ if roles.is_reader(ordinal) => because("another member is the writer"),
+            _ if roles.is_ordered_fenced(ordinal) => Some(format!("the annotation {ANNOTATION_FENCE} names it")),
+            _ if view.is_next_restart(ordinal) => because("it is to be restarted"),
+            Health::Reached if member.server().is_some_and(|server| server.super_read_only) => because("it is fenced"),
+            Health::Starting(why) | Health::NoPod(why) => because(why),
             Health::Failed(why) => {
                 let another = labelled().any(|other| {
-                    other.ordinal != member.ordinal && other.server().is_some_and(|server| !server.super_read_only)
+                    other.ordinal != ordinal && other.server().is_some_and(|server| !server.super_read_only)
                 });
-                another.then(|| withdraw(member, why)).flatten()
+                another.then(|| why.clone())
             }
             Health::Reached | Health::Alive(_) | Health::Suspect(_) => None,
+        }
+    };
+    labelled()
+        .filter_map(|member| {
+            let pod = member.pod.as_ref()?;
+            let why = why(member)?;
+            Some(Step::pod(member.ordinal, &pod.uid, PodAction::Withdraw { why }))
         })
         .collect()
 }
 
 /// Members that are fenced, hold data and belong to this cluster.
-fn returning(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
-    observed.members.iter().filter_map(|member| {
-        let (server, _) = member.with_data()?;
-        (server.super_read_only && !is_foreign(observed, member)).then_some((member, server))
-    })
+fn returning<'f, 'a>(findings: &'f Findings<'a>) -> impl Iterator<Item = &'f Data<'a>> {
+    findings.with_own_data().filter(|data| data.server.super_read_only)
 }
 
 /// Contact with a member that still, or again, takes writes and is bypassed, or not the one writer; one that a person wants fenced; or one that
 /// is to leave and has no clients any more.
-fn fence(observed: &Observed, now: Timestamp) -> Option<Step> {
+fn fence(roles: &Roles, now: Timestamp) -> Option<Step> {
     let due = |member: &&Member| {
-        observed.is_bypassed(member.ordinal)
-            || observed.is_reader(member.ordinal)
-            || fencing::is_ordered(observed, member.ordinal)
-            || observed.is_leaving(member) && has_said_goodbye(observed, member, now)
+        roles.is_bypassed(member.ordinal)
+            || roles.is_reader(member.ordinal)
+            || roles.is_ordered_fenced(member.ordinal)
+            || roles.is_leaving(member.ordinal) && has_finished(roles.observed, member, now)
     };
-    observed
-        .members
-        .iter()
+    let members = roles.observed.members.iter();
+    members
         .filter(due)
         // CLONE needs super_read_only off; the agent keeps clients out by read_only. What a newer agent does may need that, too.
         .filter(|member| !member.is_cloning() && !member.is_of_a_newer_agent())
         .filter_map(|member| Some((member, member.server()?)))
         .find(|(_, server)| !server.super_read_only)
-        .map(|(member, server)| Step::Fence {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
-        })
+        .map(|(member, server)| Step::member(member.ordinal, &server.uuid, Action::Fence))
 }
 
 /// A setting that a conflict step has changed and not changed back, because it ended early: none is under way while members are looked at.
-fn restore(observed: &Observed, setting: Setting) -> Option<Step> {
+fn restore(view: &View, setting: Setting) -> Option<Step> {
     let is_left = |member: &Member, server: &Server| match setting {
         Setting::ReplicaExecMode => server.idempotent,
         // CLONE needs it off; the agent says that it clones before it turns it off.
@@ -193,90 +203,68 @@ fn restore(observed: &Observed, setting: Setting) -> Option<Step> {
             server.half_fenced && member.report().is_some_and(|report| report.phase == Phase::Running)
         }
     };
-    observed.members.iter().find_map(|member| {
+    view.observed.members.iter().find_map(|member| {
         let server = member.server().filter(|server| is_left(member, server))?;
-        Some(Step::Restore {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
-            setting,
-        })
+        Some(Step::member(member.ordinal, &server.uuid, Action::Restore { setting }))
     })
 }
 
-fn new_life(observed: &Observed) -> Option<Step> {
-    returning(observed).find_map(|(member, server)| {
-        let lost: GtidSet = lost(observed, member.ordinal, server).ok()?;
-        (!lost.is_empty()).then(|| Step::NewLife {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
-            lost,
-        })
+fn new_life(findings: &Findings) -> Option<Step> {
+    returning(findings).find_map(|data| {
+        let lost = data.lineage.lost.clone().ok().filter(|lost| !lost.is_empty())?;
+        Some(Step::member(
+            data.ordinal(),
+            &data.server.uuid,
+            Action::NewLife { lost },
+        ))
     })
 }
 
-fn link(observed: &Observed) -> Option<Step> {
+fn link(findings: &Findings) -> Option<Step> {
     // By file and offset a channel starts behind what its own disk has lost: that has to be known first.
-    let positioned = observed.cluster.spec.replication.positioning == Positioning::FilePosition;
-    let unchecked = |member: &Member, server: &Server| {
-        positioned && server.super_read_only && lost(observed, member.ordinal, server).is_err()
-    };
-    let checked = joined(observed).filter(|(member, server)| !unchecked(member, server));
-    let mut needs = checked.map(|(member, server)| links::need(observed, member.ordinal, server));
-    needs.find_map(|need| match need {
-        LinkNeed::Step(step) => Some(step),
-        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Purged(_) | LinkNeed::Conflict => None,
+    let positioned = findings.observed.cluster.spec.replication.positioning == Positioning::FilePosition;
+    let unchecked = |data: &Data| positioned && data.server.super_read_only && data.lineage.lost.is_err();
+    let mut checked = findings.with_own_data().filter(|data| !unchecked(data));
+    checked.find_map(|data| match &data.need {
+        LinkNeed::Step(step) | LinkNeed::Interrupted(Some(step)) => Some(step.clone()),
+        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Interrupted(None) => None,
+        LinkNeed::Purged(_) | LinkNeed::Conflict => None,
     })
 }
 
-/// Members that hold data of this cluster.
-fn joined(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
-    let joined = observed.members.iter().filter(|member| !is_foreign(observed, member));
-    joined.filter_map(|member| Some((member, member.with_data()?.0)))
-}
-
-fn behind(observed: &Observed) -> Option<Step> {
-    let staying = joined(observed).filter(|(member, _)| !observed.is_leaving(member));
-    let mut steps = staying.filter_map(|(member, server)| match links::need(observed, member.ordinal, server) {
-        LinkNeed::Purged(missing) => behind::way_out(observed, member, server, &missing).ok(),
+fn behind(findings: &Findings) -> Option<Step> {
+    let is_staying = |data: &&Data| !findings.roles.is_leaving(data.ordinal());
+    let mut staying = findings.with_own_data().filter(is_staying);
+    staying.find_map(|data| match &data.need {
+        LinkNeed::Purged(missing) => behind::way_out(findings, data, missing).ok(),
         _ => None,
-    });
-    steps.next()
-}
-
-fn left_over(observed: &Observed) -> Option<Step> {
-    joined(observed).find_map(|(member, server)| leftover::left_over(observed, member, server))
-}
-
-fn open(observed: &Observed) -> Option<Step> {
-    returning(observed).find_map(|(member, server)| {
-        let linked = !matches!(
-            links::need(observed, member.ordinal, server),
-            LinkNeed::Step(_) | LinkNeed::Purged(_)
-        );
-        let stays = member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !is_next(observed, member);
-        let may = may_be_open(observed, member) && opening::may_open(observed, member, server).is_ok();
-        let whole = || has_lost_nothing(observed, member.ordinal, server) && has_caught_up(observed, member, server);
-        (may && linked && stays && whole()).then(|| Step::Open {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
-        })
     })
 }
 
-fn create_database(observed: &Observed) -> Option<Step> {
+fn open(view: &View) -> Option<Step> {
+    returning(&view.findings).find_map(|data| {
+        let (ordinal, lineage) = (data.ordinal(), &data.lineage);
+        // A conflict does not keep a member closed.
+        let linked = !matches!(data.need, LinkNeed::Step(_) | LinkNeed::Purged(_));
+        let stays = data.member.pod.as_ref().is_some_and(|pod| !pod.terminating) && !view.is_next_restart(ordinal);
+        let may = may_be_open(view.roles(), ordinal) && opening::may_open(&view.findings, data).is_ok();
+        let whole = lineage.has_lost_nothing() && lineage.has_caught_up;
+        (may && linked && stays && whole).then(|| Step::member(ordinal, &data.server.uuid, Action::Open))
+    })
+}
+
+fn create_database(view: &View) -> Option<Step> {
+    let observed = view.observed;
     let wanted = observed.cluster.spec.database.is_some();
     let created = observed
         .cluster
         .status
         .as_ref()
         .is_some_and(|status| status.database_created);
-    if !wanted || created || !ring_is_whole(observed) {
+    if !wanted || created || !view.ring_is_whole {
         return None;
     }
-    let ordinal = observed.writer().unwrap_or(0);
+    let ordinal = view.roles().writer.unwrap_or(0);
     let (server, _) = observed.member(ordinal)?.with_data()?;
-    Some(Step::CreateDatabase {
-        ordinal,
-        server_uuid: server.uuid.clone(),
-    })
+    Some(Step::member(ordinal, &server.uuid, Action::CreateDatabase))
 }

@@ -2,185 +2,168 @@
 
 use std::fmt;
 
+use strum::IntoStaticStr;
+
 use crate::mysql::gtid::GtidSet;
 use crate::wire::balancer::Order;
 
 /// One thing to do. `act` knows how; before a step that cannot be taken back it reads again what justified it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// About the cluster as a whole.
+    Cluster(ClusterAction),
+    /// About one of HAProxy's pods.
+    Balancer {
+        /// Name of the pod.
+        pod: String,
+        /// The pod that was seen.
+        pod_uid: String,
+        /// What is done.
+        action: BalancerAction,
+    },
+    /// About the pod of a member.
+    Pod {
+        /// Which member.
+        ordinal: u8,
+        /// The pod that was seen.
+        pod_uid: String,
+        /// What is done.
+        action: PodAction,
+    },
+    /// About the server of a member.
+    Member {
+        /// Which member.
+        ordinal: u8,
+        /// Its life: a server with another UUID is left alone.
+        server_uuid: String,
+        /// What is done.
+        action: Action,
+    },
+}
+
+/// What is done for the cluster as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+pub enum ClusterAction {
     /// Server-side apply of every object that differs from what is wanted.
     Apply,
-    /// Put the serving label on the pod.
-    Serve {
-        /// Which member.
-        ordinal: u8,
-        /// The pod that was seen.
-        pod_uid: String,
-    },
-    /// Take the serving label off the pod.
-    Withdraw {
-        /// Which member.
-        ordinal: u8,
-        /// The pod that was seen.
-        pod_uid: String,
-        /// For the event.
-        why: String,
-    },
-    /// Put the label for reads on the pod.
-    ServeReads {
-        /// Which member.
-        ordinal: u8,
-        /// The pod that was seen.
-        pod_uid: String,
-    },
-    /// Take the label for reads off the pod.
-    WithdrawReads {
-        /// Which member.
-        ordinal: u8,
-        /// The pod that was seen.
-        pod_uid: String,
-        /// For the event.
-        why: String,
-    },
-    /// Tell HAProxy's pods what to do.
+    /// Send HAProxy's pods their order.
     Balance {
-        /// Names of those that do something else.
+        /// Names of the pods that do not follow it yet.
         pods: Vec<String>,
         /// All of it.
         order: Box<Order>,
     },
-    /// Put the serving label on an HAProxy pod.
-    ServeBalancer {
-        /// Name of the pod.
-        pod: String,
-        /// The pod that was seen.
-        pod_uid: String,
+    /// Begin to compare the members, beside the passes.
+    Compare {
+        /// The text of the annotation that asks for it.
+        requested: Option<String>,
     },
-    /// Take the serving label off an HAProxy pod.
-    WithdrawBalancer {
-        /// Name of the pod.
-        pod: String,
-        /// The pod that was seen.
-        pod_uid: String,
+    /// Let the comparison stop writes on all members for as long as it takes to open snapshots at equal GTID sets.
+    StopWrites,
+}
+
+/// What is done to one of HAProxy's pods.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+pub enum BalancerAction {
+    /// Put the serving label on it.
+    #[strum(serialize = "ServeBalancer")]
+    Serve,
+    /// Take the serving label off it.
+    #[strum(serialize = "WithdrawBalancer")]
+    Withdraw {
         /// For the event.
         why: String,
     },
-    /// Declare an empty member to be a founder.
-    Found {
-        /// Which member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
+}
+
+/// What is done to the pod of a member.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+pub enum PodAction {
+    /// Put the serving label on it.
+    Serve,
+    /// Take the serving label off it.
+    Withdraw {
+        /// For the event.
+        why: String,
     },
+    /// Put the label for reads on it.
+    ServeReads,
+    /// Take the label for reads off it.
+    WithdrawReads {
+        /// For the event.
+        why: String,
+    },
+    /// Take the member out of the Service, fence it, delete its pod.
+    Restart {
+        /// For the event.
+        why: String,
+    },
+}
+
+/// What is done to the server of a member, or by its agent.
+#[derive(Clone, Debug, PartialEq, Eq, IntoStaticStr)]
+pub enum Action {
+    /// Declare an empty member to be a founder.
+    Found,
     /// Rebuild an empty member as a copy of another.
     Clone {
-        /// Which member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
         /// The member to copy.
         donor: u8,
     },
-    /// Let a member that cannot follow the ring any more give up its data, to be made a copy anew.
-    GiveUp {
-        /// Which member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-        /// What other members have executed; does it hold more, its files are kept on its volume.
+    /// Let a member that cannot follow the ring any more give up its data. It is empty then, and is cloned.
+    Reclone {
+        /// What other members have executed. If the member holds more, its files are kept on its volume.
         held_elsewhere: GtidSet,
     },
     /// Give a member whose disk went back in time a new server UUID and server_id.
     NewLife {
-        /// Which member.
-        ordinal: u8,
-        /// Its present life.
-        server_uuid: String,
         /// What it has lost, and others have.
         lost: GtidSet,
     },
     /// Create the channel of a link where there is none, and start it.
     Attach {
-        /// The downstream member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-        /// The upstream member.
+        /// The member to replicate from.
         upstream: u8,
         /// Where to start.
         start: StartAt,
     },
     /// Start the stored channel of a link.
     Start {
-        /// The downstream member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-        /// The upstream member.
+        /// The member to replicate from.
         upstream: u8,
     },
     /// Remove a channel whose position belongs to another life of the upstream, or which is left over from another ring. Only when all it has
     /// retrieved is executed.
     Detach {
-        /// The downstream member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-        /// The upstream member.
+        /// The member that it replicated from.
         upstream: u8,
         /// For the event.
         why: String,
     },
     /// Stop the receiver of a left-over channel; its applier goes on.
     StopReceiver {
-        /// The downstream member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
         /// The member that it replicated from.
         upstream: u8,
     },
-    /// Stop a member that is not in the ring, or is not the one writer, from taking writes.
-    Fence {
-        /// Which member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-    },
-    /// Give a setting of a server its value back, which a conflict step that ended early has changed.
+    /// Stop it from taking writes.
+    Fence,
+    /// Give a setting its value back, which a conflict step that ended early has changed.
     Restore {
-        /// Which member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
         /// Which setting.
         setting: Setting,
     },
-    /// Let a fenced member take writes.
-    Open {
-        /// Which member.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-    },
+    /// Let it take writes.
+    Open,
     /// Read the transaction at which an applier stopped, and record the conflict. Nothing else changes.
     Examine {
-        /// The member whose applier stopped.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-        /// The upstream of its channel.
+        /// The upstream of the applier's channel.
         upstream: u8,
         /// The transaction.
         gtid: String,
     },
     /// Get an applier past the transaction at which it stopped.
     Settle {
-        /// The member whose applier stopped.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-        /// The upstream of its channel.
+        /// The upstream of the applier's channel.
         upstream: u8,
         /// The transaction.
         gtid: String,
@@ -191,55 +174,26 @@ pub enum Step {
     },
     /// Record that a transaction at which an applier stopped is executed by now.
     NoteTaken {
-        /// The member whose applier stopped.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
         /// The transaction.
         gtid: String,
         /// The member whose rows win, if that is decided.
         winner: Option<u8>,
     },
-    /// Compare the rows of conflicts on all members of the ring. Where they differ, the member re-asserts its own.
+    /// Compare the rows of conflicts on all members of the ring. Where they differ, this member re-asserts its own: its rows win.
     CompareRows {
-        /// The member whose rows win.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
         /// Observer and GTID of the conflicts' records.
         conflicts: Vec<(String, String)>,
         /// Who wins is decided.
         reassert: bool,
     },
     /// Create the first database and its user.
-    CreateDatabase {
-        /// Where.
-        ordinal: u8,
-        /// Its life.
-        server_uuid: String,
-    },
-    /// Begin to compare the members, beside the passes.
-    Compare {
-        /// The text of the annotation that asks for it.
-        requested: Option<String>,
-    },
-    /// Let the comparison stop writes on all members for as long as it takes to open snapshots at equal GTID sets.
-    StopWrites,
-    /// Take the member out of the Service, fence it, delete its pod.
-    Restart {
-        /// Which member.
-        ordinal: u8,
-        /// The pod that was seen.
-        pod_uid: String,
-        /// For the event.
-        why: String,
-    },
+    CreateDatabase,
 }
 
 /// A setting that conflict steps change for as long as they last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// `replica_exec_mode`: STRICT, and IDEMPOTENT for one transaction.
+    /// `replica_exec_mode`: STRICT. Operators of earlier versions set IDEMPOTENT for one transaction.
     ReplicaExecMode,
     /// `super_read_only` of a fenced member: ON, and OFF while root writes there.
     SuperReadOnly,
@@ -283,68 +237,90 @@ impl fmt::Display for StartAt {
 pub const FIRST_EVENT: u64 = 4;
 
 impl Step {
-    /// Changes a member in a way that the next decision has to see first: at most one of these in a pass.
-    pub fn is_risky(&self) -> bool {
-        !matches!(
-            self,
-            // A comparison leaves members as it found them.
-            Self::Apply
-                | Self::Serve { .. }
-                | Self::Withdraw { .. }
-                | Self::ServeReads { .. }
-                | Self::WithdrawReads { .. }
-                | Self::Compare { .. }
-                | Self::StopWrites
-        ) && !self.is_of_a_balancer()
+    /// A step about the server of a member.
+    pub fn member(ordinal: u8, server_uuid: impl Into<String>, action: Action) -> Self {
+        Self::Member {
+            ordinal,
+            server_uuid: server_uuid.into(),
+            action,
+        }
     }
 
-    /// Right for what was seen, and perhaps wrong later: not for an old observation. A label may always be taken off; of HAProxy's
-    /// pods the last one's is not, which is looked at again.
-    pub fn ages(&self) -> bool {
-        !matches!(
-            self,
-            Self::Apply | Self::Withdraw { .. } | Self::WithdrawReads { .. } | Self::WithdrawBalancer { .. }
-        )
+    /// A step about the pod of a member.
+    pub fn pod(ordinal: u8, pod_uid: impl Into<String>, action: PodAction) -> Self {
+        Self::Pod {
+            ordinal,
+            pod_uid: pod_uid.into(),
+            action,
+        }
     }
 
-    /// It is about an HAProxy pod and not about the ring.
-    pub fn is_of_a_balancer(&self) -> bool {
-        matches!(
-            self,
-            Self::Balance { .. } | Self::ServeBalancer { .. } | Self::WithdrawBalancer { .. }
-        )
+    /// The name of what is done, as metrics show it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Cluster(action) => action.into(),
+            Self::Balancer { action, .. } => action.into(),
+            Self::Pod { action, .. } => action.into(),
+            Self::Member { action, .. } => action.into(),
+        }
     }
 
     /// The member that it is about.
     pub fn ordinal(&self) -> Option<u8> {
         match self {
-            Self::Apply
-            | Self::Balance { .. }
-            | Self::ServeBalancer { .. }
-            | Self::WithdrawBalancer { .. }
-            | Self::Compare { .. }
-            | Self::StopWrites => None,
-            Self::Serve { ordinal, .. }
-            | Self::Withdraw { ordinal, .. }
-            | Self::ServeReads { ordinal, .. }
-            | Self::WithdrawReads { ordinal, .. }
-            | Self::Found { ordinal, .. }
-            | Self::Clone { ordinal, .. }
-            | Self::NewLife { ordinal, .. }
-            | Self::GiveUp { ordinal, .. }
-            | Self::Attach { ordinal, .. }
-            | Self::Start { ordinal, .. }
-            | Self::Detach { ordinal, .. }
-            | Self::StopReceiver { ordinal, .. }
-            | Self::Fence { ordinal, .. }
-            | Self::Restore { ordinal, .. }
-            | Self::Open { ordinal, .. }
-            | Self::Examine { ordinal, .. }
-            | Self::Settle { ordinal, .. }
-            | Self::NoteTaken { ordinal, .. }
-            | Self::CompareRows { ordinal, .. }
-            | Self::CreateDatabase { ordinal, .. }
-            | Self::Restart { ordinal, .. } => Some(*ordinal),
+            Self::Cluster(_) | Self::Balancer { .. } => None,
+            Self::Pod { ordinal, .. } | Self::Member { ordinal, .. } => Some(*ordinal),
         }
+    }
+
+    /// What is done to the server of a member, if it is a step of that kind.
+    pub fn on_member(&self) -> Option<&Action> {
+        match self {
+            Self::Member { action, .. } => Some(action),
+            _ => None,
+        }
+    }
+
+    /// What is done to the pod of a member, if it is a step of that kind.
+    pub fn on_pod(&self) -> Option<&PodAction> {
+        match self {
+            Self::Pod { action, .. } => Some(action),
+            _ => None,
+        }
+    }
+
+    /// Changes a member in a way that the next decision has to see first: at most one of these in a pass.
+    pub fn is_risky(&self) -> bool {
+        match self {
+            // A comparison leaves members as it found them.
+            Self::Cluster(_) | Self::Balancer { .. } => false,
+            Self::Pod { action, .. } => matches!(action, PodAction::Restart { .. }),
+            Self::Member { .. } => true,
+        }
+    }
+
+    /// Right for what was seen, and perhaps wrong later: not for an old observation. A label may always be taken off a member's pod. Off
+    /// HAProxy's pods it may, because `act` looks again whether it is the last one.
+    pub fn ages(&self) -> bool {
+        !matches!(
+            self,
+            Self::Cluster(ClusterAction::Apply)
+                | Self::Balancer {
+                    action: BalancerAction::Withdraw { .. },
+                    ..
+                }
+                | Self::Pod {
+                    action: PodAction::Withdraw { .. } | PodAction::WithdrawReads { .. },
+                    ..
+                }
+        )
+    }
+
+    /// It is about HAProxy and not about the ring.
+    pub fn is_of_a_balancer(&self) -> bool {
+        matches!(
+            self,
+            Self::Balancer { .. } | Self::Cluster(ClusterAction::Balance { .. })
+        )
     }
 }

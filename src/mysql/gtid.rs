@@ -1,7 +1,7 @@
 //! Arithmetic of GTID sets, in MySQL's own text format, tags included.
 //!
-//! The operator compares sets that it read at different moments from different members, some of which are gone by now, so it
-//! cannot ask a server to do it. Everything here is pure and follows what mysqld 9.7 accepts and prints:
+//! The operator compares sets that it read from different members at different moments. It cannot ask a server for that, because some members may be
+//! gone. Everything here is pure and follows the format that mysqld 9.7 accepts and prints:
 //! `uuid:1-5:7:tag_a:1-3,uuid2:1`. Line breaks, which mysqld prints after each comma, are accepted and never written.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The largest transaction number: mysqld keeps 2^63-1 as the exclusive end of an interval.
 pub const MAX_GNO: u64 = i64::MAX as u64 - 1;
-/// Characters of a text that are repeated in an error: it may be of any length, and status has to hold the error.
+/// Characters of a wrong text that an error repeats. The text may have any length, and the error is written to status.
 const MOST_QUOTED: usize = 100;
 /// The longest tag that mysqld accepts.
 const MAX_TAG: usize = 32;
@@ -24,14 +24,14 @@ pub struct GtidSet {
     sets: BTreeMap<Origin, Vec<Interval>>,
 }
 
-/// What numbers its transactions by itself: a server UUID and a tag. Orders as mysqld prints: by UUID, untagged first.
+/// A server UUID and a tag: each pair numbers its transactions by itself. The order is that of mysqld: by UUID, untagged first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Origin {
     uuid: String,
     tag: Option<String>,
 }
 
-/// First and last number, both included. Lists of them are sorted, and neither overlap nor touch.
+/// First and last number, both included. The intervals of a list are sorted; they neither overlap nor touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Interval {
     first: u64,
@@ -42,7 +42,7 @@ struct Interval {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a GTID set: {part:?} {problem}")]
 pub struct ParseGtidSetError {
-    /// The piece of the text that is wrong; of a long one the beginning.
+    /// The wrong piece of the text; only its beginning if it is long.
     pub part: String,
     /// What is wrong with it.
     pub problem: &'static str,
@@ -57,11 +57,8 @@ impl GtidSet {
     /// Whether every transaction of `other` is in this set (as `GTID_SUBSET(other, self)`).
     pub fn contains(&self, other: &Self) -> bool {
         other.sets.iter().all(|(origin, theirs)| {
-            self.sets.get(origin).is_some_and(|ours| {
-                theirs
-                    .iter()
-                    .all(|i| ours.iter().any(|o| o.first <= i.first && i.last <= o.last))
-            })
+            let ours = self.sets.get(origin);
+            ours.is_some_and(|ours| subtract(theirs, ours).is_empty())
         })
     }
 
@@ -92,7 +89,7 @@ impl GtidSet {
         })
     }
 
-    /// What was written under this server UUID, with any tag.
+    /// The transactions with this server UUID and any tag.
     pub fn only(&self, uuid: &str) -> Self {
         self.map(|origin, ours| {
             if origin.uuid.eq_ignore_ascii_case(uuid) {
@@ -103,7 +100,7 @@ impl GtidSet {
         })
     }
 
-    /// What was written with this tag, by whomever.
+    /// The transactions with this tag and any server UUID.
     pub fn tagged(&self, tag: &str) -> Self {
         self.map(|origin, all| match &origin.tag {
             Some(theirs) if theirs == tag => all.to_vec(),
@@ -119,7 +116,7 @@ impl GtidSet {
             .fold(0, |sum, i| sum.saturating_add(i.last - i.first + 1))
     }
 
-    /// The server UUIDs that wrote something, in order, each once.
+    /// The server UUIDs of the set, in order, each once.
     pub fn uuids(&self) -> Vec<&str> {
         let mut uuids: Vec<&str> = self.sets.keys().map(|origin| origin.uuid.as_str()).collect();
         uuids.dedup();
@@ -137,7 +134,7 @@ impl GtidSet {
     }
 }
 
-/// Sorts and joins what overlaps or touches.
+/// Sorts intervals, and joins those that overlap or touch.
 fn normalise(intervals: &mut Vec<Interval>) {
     intervals.sort_unstable();
     intervals.dedup_by(|next, kept| {
@@ -154,7 +151,7 @@ fn subtract(ours: &[Interval], theirs: &[Interval]) -> Vec<Interval> {
     let mut left = Vec::new();
     let mut theirs = theirs.iter().peekable();
     for &Interval { mut first, last } in ours {
-        // What ends before this interval cannot touch a later one either.
+        // An interval that ends before this one cannot touch a later one either.
         while theirs.next_if(|t| t.last < first).is_some() {}
         while let Some(t) = theirs.peek().filter(|t| t.first <= last) {
             if t.first > first {
@@ -222,7 +219,7 @@ impl FromStr for GtidSet {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut set = GtidSet::default();
-        // As in mysqld, a comma too many is no error.
+        // As in mysqld, one comma too many is no error.
         for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
             let mut pieces = entry.split(':').map(str::trim);
             let uuid = parse_uuid(pieces.next().unwrap_or_default())?;

@@ -1,7 +1,9 @@
 //! Values inside SQL text.
 
-/// A string literal, quotes included. Right only in a session whose `sql_mode` lacks `NO_BACKSLASH_ESCAPES`, which is why
-/// every session of this product that uses it sets `sql_mode=''` first.
+/// A string literal, quotes included. It is right only in a session whose `sql_mode` lacks `NO_BACKSLASH_ESCAPES`.
+///
+/// The agent's sessions, the init file, the sessions of a comparison and those of a conflict step set a `sql_mode` without it. The operator's
+/// other sessions ([`crate::mysql::io::connection::connect`]) set none: they have the server's, which `spec.mysql.config` can change.
 pub fn literal(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('\'');

@@ -1,15 +1,16 @@
-//! Rows by their primary key: from a row image in a binary log to the text that finds the row on any member.
+//! Rows by their keys: from a row image in a binary log to the WHERE that finds the row on any member.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::column::{Column, readable};
 use super::quote::{identifier, literal};
 use super::transaction::Cell;
 
-/// The primary key of one row. It says the same on every member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The primary key of one row. It is the same on every member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RowKey {
     /// Schema of the table.
     pub schema: String,
@@ -20,7 +21,7 @@ pub struct RowKey {
 }
 
 impl RowKey {
-    /// Eight hexadecimal digits that stand for this row (FNV-1a): short enough to be typed into an annotation.
+    /// Eight hexadecimal digits for this row (FNV-1a), short enough to type into an annotation.
     pub fn id(&self) -> String {
         let hash = self.to_string().bytes().fold(0x811c_9dc5_u32, |hash, byte| {
             (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -40,7 +41,7 @@ impl fmt::Display for RowKey {
     }
 }
 
-/// What has to be known of a table to find its rows.
+/// The definition of a table, as far as finding its rows needs it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Table {
     /// Schema of the table.
@@ -49,23 +50,39 @@ pub struct Table {
     pub name: String,
     /// All columns, in the order of a row image.
     pub columns: Vec<Column>,
-    /// Unique indexes over whole columns, as places in `columns`; the primary key first.
-    pub unique: Vec<Vec<usize>>,
-    /// Whether the first of `unique` is a primary key.
-    pub has_primary_key: bool,
+    /// Primary key.
+    pub primary: Option<Unique>,
+    /// The other unique indexes.
+    pub unique: Vec<Unique>,
 }
 
-/// One column of a table.
+/// A unique index.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Column {
+pub struct Unique {
     /// Its name.
     pub name: String,
-    /// `DATA_TYPE` in information_schema.
-    pub data_type: String,
-    /// Character set, where it has one.
-    pub character_set: Option<String>,
-    /// Its values are computed from those of others.
-    pub generated: bool,
+    /// What it is over.
+    pub parts: Vec<Part>,
+}
+
+/// A part of an index.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// A column, by its place in [`Table::columns`].
+    Column(usize),
+    /// So many first characters of a text, or bytes of binary data.
+    Prefix(usize, u64),
+    /// An expression.
+    Expression(String),
+}
+
+/// How the rows are found that exclude a row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Excluded {
+    /// A WHERE for each unique index.
+    pub conditions: Vec<String>,
+    /// Unique indexes that rows cannot be found by, and why.
+    pub unknown: Vec<String>,
 }
 
 impl Table {
@@ -74,10 +91,23 @@ impl Table {
         format!("{}.{}", identifier(&self.schema), identifier(&self.name))
     }
 
+    /// Columns of the primary key; for those of which it has a prefix, the length of the prefix.
+    fn key_columns(&self) -> Result<Vec<(&Column, Option<u64>)>, String> {
+        let primary = self.primary.as_ref();
+        let primary = primary.ok_or_else(|| format!("{}.{} has no primary key", self.schema, self.name))?;
+        let columns = primary.parts.iter().map(|part| match part {
+            Part::Column(place) => Some((self.columns.get(*place)?, None)),
+            Part::Prefix(place, length) => Some((self.columns.get(*place)?, Some(*length))),
+            Part::Expression(_) => None,
+        });
+        let columns: Option<Vec<_>> = columns.collect();
+        columns.ok_or_else(|| format!("the primary key of {}.{} is over an expression", self.schema, self.name))
+    }
+
     /// The key of a row image.
     ///
     /// # Errors
-    /// Why the row has no key that finds it on every member.
+    /// The reason why the row has no key that finds it on every member.
     pub fn key(&self, row: &[Cell]) -> Result<RowKey, String> {
         if row.len() != self.columns.len() {
             return Err(format!(
@@ -88,62 +118,156 @@ impl Table {
                 row.len()
             ));
         }
-        let primary = self.unique.first().filter(|_| self.has_primary_key);
-        let primary = primary.ok_or_else(|| format!("{}.{} has no primary key", self.schema, self.name))?;
+        let of = |column: &Column| {
+            let named = self
+                .columns
+                .iter()
+                .zip(row)
+                .find(|(known, _)| known.name == column.name);
+            column.canonical(named.map_or(&Cell::Null, |(_, cell)| cell))
+        };
+        self.key_of(of)
+    }
+
+    /// The key of a row that was selected by [`Table::selected_key`]; `texts` in the order of the key.
+    ///
+    /// # Errors
+    /// As [`Table::key`].
+    pub fn read_key(&self, texts: Vec<String>) -> Result<RowKey, String> {
+        let mut texts = texts.into_iter();
+        self.key_of(|column| column.read(texts.next().unwrap_or_default()))
+    }
+
+    fn key_of(&self, mut of: impl FnMut(&Column) -> Result<Cell, String>) -> Result<RowKey, String> {
+        let columns = self.key_columns()?.into_iter().map(|(column, prefix)| {
+            let cell = of(column)?;
+            let cell = match prefix {
+                Some(length) => column.cut(cell, length),
+                None => cell,
+            };
+            Ok((column.name.clone(), cell))
+        });
         let key = RowKey {
             schema: self.schema.clone(),
             table: self.name.clone(),
-            columns: primary
-                .iter()
-                .map(|place| (self.columns[*place].name.clone(), row[*place].clone()))
-                .collect(),
+            columns: columns.collect::<Result<_, String>>()?,
         };
         self.finds(&key).map(|_| key)
+    }
+
+    /// The SQL of the weights of a key's columns; `None` for a column that has none, see [`Column::weights`].
+    ///
+    /// # Errors
+    /// As [`Table::finds`].
+    pub fn weights(&self, key: &RowKey) -> Result<Vec<Option<String>>, String> {
+        let columns = key.columns.iter().map(|(name, cell)| {
+            let column = self.columns.iter().find(|column| column.name == *name);
+            column.map_or(Ok(None), |column| column.weights(cell))
+        });
+        columns.collect()
+    }
+
+    /// The SQL that selects the columns of the primary key for [`Table::read_key`], as `k0`, `k1` and so on.
+    ///
+    /// # Errors
+    /// The table has no key that finds a row.
+    pub fn selected_key(&self) -> Result<Vec<String>, String> {
+        let columns = self.key_columns()?.into_iter().enumerate();
+        Ok(columns
+            .map(|(n, (column, _))| format!("{} AS k{n}", column.selected()))
+            .collect())
     }
 
     /// The WHERE that finds the row with this key.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why the key's columns cannot be compared.
     pub fn finds(&self, key: &RowKey) -> Result<String, String> {
+        let of_index = self.key_columns().unwrap_or_default();
         let conditions: Result<Vec<String>, String> = key
             .columns
             .iter()
             .map(|(name, cell)| {
                 let column = self.columns.iter().find(|column| column.name == *name);
                 let column = column.ok_or_else(|| format!("{}.{} has no column {name}", self.schema, self.name))?;
-                equals(column, cell)
+                let prefix = of_index.iter().find(|(known, _)| known.name == *name);
+                match prefix {
+                    Some((_, Some(length))) => starts_like(column, cell, *length),
+                    _ => Ok(format!("{} = {}", identifier(name), column.sql(cell)?)),
+                }
             })
             .collect();
         Ok(conditions?.join(" AND "))
     }
 
-    /// The WHERE for rows that this row cannot be beside, by another unique index than the primary key. Without those with a NULL, which
-    /// excludes nothing, and those whose values cannot be compared.
-    pub fn excluded_by(&self, row: &[Cell]) -> Vec<String> {
-        let index = |places: &Vec<usize>| {
-            let conditions: Result<Vec<String>, String> = places
-                .iter()
-                .map(|place| match row.get(*place) {
-                    Some(cell) => equals(&self.columns[*place], cell),
-                    None => Err("the row is shorter".into()),
-                })
-                .collect();
-            conditions.ok().map(|conditions| conditions.join(" AND "))
-        };
-        self.unique
-            .iter()
-            .skip(usize::from(self.has_primary_key))
-            .filter_map(index)
-            .collect()
+    /// How the rows are found that exclude this row through a unique index other than the primary key. An index with a NULL in this row excludes
+    /// nothing.
+    pub fn excluded_by(&self, row: &[Cell]) -> Excluded {
+        let mut excluded = Excluded::default();
+        for index in self.unique.iter().filter(|_| !row.is_empty()) {
+            let is_null = |part: &Part| match part {
+                Part::Column(place) | Part::Prefix(place, _) => row.get(*place) == Some(&Cell::Null),
+                Part::Expression(_) => false,
+            };
+            if index.parts.iter().any(is_null) {
+                continue;
+            }
+            let conditions = index.parts.iter().map(|part| self.same(part, row));
+            match conditions.collect::<Result<Vec<_>, String>>() {
+                Ok(conditions) => excluded.conditions.push(conditions.join(" AND ")),
+                Err(why) => excluded
+                    .unknown
+                    .push(format!("{} of {}.{}: {why}", index.name, self.schema, self.name)),
+            }
+        }
+        excluded
     }
 
-    /// The expression for a row as JSON, in MySQL's own words.
+    /// The condition for rows that have the same value in a part of an index.
+    fn same(&self, part: &Part, row: &[Cell]) -> Result<String, String> {
+        let at = |place: usize| {
+            let cell = self.columns.get(place).zip(row.get(place));
+            cell.ok_or_else(|| "the row is shorter".to_owned())
+        };
+        match part {
+            Part::Column(place) => {
+                let (column, cell) = at(*place)?;
+                Ok(format!("{} = {}", identifier(&column.name), column.sql(cell)?))
+            }
+            Part::Prefix(place, length) => {
+                let (column, cell) = at(*place)?;
+                starts_like(column, cell, *length)
+            }
+            Part::Expression(expression) if expression.to_lowercase().ends_with(" array)") => {
+                Err("it is over the elements of an array".into())
+            }
+            // The server computes it from the values of the row, as it computes it for the index.
+            Part::Expression(expression) => {
+                let named = self.columns.iter().zip(row);
+                let named = named.filter(|(column, _)| expression.contains(&identifier(&column.name)));
+                let values = named.map(|(column, cell)| {
+                    let value = column.typed(cell)?;
+                    Ok(format!("{value} AS {}", identifier(&column.name)))
+                });
+                let values = values.collect::<Result<Vec<_>, String>>()?.join(", ");
+                Ok(format!(
+                    "({expression}) = (SELECT {expression} FROM (SELECT {values}) AS image)"
+                ))
+            }
+        }
+    }
+
+    /// The SQL expression for a row as JSON. MySQL 9.7.4 cuts JSON off that has a text in another character set than utf8mb4, utf16 for example.
     pub fn as_json(&self) -> String {
-        let pairs = self
-            .columns
-            .iter()
-            .map(|column| format!("{}, {}", literal(&column.name), identifier(&column.name)));
+        let pairs = self.columns.iter().map(|column| {
+            let (key, value) = (literal(&column.name), identifier(&column.name));
+            match (column.data_type.as_str(), column.character_set.as_deref()) {
+                // Error 1210: JSON takes no VECTOR.
+                ("vector", _) => format!("{key}, HEX({value})"),
+                (_, None | Some("utf8mb4")) => format!("{key}, {value}"),
+                (_, Some(_)) => format!("{key}, CONVERT({value} USING utf8mb4)"),
+            }
+        });
         format!("JSON_OBJECT({})", pairs.collect::<Vec<_>>().join(", "))
     }
 
@@ -156,12 +280,12 @@ impl Table {
             .join(", ")
     }
 
-    /// A row image for people.
+    /// A row image as JSON, for people.
     pub fn describe(&self, row: &[Cell]) -> Value {
         let pairs = self.columns.iter().zip(row).map(|(column, cell)| {
             let value = match cell {
                 Cell::Null => Value::Null,
-                cell => Value::String(readable(cell)),
+                cell => Value::String(readable(&column.canonical(cell).unwrap_or_else(|_| cell.clone()))),
             };
             (column.name.clone(), value)
         });
@@ -169,148 +293,22 @@ impl Table {
     }
 }
 
-fn equals(column: &Column, cell: &Cell) -> Result<String, String> {
-    let name = identifier(&column.name);
-    let number = |text: &str| match !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_digit() || b"-.".contains(&byte))
-    {
-        true => Ok(text.to_owned()),
-        false => Err(format!("{text:?} is not a number")),
+/// The condition for rows whose first characters or bytes are those of a value. The range lets the server use the index, which a function does not.
+fn starts_like(column: &Column, cell: &Cell, length: u64) -> Result<String, String> {
+    let (name, start) = (
+        identifier(&column.name),
+        format!("LEFT({}, {length})", column.sql(cell)?),
+    );
+    let greatest = match column.character_set.as_deref() {
+        None | Some("binary") => "X'FF'",
+        Some("utf8mb4") => "_utf8mb4 X'F48FBFBF'",
+        Some("utf8mb3") => "_utf8mb3 X'EFBFBF'",
+        Some(set) => return Err(format!("a prefix of text in {set} is not looked for")),
     };
-    let ascii = |hex: &str| match decoded(hex).map(String::from_utf8) {
-        Some(Ok(text)) => number(&text),
-        _ => Err(format!("{hex:?} is not a number")),
-    };
-    let value = match (column.data_type.as_str(), cell) {
-        ("timestamp", Cell::Number(seconds)) => format!("FROM_UNIXTIME({})", number(seconds)?),
-        ("timestamp", Cell::Bytes(hex)) => format!("FROM_UNIXTIME({})", ascii(hex)?),
-        ("decimal" | "year", Cell::Bytes(hex)) => ascii(hex)?,
-        ("tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "enum", Cell::Number(text)) => number(text)?,
-        ("date" | "datetime" | "time", Cell::Time(text)) => literal(text),
-        ("binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob", Cell::Bytes(hex)) => {
-            hexadecimal(hex)?
-        }
-        ("char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext", Cell::Bytes(hex)) => {
-            let set = column.character_set.as_deref().unwrap_or("binary");
-            let plain = set.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            let introducer = if plain { set } else { "binary" };
-            format!("_{introducer} {}", hexadecimal(hex)?)
-        }
-        (data_type, _) => return Err(format!("a key of type {data_type} is not compared ({})", column.name)),
-    };
-    Ok(format!("{name} = {value}"))
-}
-
-fn hexadecimal(hex: &str) -> Result<String, String> {
-    decoded(hex)
-        .map(|_| format!("X'{hex}'"))
-        .ok_or_else(|| format!("{hex:?} is not hexadecimal"))
-}
-
-fn decoded(hex: &str) -> Option<Vec<u8>> {
-    let pairs = hex.as_bytes().chunks(2);
-    pairs
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
-        .collect()
-}
-
-fn readable(cell: &Cell) -> String {
-    match cell {
-        Cell::Null => "NULL".into(),
-        Cell::Number(text) | Cell::Time(text) | Cell::Other(text) => text.clone(),
-        Cell::Bytes(hex) => match decoded(hex).map(String::from_utf8) {
-            Some(Ok(text)) if !text.contains(char::is_control) => text,
-            _ => format!("0x{hex}"),
-        },
-    }
+    Ok(format!(
+        "{name} BETWEEN {start} AND CONCAT({start}, REPEAT({greatest}, 4)) AND LEFT({name}, {length}) = {start}"
+    ))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn column(name: &str, data_type: &str, character_set: Option<&str>) -> Column {
-        Column {
-            name: name.into(),
-            data_type: data_type.into(),
-            character_set: character_set.map(Into::into),
-            generated: false,
-        }
-    }
-
-    fn orders() -> Table {
-        Table {
-            schema: "shop".into(),
-            name: "orders".into(),
-            columns: vec![
-                column("id", "bigint", None),
-                column("code", "varchar", Some("latin1")),
-                column("price", "double", None),
-            ],
-            unique: vec![vec![0], vec![1]],
-            has_primary_key: true,
-        }
-    }
-
-    fn row() -> Vec<Cell> {
-        vec![
-            Cell::Number("-7".into()),
-            Cell::Bytes("E427".into()),
-            Cell::Other("1.5".into()),
-        ]
-    }
-
-    #[test]
-    fn a_row_is_found_by_its_key_and_by_what_it_excludes() {
-        let key = orders().key(&row()).unwrap();
-        assert_eq!(key.to_string(), "shop.orders (id=-7)");
-        assert_eq!(orders().finds(&key).unwrap(), "`id` = -7");
-        assert_eq!(orders().excluded_by(&row()), ["`code` = _latin1 X'E427'"]);
-        let without = vec![Cell::Number("1".into()), Cell::Null, Cell::Null];
-        assert!(orders().excluded_by(&without).is_empty(), "NULL excludes nothing");
-    }
-
-    #[test]
-    fn an_id_is_the_same_for_the_same_row_only() {
-        let id = |number: &str| {
-            let mut row = row();
-            row[0] = Cell::Number(number.into());
-            orders().key(&row).unwrap().id()
-        };
-        assert_eq!(id("7"), id("7"));
-        assert_ne!(id("7"), id("8"));
-        assert_eq!(id("7").len(), 8);
-    }
-
-    #[test]
-    fn what_was_written_into_the_record_by_somebody_else_does_not_become_sql() {
-        for cell in [
-            Cell::Number("1 OR 1=1".into()),
-            Cell::Number(String::new()),
-            Cell::Bytes("00') OR (1=1".into()),
-            Cell::Bytes("0".into()),
-        ] {
-            for (name, data_type) in [
-                ("id", "bigint"),
-                ("code", "varchar"),
-                ("t", "timestamp"),
-                ("d", "decimal"),
-            ] {
-                let column = column(name, data_type, None);
-                assert!(equals(&column, &cell).is_err(), "{cell:?} as {data_type}");
-            }
-        }
-        let time = equals(&column("at", "datetime", None), &Cell::Time("2026-01-01' OR '1".into())).unwrap();
-        assert_eq!(time, r"`at` = '2026-01-01\' OR \'1'");
-    }
-
-    #[test]
-    fn what_cannot_be_a_key_is_said() {
-        let mut table = orders();
-        table.unique = vec![vec![2]];
-        assert!(table.key(&row()).unwrap_err().contains("double"));
-        table.has_primary_key = false;
-        assert!(table.key(&row()).unwrap_err().contains("no primary key"));
-        assert!(orders().key(&row()[..2]).unwrap_err().contains("3 columns here and 2"));
-    }
-}
+mod tests;

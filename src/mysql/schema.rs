@@ -1,14 +1,13 @@
-//! The table `multimaster.conflicts`, as agents make it at every start, unlogged.
+//! The table `multimaster.conflicts`. Agents make it at every start, unlogged.
 //!
-//! Members of two versions have one table in common (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a
-//! default.
+//! Members of two versions share the table (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a default.
 
 use crate::mysql::quote::literal;
 
-/// The newest format of a record that can be read. It is the default of the column `version`, so whoever writes it need not name the column.
+/// The newest format of a record that this version reads. It is the default of the column `version`, so an INSERT need not name the column.
 pub const VERSION: u32 = 1;
 
-/// Creates schema and table as they were at first, a statement each. The columns that came later are [`ADDED`].
+/// Statements that create the schema and the table's first version. [`ADDED`] has the later columns.
 const CREATE: [&str; 2] = [
     "CREATE DATABASE IF NOT EXISTS multimaster CHARACTER SET utf8mb4;",
     "CREATE TABLE IF NOT EXISTS multimaster.conflicts (\
@@ -24,13 +23,13 @@ const CREATE: [&str; 2] = [
      settled_at DATETIME(6) NULL COMMENT 'UTC', PRIMARY KEY (observer, gtid), KEY (stage), KEY (settled_at)) ENGINE=InnoDB;",
 ];
 
-/// Names and definitions of columns that were added since, oldest first.
+/// Names and definitions of the columns that were added later, oldest first.
 const ADDED: [(&str, &str); 1] = [(
     "version",
     "INT UNSIGNED NOT NULL DEFAULT 1 COMMENT 'format of the record'",
 )];
 
-/// Lines of an init file that make the table, and add the columns that it lacks. Nothing is altered where nothing is missing.
+/// Lines of an init file that make the table and add the columns that it lacks. A table that lacks none is not altered.
 pub fn create() -> Vec<String> {
     let mut lines: Vec<String> = CREATE.map(str::to_owned).into();
     for (column, definition) in ADDED {

@@ -1,9 +1,8 @@
 //! Settings of mysqld that belong to the ring and not to the user.
 //!
-//! The agent puts them on mysqld's command line, which wins over my.cnf (what `SET PERSIST` wrote is not loaded at all);
-//! the operator refuses them in `spec.mysql.config`, so that nobody believes in a value that is never used. Besides what the
-//! agent sets, the list holds what would break the ring if anybody set it: filters, another data directory, a server without
-//! grants or binary log.
+//! The agent puts its settings on mysqld's command line, which wins over my.cnf. Settings of `SET PERSIST` are not loaded at all. The operator
+//! refuses all settings of the list in `spec.mysql.config`, so that no user relies on a value that is never used. Besides the agent's settings,
+//! the list holds settings that would break the ring: filters, another data directory, a server without grants or binary log.
 
 /// Every setting that users may not set, normalised as [`normalise`] does.
 pub const RING_OWNED: &[&str] = &[
@@ -109,8 +108,8 @@ pub const RING_OWNED: &[&str] = &[
     "user",
 ];
 
-/// A key of my.cnf as mysqld understands it: any case, `-` or `_`, and the prefixes `loose_`, `skip_`, `disable_`,
-/// `enable_` and `maximum_` in front of any option. `skip_networking`, for example, is `networking` here.
+/// One spelling for a key of my.cnf. mysqld accepts any case, `-` or `_`, and the prefixes `loose_`, `skip_`, `disable_`, `enable_` and `maximum_`
+/// in front of any option. `skip_networking`, for example, becomes `networking`.
 pub fn normalise(key: &str) -> String {
     let key = key.trim().trim_start_matches('-').to_lowercase().replace('-', "_");
     let mut rest = key.as_str();

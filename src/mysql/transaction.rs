@@ -1,14 +1,19 @@
-//! A transaction as a binary log has it, and a place in such a log.
+//! A transaction as a binary log has it, and a position in a server's binary logs.
 
 use jiff::Timestamp;
+use mysql_common::constants::SqlMode;
 use serde::{Deserialize, Serialize};
 
-/// Rows of one transaction that are kept; of a larger one it is only known that it is larger.
-pub const MAX_CHANGES: usize = 1000;
+use super::row_events::RowEvent;
 
-/// A place in a server's binary logs.
+/// Rows of one transaction that are kept. Of a larger transaction these are the first ones, see [`Transaction::is_larger`].
+pub const MAX_CHANGES: usize = 5000;
+/// Bytes of the images of one transaction that are kept.
+pub const MAX_BYTES: usize = 64 << 20;
+
+/// A position in a server's binary logs: file and offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct BinlogPosition {
     /// Name of the binary log.
     pub file: String,
     /// Offset in bytes.
@@ -22,14 +27,20 @@ pub struct Transaction {
     pub gtid: String,
     /// When it was committed at the member that took it.
     pub committed: Option<Timestamp>,
-    /// The rows that it changed, [`MAX_CHANGES`] at most.
+    /// Body of the format description event of the binary log that it was read from.
+    pub format: Vec<u8>,
+    /// The rows that it changed: [`MAX_CHANGES`] and [`MAX_BYTES`] at most.
     pub changes: Vec<Change>,
-    /// It changed more.
+    /// Bytes of their images.
+    pub bytes: usize,
+    /// It changed more rows than are kept.
     pub is_larger: bool,
     /// A statement that was logged as such, as all DDL is.
     pub statement: Option<String>,
     /// The schema that the statement was run in.
     pub schema: String,
+    /// The `sql_mode` that the statement was run under, if it is known.
+    pub mode: Option<SqlMode>,
 }
 
 /// One row changed.
@@ -43,10 +54,12 @@ pub struct Change {
     pub before: Option<Vec<Cell>>,
     /// The row as it became; `None` for a DELETE.
     pub after: Option<Vec<Cell>>,
+    /// The same in bytes; `None` where its images do not have all columns as they are.
+    pub event: Option<RowEvent>,
 }
 
 /// One column of a row image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Cell {
     /// NULL.
@@ -57,6 +70,6 @@ pub enum Cell {
     Bytes(String),
     /// A date or a time, as MySQL writes it.
     Time(String),
-    /// What cannot be used as a key: floating point, JSON.
+    /// A value that cannot be used as a key: floating point, JSON.
     Other(String),
 }

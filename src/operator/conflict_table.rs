@@ -1,8 +1,8 @@
-//! `multimaster.conflicts`: what members could not apply, kept where a DBA looks for it. The agent creates it at every start, unlogged; its
-//! rows are written by the operator, logged and tagged, so that every member has all of them.
+//! `multimaster.conflicts`: the transactions that members could not apply, kept where a DBA looks for them. The agent creates the table at every
+//! start, unlogged. The operator writes its rows, logged and tagged, so that every member has all of them.
 //!
-//! Members of two versions have one table in common (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a
-//! default, and no statement that reads names one that was added.
+//! Members of two versions share the table (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a default, and no
+//! statement that reads names an added column.
 
 use jiff::Timestamp;
 use mysql_async::{Conn, Row};
@@ -13,47 +13,48 @@ use crate::decide::conflicts::{Record, Stage};
 use crate::mysql::io::connection::{SqlError, ask, column, gtid_set, optional, required, rows, run, shortened};
 use crate::mysql::quote::literal;
 use crate::mysql::schema::VERSION;
-use crate::mysql::transaction::Place;
+use crate::mysql::transaction::BinlogPosition;
 
 /// Settled conflicts that a member keeps.
 const SETTLED_KEPT: u32 = 1000;
-/// Open records that are read; the rest is counted.
+/// The most open records that are read. The others are counted.
 const MOST_READ: u64 = 300;
 
-/// What is open. Appliers stand at those that are not taken yet, so these come first; then the oldest, which the others wait for.
+/// Open records. An applier stands at each record that is not taken yet, so these come first; then the oldest, because the others wait for it.
 const OPEN: &str = "SELECT c.*, COUNT(*) OVER () AS all_open FROM multimaster.conflicts AS c WHERE stage <> 'settled' \
      ORDER BY stage = 'taken', seen_at, observer, gtid LIMIT";
-/// What was settled within a day: a transaction that was long under way may belong to it.
+/// Records that were settled within a day: a transaction that was long under way may belong to one of them.
 const SETTLED: &str = "SELECT * FROM multimaster.conflicts WHERE stage = 'settled' AND settled_at > UTC_TIMESTAMP() - INTERVAL 1 DAY \
      ORDER BY settled_at DESC LIMIT 100";
 
-/// What is known of the circumstances, for people.
+/// The circumstances of a conflict, for people.
 pub struct Circumstances {
-    /// Name of the member that could not apply it.
+    /// Name of the member that could not apply the transaction.
     pub member: String,
-    /// Name of the member that took it from a client.
+    /// Name of the member that took the transaction from a client.
     pub origin: Option<String>,
     /// MySQL's error number.
     pub error: u32,
-    /// MySQL's words.
+    /// MySQL's error message.
     pub message: String,
-    /// When it was committed at its origin.
+    /// When the transaction was committed at its origin.
     pub committed: Option<Timestamp>,
 }
 
-/// What a member has.
+/// The records at a member.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// Records that are open, and those that were settled within a day.
+    /// Open records, and those that were settled within a day.
     pub records: Vec<Record>,
-    /// What there is beside them.
+    /// Records that are not read or cannot be read.
     pub unread: Unread,
 }
 
-/// Reads what a member has. A record that cannot be read hides no other, and a table that cannot be read says so.
+/// Reads the records at a member. If one record cannot be read, the others are read all the same. If the table cannot be read, [`Reading::unread`]
+/// has the reason.
 ///
 /// # Errors
-/// [`SqlError`] where the connection, not the table, is to blame.
+/// [`SqlError`] when the connection fails or gets no answer.
 pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
     let read = async {
         let open = rows(conn, &format!("{OPEN} {MOST_READ}")).await?;
@@ -61,7 +62,7 @@ pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
     };
     let (open, settled) = match read.await {
         Ok(read) => read,
-        // No schema, no right, no table (1049, 1142, 1146), or one that somebody has changed: the member is well, and its conflicts unknown.
+        // No schema, no right, no table (1049, 1142, 1146), or a table that a person has changed: the member is well, and its conflicts are unknown.
         Err(error) if error.is_of_the_living() => {
             let unread = Unread {
                 table: Some(error.to_string()),
@@ -89,7 +90,7 @@ pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
         let all: u64 = required(row, "all_open")?;
         reading.unread.more = all.saturating_sub(MOST_READ);
     }
-    // One that cannot be read is past all the same.
+    // A settled conflict that cannot be read is past all the same.
     reading.records.extend(settled.iter().filter_map(|row| {
         record(row)
             .inspect_err(|error| tracing::debug!(%error, "a settled conflict is left out"))
@@ -98,10 +99,10 @@ pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
     Ok(reading)
 }
 
-/// One record as it stands at a member, however old.
+/// One record at a member, however old.
 ///
 /// # Errors
-/// [`SqlError`]; [`SqlError::Unreadable`] where the record cannot be read.
+/// [`SqlError::Unreadable`] when the record cannot be read, else as [`ask`].
 pub async fn find(conn: &mut Conn, observer: &str, gtid: &str) -> Result<Option<Record>, SqlError> {
     let query = format!(
         "SELECT * FROM multimaster.conflicts WHERE observer = {} AND gtid = {}",
@@ -114,7 +115,7 @@ pub async fn find(conn: &mut Conn, observer: &str, gtid: &str) -> Result<Option<
 
 fn record(row: &Row) -> Result<Record, SqlError> {
     let unreadable = |what: &str, error: &dyn std::fmt::Display| SqlError::Unreadable(format!("{what}: {error}"));
-    // A table that an earlier agent has made has no such column.
+    // A table of an earlier agent has no such column.
     let version = match row.columns_ref().iter().any(|column| column.name_str() == "version") {
         true => required(row, "version")?,
         false => VERSION,
@@ -135,19 +136,19 @@ fn record(row: &Row) -> Result<Record, SqlError> {
         seen: seen.parse().map_err(|error| unreadable("seen_at", &error))?,
         stage: serde_json::from_value(stage).map_err(|error| unreadable("stage", &error))?,
         rows: serde_json::from_str(&changes).map_err(|error| unreadable("changes", &error))?,
-        for_a_person: optional(row, "for_a_person")?,
+        for_a_person: optional::<String>(row, "for_a_person")?.filter(|why| !is_outgrown(why)),
         winner: optional(row, "winner")?,
         known: gtid_set(row, "known")?,
         kept: optional(row, "kept_file")?
             .zip(optional(row, "kept_offset")?)
-            .map(|(file, offset)| Place { file, offset }),
+            .map(|(file, offset)| BinlogPosition { file, offset }),
     })
 }
 
-/// Writes a new record, whole: half of one would be a conflict of which nobody could say what it is about.
+/// Writes a new record with all its columns, because half a record would not show what the conflict is about.
 ///
 /// # Errors
-/// [`SqlError`].
+/// As [`run`].
 pub async fn insert(conn: &mut Conn, record: &Record, circumstances: &Circumstances) -> Result<(), SqlError> {
     let statement = format!(
         "INSERT INTO multimaster.conflicts (observer, gtid, member, origin, error, message, committed_at, seen_at, stage, changes, for_a_person, \
@@ -168,6 +169,13 @@ pub async fn insert(conn: &mut Conn, record: &Record, circumstances: &Circumstan
     run(conn, &statement).await
 }
 
+/// Whether this is a reason why an earlier operator left a transaction to a person that this one takes: it changes a referenced table, or its key is
+/// of a type that was not compared.
+fn is_outgrown(why: &str) -> bool {
+    why.starts_with("it changes a table that a foreign key references, and taking it could ")
+        || why.starts_with("a key of type ")
+}
+
 fn or_null(text: Option<&str>) -> String {
     text.map_or("NULL".into(), literal)
 }
@@ -176,10 +184,10 @@ fn json(value: &impl Serialize) -> Result<String, SqlError> {
     serde_json::to_string(value).map_err(|error| SqlError::Outdated(error.to_string()))
 }
 
-/// Writes what has become of a record.
+/// Writes the present state of a record.
 ///
 /// # Errors
-/// [`SqlError`].
+/// As [`run`].
 pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
     let stage = json(&record.stage)?;
     let settled = if record.stage == Stage::Settled {
@@ -188,7 +196,7 @@ pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
         "NULL"
     };
     let (file, offset) = match &record.kept {
-        Some(place) => (literal(&place.file), place.offset.to_string()),
+        Some(position) => (literal(&position.file), position.offset.to_string()),
         None => ("NULL".into(), "NULL".into()),
     };
     let statement = format!(
@@ -205,10 +213,10 @@ pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
     run(conn, &statement).await
 }
 
-/// Removes what is older than the settled conflicts that a member keeps.
+/// Removes settled conflicts of this member beyond the newest [`SETTLED_KEPT`].
 ///
 /// # Errors
-/// [`SqlError`].
+/// As [`run`].
 pub async fn prune(conn: &mut Conn) -> Result<(), SqlError> {
     let own = "observer = @@server_uuid AND stage = 'settled'";
     let query = format!(

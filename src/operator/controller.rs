@@ -18,7 +18,7 @@ use kube_lease_manager::LeaseManagerBuilder;
 use serde::de::DeserializeOwned;
 use tower::ServiceBuilder;
 
-use super::keeper::lookout;
+use super::keeper;
 use super::reconcile::{on_error, reconcile};
 use super::shared::{Context, Stores};
 use super::telemetry::{Liveness, Metrics, serve};
@@ -27,17 +27,17 @@ use crate::api::MultiMasterCluster;
 use crate::names;
 use crate::resources::Settings;
 
-/// Seconds that a leader's lease is good for.
+/// Seconds for which the leader's lease is valid.
 const LEASE_SECONDS: u64 = 5;
 /// Seconds before its end at which the leader renews it.
 const LEASE_GRACE_SECONDS: u64 = 3;
-/// Seconds after which a watch begins anew. One whose connection died without a word (an API server that was cut off, a control plane
-/// that lost power) is noticed five seconds later; until then the cache is old and no pass goes beyond it.
+/// Seconds after which a watch begins anew. If its connection died without a sign (an API server that was cut off, a control plane that lost
+/// power), that is noticed five seconds later. Until then the cache is old, and passes decide from it.
 const WATCH_SECONDS: u32 = 10;
 /// Clusters that are reconciled at the same time.
 const CONCURRENCY: u16 = 32;
 
-/// What the operator is started with.
+/// What the operator needs from the command line.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Images and the like.
@@ -50,10 +50,10 @@ pub struct Options {
     pub address: SocketAddr,
 }
 
-/// Runs until it is told to stop (`Ok`) or has lost its lease (`Err`: the process must end, so that nothing it still does can land late).
+/// Runs until `stop`. It also ends when it cannot continue as leader; the process must then end, so that nothing it still does is carried out late.
 ///
 /// # Errors
-/// When the API server cannot be used, the address cannot be bound, or the lease was lost.
+/// When the API server cannot be used, the address cannot be bound, serving it or a watch ended, or the lease was lost.
 pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::Result<()> {
     let (metrics, liveness) = (Arc::new(Metrics::default()), Arc::new(Liveness::default()));
     let client = client(metrics.clone()).await?;
@@ -69,7 +69,8 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
         .build()
         .await
         .context("the lease multimaster-operator")?;
-    liveness.watching();
+    // No watch runs before this replica leads: ready means that the API server has answered about the lease.
+    liveness.answered();
     let (mut leading, lease_task) = lease.watch().await;
     tracing::info!(identity = options.identity, "waiting for the lease");
     tokio::select! {
@@ -92,19 +93,19 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
         metrics,
     ));
     let controller = streams.controller(&client);
-    let lookout = lookout(controller.store(), context.clone());
+    let keeper = keeper::run(controller.store(), context.clone());
     let controller = controller
         .run(
             |cluster, context| reconcile(cluster, context).boxed(),
             on_error,
             context,
         )
-        // Boxed, both: their types nest so deeply that compiling them takes minutes otherwise.
+        // Both are boxed: their types nest so deeply that compiling them would take minutes.
         .boxed()
         .for_each(|_| std::future::ready(()));
     let result = tokio::select! {
         () = controller => Err(anyhow::anyhow!("the watches ended")),
-        never = lookout => match never {},
+        never = keeper => match never {},
         _ = leading.wait_for(|leads| !*leads) => Err(anyhow::anyhow!("the lease was lost")),
         () = &mut stop => Ok(()),
     };

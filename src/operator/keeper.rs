@@ -1,7 +1,8 @@
-//! Looks at HAProxy's pods between passes.
+//! The keeper: a task beside the passes that checks HAProxy's pods.
 //!
-//! HAProxy leaves a member that does not answer, but only the operator takes an HAProxy pod out of the Service whose node stands still. A pass
-//! looks once a second, and gives a pod a second to answer. Who has members checked more often than that wants such a pod gone sooner, too.
+//! HAProxy itself stops using a member that does not answer. But only the operator can take an HAProxy pod with a frozen node out of the Service. A
+//! pass checks the pods once a second, and gives each pod a second to answer. If `spec.balancer.checkMilliseconds` is shorter, the keeper checks the
+//! pods more often, too.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,11 +20,11 @@ use crate::api::MultiMasterCluster;
 use crate::decide::observed::{ComparisonRun, Observed};
 use crate::decide::serve::balance::{is_impatient, withdrawals};
 
-/// From one look to the next.
+/// From one check to the next.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// Looks until it is dropped.
-pub async fn lookout(clusters: Store<MultiMasterCluster>, context: Arc<Context>) -> Infallible {
+/// Checks until it is dropped.
+pub async fn run(clusters: Store<MultiMasterCluster>, context: Arc<Context>) -> Infallible {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -31,8 +32,8 @@ pub async fn lookout(clusters: Store<MultiMasterCluster>, context: Arc<Context>)
         let clusters = clusters.state();
         let watched = clusters.iter().filter(|cluster| is_watched(cluster));
         join_all(watched.map(async |cluster| {
-            if let Err(error) = look(cluster, &context).await {
-                tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "looking again");
+            if let Err(error) = check(cluster, &context).await {
+                tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "cannot check HAProxy's pods");
             }
         }))
         .await;
@@ -43,8 +44,8 @@ fn is_watched(cluster: &MultiMasterCluster) -> bool {
     is_impatient(cluster) && cluster.spec.paused != Some(true) && cluster.metadata.deletion_timestamp.is_none()
 }
 
-async fn look(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
-    // Read by a pass. Before the first one nothing serves.
+async fn check(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
+    // A pass reads the credentials. Before the first pass no pod serves.
     let Some((_, credentials)) = context.recall(&cluster.uid().unwrap_or_default()).credentials else {
         return Ok(());
     };

@@ -1,4 +1,4 @@
-//! Calls to the API server, each with a deadline: the client itself retries some answers for minutes.
+//! Calls to the API server, each with a deadline. Without one the client itself would retry some answers for minutes.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use tokio::time::timeout;
 /// Deadline of a call to the API server.
 pub const API_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Why a call to the API server did not work out.
+/// Why a call to the API server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum KubernetesError {
-    /// The API server said no.
+    /// The API server refused, or cannot be reached.
     #[error("{what}: {source}")]
     Api {
-        /// What it was about.
+        /// The object of the call.
         what: String,
-        /// Its answer.
+        /// Its answer, or the failure.
         source: kube::Error,
     },
     /// The API server did not answer in time.
@@ -26,7 +26,7 @@ pub enum KubernetesError {
 /// Awaits an answer of the API server with a deadline.
 ///
 /// # Errors
-/// [`KubernetesError`].
+/// [`KubernetesError::Api`] when the API server refuses or cannot be reached, [`KubernetesError::Deadline`] when it does not answer in time.
 pub async fn ask<T>(what: &str, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, KubernetesError> {
     match timeout(API_DEADLINE, call).await {
         Ok(answer) => answer.map_err(|source| KubernetesError::Api {

@@ -1,4 +1,4 @@
-//! The operator's way to a member: one SQL connection and one HTTPS client for as long as its pod lives.
+//! The operator's connections to a member: one SQL connection and one HTTPS client for as long as its pod lives.
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -8,11 +8,11 @@ use mysql_async::{Conn, prelude::Queryable};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, connect, required, rows};
-use crate::mysql::io::hearing::Hearing;
+use crate::mysql::io::contact::Contacts;
 use crate::names::{self, accounts, keys};
 use crate::wire::io::client::{AgentClient, AgentError};
 
-/// What the operator has to know to talk to members of one cluster: the contents of its two Secrets.
+/// What the operator needs to connect to members of one cluster: the contents of its two Secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     passwords: std::collections::BTreeMap<String, String>,
@@ -26,7 +26,7 @@ impl Credentials {
         Self { passwords, authority }
     }
 
-    /// The value of a key; missing keys were reported before anybody gets here, so a missing one is just a wrong password.
+    /// The value of a key. `observe` reports missing keys before this is called, so a missing key is just a wrong password here.
     pub fn get(&self, key: &str) -> &str {
         self.passwords.get(key).map_or("", String::as_str)
     }
@@ -36,12 +36,13 @@ impl Credentials {
 pub struct MemberClient {
     address: Address,
     conn: Option<Conn>,
+    /// Older sessions of the operator's accounts were killed.
     introduced: bool,
-    /// A connection on which something may still be carried out.
+    /// Id of a connection on which a statement may still be carried out.
     doubted: Option<u32>,
     agent: AgentClient,
-    /// What its channels have heard, from look to look.
-    pub hearing: Hearing,
+    /// Read positions of its channels, from observation to observation.
+    pub contacts: Contacts,
 }
 
 impl MemberClient {
@@ -53,20 +54,21 @@ impl MemberClient {
             introduced: false,
             doubted: None,
             agent,
-            hearing: Hearing::default(),
+            contacts: Contacts::default(),
         })
     }
 
-    /// The member's agent, to be asked while the server is asked too.
+    /// The client of the member's agent. It can be used at the same time as the SQL connection.
     pub fn agent(&self) -> &AgentClient {
         &self.agent
     }
 
-    /// The open connection, or a new one. The first one of this operator to a member kills all older sessions of the operator's account, and
-    /// the first one after a doubt that session: a statement of a leader that was frozen, or one that got no answer, must not arrive late.
+    /// The open connection, or a new one. This operator's first connection to a member kills all older sessions of the operator's accounts: a
+    /// statement of a leader that was frozen must not be carried out late. The first connection after [`MemberClient::distrust`] kills the session
+    /// whose statement got no answer.
     ///
     /// # Errors
-    /// Whatever keeps it from connecting.
+    /// [`SqlError`] when the connection cannot be made, or the sessions cannot be killed.
     pub async fn connection(&mut self) -> Result<&mut Conn, SqlError> {
         let mut conn = match self.conn.take() {
             Some(conn) => conn,
@@ -82,28 +84,28 @@ impl MemberClient {
         Ok(self.conn.insert(conn))
     }
 
-    /// The connection that the observation of this pass used. Steps do not reconnect.
+    /// The connection of this pass's observation. Steps do not reconnect.
     ///
     /// # Errors
-    /// [`SqlError::NotConnected`].
+    /// [`SqlError::NotConnected`] when the observation has left none.
     pub fn observed_connection(&mut self) -> Result<&mut Conn, SqlError> {
         self.conn.as_mut().ok_or(SqlError::NotConnected)
     }
 
-    /// Drops the connection, whatever is going on on it.
+    /// Drops the connection, whatever is under way on it.
     pub fn disconnect(&mut self) {
         self.conn = None;
     }
 
-    /// Drops the connection, on which something was sent and not answered. The next one kills what is left of it before it sends anything.
+    /// Drops the connection after a statement without an answer. The next connection kills this session before it sends anything.
     pub fn distrust(&mut self) {
         self.doubted = self.conn.take().map(|conn| conn.id());
     }
 
-    /// Another account's connection to the same member.
+    /// A connection of another account to the same member.
     ///
     /// # Errors
-    /// Whatever keeps it from connecting.
+    /// [`SqlError`] when the connection cannot be made.
     pub async fn connect_as(&self, user: &'static str, password: &str) -> Result<Conn, SqlError> {
         let address = Address {
             user,
@@ -114,18 +116,19 @@ impl MemberClient {
     }
 }
 
-/// Kills other sessions of the operator's account: all of them, or one.
+/// Kills other sessions of the operator's accounts: all of them, or one.
 async fn kill_sessions(conn: &mut Conn, only: Option<u32>) -> Result<(), SqlError> {
     let only = only.map_or_else(String::new, |id| format!(" AND ID = {id}"));
     let query = format!(
-        "SELECT ID AS id FROM performance_schema.processlist WHERE USER = '{}' AND ID <> CONNECTION_ID(){only}",
-        accounts::OPERATOR
+        "SELECT ID AS id FROM performance_schema.processlist WHERE USER IN ('{}', '{}') AND ID <> CONNECTION_ID(){only}",
+        accounts::OPERATOR,
+        accounts::SETTLER
     );
     for row in rows(conn, &query).await? {
         let id: u64 = required(&row, "id")?;
         match conn.query_drop(format!("KILL {id}")).await {
             Ok(()) => tracing::info!(session = id, "killed an earlier session of an operator"),
-            // 1094: it ended by itself.
+            // 1094: the session ended by itself.
             Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
             Err(error) => return Err(error.into()),
         }
@@ -147,7 +150,7 @@ struct Entry {
 }
 
 impl MemberClients {
-    /// The client for a pod; nobody else has it meanwhile.
+    /// The client for a pod, locked for the caller.
     ///
     /// # Errors
     /// [`AgentError::Http`] when the authority's certificate or the address cannot be used.
@@ -162,7 +165,7 @@ impl MemberClients {
         Ok(entry.client.lock_owned().await)
     }
 
-    /// The agent of a pod, whatever is going on with its server.
+    /// The client of a pod's agent, also while the SQL connection is locked.
     ///
     /// # Errors
     /// As [`MemberClients::of`].
@@ -206,7 +209,7 @@ impl MemberClients {
         Ok(entry)
     }
 
-    /// Forgets pods that are gone. `alive` is asked only when there are more clients than pods.
+    /// Forgets pods that are gone. `alive` is called only when there are more clients than pods.
     pub async fn keep_only(&self, pods: usize, alive: impl FnOnce() -> HashSet<String>) {
         let mut clients = self.clients.lock().await;
         if clients.len() > pods {

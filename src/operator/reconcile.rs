@@ -18,8 +18,8 @@ use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::decide;
 use crate::decide::observed::{ComparisonRun, Observed};
 use crate::decide::report::conditions::not_observed;
-use crate::decide::report::events::story;
-use crate::decide::step::Step;
+use crate::decide::report::events::events;
+use crate::decide::step;
 
 /// An observation older than this justifies no step any more: half of the leader's lease.
 const STALE: Duration = Duration::from_millis(2500);
@@ -102,14 +102,16 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
     if let ComparisonRun::Finished(_) = observed.comparison {
         context.comparisons.noted(&uid);
     }
-    for note in story(&before, &decision.status, now) {
-        let type_ = if note.warning {
+    for event in events(&before, &decision.status, now) {
+        let type_ = if event.warning {
             EventType::Warning
         } else {
             EventType::Normal
         };
-        tracing::info!(cluster = %cluster.name_any(), namespace = cluster.namespace(), reason = note.reason, "{}", note.text);
-        context.tell(&cluster, type_, note.reason, note.text, note.member).await;
+        tracing::info!(cluster = %cluster.name_any(), namespace = cluster.namespace(), reason = event.reason.as_ref(), "{}", event.message);
+        context
+            .publish(&cluster, type_, event.reason, event.message, event.member)
+            .await;
     }
     context.metrics.cluster(
         &cluster.namespace().unwrap_or_default(),
@@ -135,7 +137,7 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
                 step: format!("{step:?}"),
                 source,
             };
-            // A balancer that cannot be told must not keep the ring from healing. It is told again.
+            // A balancer that does not take its order must not keep the ring from healing. It gets the order again.
             if step.is_of_a_balancer() {
                 tracing::warn!(cluster = %observed.cluster.name_any(), namespace = observed.cluster.namespace(), %error, "going on without it");
                 requeue = RETRY;
@@ -143,7 +145,7 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             }
             return Err(error);
         }
-        if matches!(step, Step::CreateDatabase { .. }) {
+        if matches!(step.on_member(), Some(step::Action::CreateDatabase)) {
             let created = MultiMasterClusterStatus {
                 database_created: true,
                 ..decision.status.clone()

@@ -1,6 +1,6 @@
 //! What all passes share: clients, caches of the API server's objects, and the little that is remembered between passes.
 //!
-//! Nothing here is needed for a right decision: everything can be lost at any time, and the next pass starts from what is observed.
+//! No decision needs anything of it to be right. All of it can be lost at any time: the next pass starts from what it observes.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,9 +19,10 @@ use super::kubernetes::{API_DEADLINE, KubernetesError};
 use super::members::{Credentials, MemberClients};
 use super::telemetry::Metrics;
 use crate::api::MultiMasterCluster;
+use crate::api::reasons::EventReason;
 use crate::resources::Settings;
 
-/// How many applies that changed nothing are remembered.
+/// The most applies without effect that are remembered.
 const MOST_IN_VAIN: usize = 10_000;
 
 /// Caches of watched objects.
@@ -42,11 +43,10 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// Waits until every cache holds what the API server has. A new leader that decided from an empty cache would believe that all pods are
-    /// gone.
+    /// Waits until every cache holds what the API server has. A new leader with an empty cache would decide that all pods are gone.
     ///
     /// # Errors
-    /// When a watch does not deliver in time.
+    /// [`KubernetesError::Deadline`] when a watch does not deliver within [`API_DEADLINE`].
     pub async fn ready(&self) -> Result<(), KubernetesError> {
         let all = async {
             tokio::try_join!(
@@ -87,35 +87,35 @@ pub struct Context {
     in_vain: Mutex<HashSet<u64>>,
 }
 
-/// What is remembered of one cluster, by its UID.
+/// What the operator remembers of one cluster.
 #[derive(Default, Clone)]
 pub struct Memory {
     /// Secrets as last read, and when.
     pub credentials: Option<(Instant, Credentials)>,
-    /// The resourceVersion that the last status write replaced: a cache that still shows it is behind.
+    /// The resourceVersion that the last status write replaced. A cache that still shows this version is old.
     pub replaced: Option<String>,
-    /// The size that all volumes were seen to have, or were given.
+    /// The size that all volumes have: this operator saw it or set it.
     pub volume_size: Option<String>,
-    /// Ordinals whose servers did not answer the last time.
-    pub silent: Vec<u8>,
+    /// Ordinals of the members whose servers did not answer in the last pass.
+    pub unanswered: Vec<u8>,
     /// Why the API server refused an object, and when.
     pub refused: Option<(Instant, String)>,
-    /// When this operator first looked at the cluster.
-    pub first_look: Option<Instant>,
+    /// When this operator first observed the cluster.
+    pub first_observed: Option<Instant>,
     /// The last answers of members' agents, by ordinal.
-    pub heard: HashMap<u8, Heard>,
+    pub answers: HashMap<u8, LastAnswer>,
     /// Ordinals of the members that took no writes when they were last seen, and were not opened since.
     pub fenced: HashSet<u8>,
 }
 
-/// An agent's answer.
+/// The last answer of an agent.
 #[derive(Clone)]
-pub struct Heard {
+pub struct LastAnswer {
     /// The agent's pod.
     pub pod_uid: String,
-    /// When it had arrived.
+    /// When the answer had arrived.
     pub at: Instant,
-    /// The agent's own clock, which is older than that.
+    /// The agent's own clock in the answer. It was read before `at`.
     pub clock: u64,
 }
 
@@ -135,16 +135,16 @@ impl Context {
         }
     }
 
-    /// Publishes an event. Events are for people: one that cannot be published is logged, and stops nothing.
-    pub async fn tell(
+    /// Publishes an event. Events are for people: if one cannot be published, that is logged and the pass continues.
+    pub async fn publish(
         &self,
         cluster: &MultiMasterCluster,
         type_: EventType,
-        reason: &str,
-        text: String,
+        reason: EventReason,
+        message: String,
         member: Option<String>,
     ) {
-        // Events of one reason are counted together; the related pod keeps those about different members apart.
+        // Kubernetes counts events of one reason together. The related pod keeps events about different members apart.
         let pod = |name| ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
@@ -154,21 +154,21 @@ impl Context {
         };
         let event = Event {
             type_,
-            reason: reason.into(),
-            note: Some(text),
-            action: reason.into(),
+            reason: reason.as_ref().into(),
+            note: Some(message),
+            action: reason.as_ref().into(),
             secondary: member.map(pod),
         };
         let subject = cluster.object_ref(&());
         let publishing = self.recorder.publish(&event, &subject);
         match tokio::time::timeout(API_DEADLINE, publishing).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, reason, "an event could not be published"),
-            Err(_) => tracing::warn!(reason, "an event could not be published in time"),
+            Ok(Err(error)) => tracing::warn!(%error, reason = reason.as_ref(), "an event could not be published"),
+            Err(_) => tracing::warn!(reason = reason.as_ref(), "an event could not be published in time"),
         }
     }
 
-    /// Whether this very apply has changed nothing before.
+    /// Whether this same apply had no effect before.
     pub fn was_in_vain(&self, tried: &str) -> bool {
         self.in_vain
             .lock()
@@ -176,10 +176,10 @@ impl Context {
             .contains(&hash(tried))
     }
 
-    /// Remembers an apply that changed nothing.
+    /// Remembers an apply that had no effect.
     pub fn in_vain(&self, tried: &str) {
         let mut in_vain = self.in_vain.lock().unwrap_or_else(PoisonError::into_inner);
-        // Forgetting costs one apply more for each.
+        // Each one that is forgotten costs one more apply.
         if in_vain.len() >= MOST_IN_VAIN {
             in_vain.clear();
         }
@@ -197,17 +197,17 @@ impl Context {
     }
 
     /// The last answer of a member's agent.
-    pub fn heard(&self, uid: &str, ordinal: u8) -> Option<Heard> {
-        self.lock().get(uid)?.heard.get(&ordinal).cloned()
+    pub fn last_answer(&self, uid: &str, ordinal: u8) -> Option<LastAnswer> {
+        self.lock().get(uid)?.answers.get(&ordinal).cloned()
     }
 
-    /// When this operator first looked at a cluster: now, if it never has.
-    pub fn first_look(&self, uid: &str) -> Instant {
+    /// When this operator first observed a cluster: now, if it never has.
+    pub fn first_observed(&self, uid: &str) -> Instant {
         let mut memory = self.lock();
         *memory
             .entry(uid.into())
             .or_default()
-            .first_look
+            .first_observed
             .get_or_insert_with(Instant::now)
     }
 
@@ -218,7 +218,7 @@ impl Context {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {
-        // A panic while the lock is held leaves plain data behind, which is as good as any.
+        // After a panic while the lock was held the data is still usable.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

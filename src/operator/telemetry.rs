@@ -74,7 +74,7 @@ impl Default for Metrics {
             "Requests to the API server that may change something, Leases excepted",
             metrics.api_writes.clone(),
         );
-        registry.register("steps", "Steps carried out on members", metrics.steps.clone());
+        registry.register("steps", "Steps carried out", metrics.steps.clone());
         registry.register("passes", "Passes over a cluster", metrics.passes.clone());
         registry.register(
             "failed_passes",
@@ -131,38 +131,9 @@ impl Metrics {
             .inc();
     }
 
-    /// Counts a step. Every step but the labels writes to a member.
+    /// Counts a step that was carried out.
     pub fn step(&self, step: &Step) {
-        let step = match step {
-            Step::Apply => "Apply",
-            Step::Serve { .. } => "Serve",
-            Step::Withdraw { .. } => "Withdraw",
-            Step::ServeReads { .. } => "ServeReads",
-            Step::WithdrawReads { .. } => "WithdrawReads",
-            Step::Balance { .. } => "Balance",
-            Step::ServeBalancer { .. } => "ServeBalancer",
-            Step::WithdrawBalancer { .. } => "WithdrawBalancer",
-            Step::Found { .. } => "Found",
-            Step::Clone { .. } => "Clone",
-            Step::NewLife { .. } => "NewLife",
-            Step::GiveUp { .. } => "GiveUp",
-            Step::Attach { .. } => "Attach",
-            Step::Start { .. } => "Start",
-            Step::Detach { .. } => "Detach",
-            Step::StopReceiver { .. } => "StopReceiver",
-            Step::Fence { .. } => "Fence",
-            Step::Restore { .. } => "Restore",
-            Step::Open { .. } => "Open",
-            Step::Examine { .. } => "Examine",
-            Step::Settle { .. } => "Settle",
-            Step::NoteTaken { .. } => "NoteTaken",
-            Step::CompareRows { .. } => "CompareRows",
-            Step::CreateDatabase { .. } => "CreateDatabase",
-            Step::Restart { .. } => "Restart",
-            Step::Compare { .. } => "Compare",
-            Step::StopWrites => "StopWrites",
-        };
-        self.steps.get_or_create(&StepKind { step }).inc();
+        self.steps.get_or_create(&StepKind { step: step.kind() }).inc();
     }
 
     /// Counts a pass.
@@ -253,18 +224,18 @@ fn resource_of(path: &str) -> String {
 /// What probes of the kubelet ask the operator.
 #[derive(Default)]
 pub struct Liveness {
-    watching: AtomicBool,
+    answered: AtomicBool,
 }
 
 impl Liveness {
-    /// The watches are established: the operator is ready, leader or not.
-    pub fn watching(&self) {
-        self.watching.store(true, Ordering::Relaxed);
+    /// The API server has answered about the lease: the operator is ready, leader or not.
+    pub fn answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the watches are established.
+    /// Whether the API server has answered about the lease.
     pub fn is_ready(&self) -> bool {
-        self.watching.load(Ordering::Relaxed)
+        self.answered.load(Ordering::Relaxed)
     }
 }
 

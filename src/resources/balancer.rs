@@ -1,6 +1,6 @@
 //! HAProxy's Deployment: one container, in which `multimaster balancer` is process 1 and runs HAProxy.
 //!
-//! Nothing that can be changed while HAProxy runs is in the template, so that a change of settings replaces no pod.
+//! The template holds no setting that can be changed while HAProxy runs, so a change of such a setting replaces no pod.
 
 use std::collections::BTreeMap;
 
@@ -19,9 +19,9 @@ use crate::names::{self, paths};
 
 /// User and group `haproxy` of the official image.
 const HAPROXY_UID: i64 = 99;
-/// How long sessions may go on after a pod was told to end, in seconds.
-const GOODBYE_SECONDS: i64 = 300;
-/// A node that does not answer is left after seconds, not after the usual five minutes: this pod holds no data.
+/// Seconds for which open sessions may continue after SIGTERM.
+const DRAIN_SECONDS: i64 = 300;
+/// Seconds after which the pod is replaced when its node does not answer. Kubernetes' default is five minutes; this pod holds no data.
 const LEAVE_NODE_SECONDS: i64 = 10;
 
 /// Deployment `<cluster>-balancer`; `None` where kube-proxy balances.
@@ -31,9 +31,9 @@ pub fn deployment(cluster: &MultiMasterCluster, settings: &Settings) -> Option<D
         metadata: owned_balancer(cluster),
         spec: Some(DeploymentSpec {
             replicas: Some(balancer.replicas().into()),
-            // An old pod goes once the new one has its label, which comes a moment after Ready.
+            // An old pod ends only after this time, because the new pod gets its label a moment after it is Ready.
             min_ready_seconds: Some(5),
-            // The new pod serves before an old one goes.
+            // The new pod serves before an old pod ends.
             strategy: Some(DeploymentStrategy {
                 type_: Some("RollingUpdate".into()),
                 rolling_update: Some(RollingUpdateDeployment {
@@ -77,7 +77,7 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
         volumes: Some(vec![
             empty("run", Some("Memory")),
             empty("binary", None),
-            // Never the passwords: HAProxy passes logins on and needs none.
+            // Only the token: HAProxy passes logins on and needs no password.
             secret(
                 "credentials",
                 names::credentials_secret(&name),
@@ -94,7 +94,7 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
         security_context: Some(pod::run_as(HAPROXY_UID)),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        termination_grace_period_seconds: Some(GOODBYE_SECONDS),
+        termination_grace_period_seconds: Some(DRAIN_SECONDS),
         ..PodSpec::default()
     }
 }

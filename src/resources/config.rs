@@ -22,15 +22,15 @@ pub fn config_map(cluster: &MultiMasterCluster) -> ConfigMap {
     }
 }
 
-/// The whole file. What the ring owns is not in it: that is on mysqld's command line, which beats this file.
+/// The whole file. The ring's settings are not in it: they are on mysqld's command line, which wins over this file.
 pub fn my_cnf(cluster: &MultiMasterCluster) -> String {
     let comment = "# spec.mysql.config of the MultiMasterCluster; edits here are undone.";
     format!("{comment}\n[mysqld]\n{}", settings(cluster))
 }
 
-/// Hash of the configuration, in the pod template: a change of the configuration is a new revision of the members.
+/// Hash of the configuration. It is in the pod template, so that a change of the configuration makes a new revision of the members.
 ///
-/// FNV-1a, written out here, because it must stay the same in every later version: another value restarts all members.
+/// FNV-1a is written out here because the hash must stay the same in every later version: another value restarts all members.
 pub fn config_hash(cluster: &MultiMasterCluster) -> String {
     let hash = settings(cluster).bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -1,7 +1,6 @@
-//! Whether a live object already says what is desired, so that nothing is written when nothing differs.
+//! Whether a live object already has every desired field, so that the operator writes only what differs.
 //!
-//! The API server adds defaults, other controllers add fields of their own, and both are none of our business; a field of ours
-//! that somebody changed is.
+//! The API server adds defaults, and other controllers add fields of their own: both are ignored. A desired field that was changed is a difference.
 
 use std::collections::BTreeSet;
 
@@ -9,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::quantity;
 
-/// Maps that are one value to server-side apply: one more key means something else.
+/// Maps that server-side apply treats as one value: one more key changes their meaning.
 const WHOLE_MAPS: [&str; 3] = ["selector", "matchLabels", "nodeSelector"];
-/// Lists that others rightly add to.
+/// Lists to which other controllers may add.
 const OPEN_LISTS: [&str; 2] = ["ownerReferences", "finalizers"];
 /// Fields whose zero value the API server does not keep.
 const ZERO_IS_ABSENT: [&str; 10] = [
@@ -34,7 +33,7 @@ pub fn is_subset(desired: &Value, live: &Value) -> bool {
     subset("", desired, live)
 }
 
-/// `field` is the name of the field that holds the two values; items of a list go by the name of the list.
+/// `field`: name of the field that holds the two values; for items of a list, the name of the list.
 fn subset(field: &str, desired: &Value, live: &Value) -> bool {
     match (desired, live) {
         (Value::Object(desired), Value::Object(live)) => maps(field, desired, live),
@@ -56,7 +55,7 @@ fn maps(field: &str, desired: &Map<String, Value>, live: &Map<String, Value>) ->
         return false;
     }
     desired.iter().all(|(key, value)| {
-        // `emptyDir: {}` is what makes the volume one.
+        // An empty `emptyDir: {}` decides the kind of the volume.
         if key == "emptyDir" && live.get(key).is_none_or(Value::is_null) {
             return false;
         }
@@ -85,7 +84,7 @@ fn lists(field: &str, desired: &[Value], live: &[Value]) -> bool {
     }
 }
 
-/// The names of the items, when each has one of its own (mounts have names too, and two may be of one volume).
+/// The names of the items, if each item has a name of its own. Mounts have names too, but two mounts may be of one volume.
 fn names(items: &[Value]) -> Option<BTreeSet<&str>> {
     let names: BTreeSet<&str> = items
         .iter()

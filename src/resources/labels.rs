@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use crate::api::MultiMasterCluster;
 use crate::names;
 
-/// What tells members and HAProxy's pods apart.
+/// The label that differs between members and HAProxy's pods.
 const COMPONENT: &str = "app.kubernetes.io/component";
 const MEMBER: &str = "member";
 const BALANCER: &str = "balancer";
@@ -42,12 +42,12 @@ pub fn reads(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
     selector
 }
 
-/// The labels of all objects. Never the serving label: only the operator's own decision sets that.
+/// The labels of all objects. The serving label is not among them: only a decision of the operator sets it.
 pub fn all(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
     common(cluster, "mysql", selector(cluster))
 }
 
-/// The labels of all objects that have to do with HAProxy.
+/// The labels of all objects of HAProxy.
 pub fn all_of_balancer(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
     common(cluster, "haproxy", balancer_selector(cluster))
 }

@@ -1,7 +1,7 @@
 //! The Kubernetes objects of a cluster, one file each.
 //!
-//! Every builder is a pure function of the resource, so that a pass in which nothing changed builds the very same objects and
-//! [`drift::is_subset`] can tell that nothing needs to be written.
+//! Every builder is a pure function of the resource. So a pass in which nothing changed builds the same objects, and [`drift::is_subset`] finds that
+//! nothing needs to be written.
 
 mod balancer;
 pub mod config;
@@ -31,8 +31,8 @@ pub use pod::pod_template;
 pub use services::{members_service, reads_service, service};
 pub use statefulset::stateful_set;
 
-/// All objects that are server-side applied. The Secrets are not among them: they are created once and never applied over,
-/// because old volumes know the old passwords.
+/// All objects that are server-side applied. The Secrets are not among them: they are created once and never applied over, because the servers on
+/// old volumes know the old passwords.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Desired {
@@ -40,23 +40,23 @@ pub struct Desired {
     pub config_map: ConfigMap,
     /// The headless Service that gives every member its DNS name.
     pub members_service: Service,
-    /// The one address that applications use.
+    /// The Service that applications use.
     pub service: Service,
-    /// The same for their reads.
+    /// The Service for their reads.
     pub reads_service: Service,
-    /// At most one member leaves by eviction at a time.
+    /// It lets at most one member be evicted at a time.
     pub pod_disruption_budget: PodDisruptionBudget,
     /// The members.
     pub stateful_set: StatefulSet,
-    /// HAProxy, where it balances.
+    /// HAProxy; `None` where kube-proxy balances.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balancer: Option<Deployment>,
-    /// At most one HAProxy pod leaves by eviction at a time.
+    /// It lets at most one HAProxy pod be evicted at a time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balancer_disruption_budget: Option<PodDisruptionBudget>,
 }
 
-/// The objects of this cluster. `live` is the StatefulSet as it is: its immutable fields stay.
+/// The objects of this cluster. `live`: the present StatefulSet, whose immutable fields stay.
 pub fn desired(cluster: &MultiMasterCluster, settings: &Settings, live: Option<&StatefulSet>) -> Desired {
     Desired {
         config_map: config::config_map(cluster),

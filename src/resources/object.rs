@@ -7,7 +7,7 @@ use super::labels;
 use crate::api::MultiMasterCluster;
 use crate::names;
 
-/// What the operator's own command line says about the objects it makes.
+/// Settings from the operator's command line for the objects that it makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The operator's image: the init container copies the agent out of it.
@@ -20,7 +20,7 @@ pub struct Settings {
     pub log_format: String,
 }
 
-/// Metadata of an object that goes with the resource.
+/// Metadata of an object that is deleted with the resource.
 pub(crate) fn owned(cluster: &MultiMasterCluster, name: String) -> ObjectMeta {
     ObjectMeta {
         owner_references: owner(cluster).map(|owner| vec![owner]),
@@ -28,7 +28,7 @@ pub(crate) fn owned(cluster: &MultiMasterCluster, name: String) -> ObjectMeta {
     }
 }
 
-/// Metadata of an object that has to do with HAProxy; it goes with the resource.
+/// Metadata of an object of HAProxy. It is deleted with the resource.
 pub(crate) fn owned_balancer(cluster: &MultiMasterCluster) -> ObjectMeta {
     ObjectMeta {
         labels: Some(labels::all_of_balancer(cluster)),

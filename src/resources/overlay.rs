@@ -1,4 +1,4 @@
-//! `spec.podTemplate` merged over the built template.
+//! Merges `spec.podTemplate` over the built template.
 
 use k8s_openapi::DeepMerge;
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
@@ -9,8 +9,8 @@ use crate::api::MultiMasterCluster;
 use crate::names;
 
 /// Merges as Kubernetes' strategic merge does: maps by key; containers, volumes and variables by name; mounts by path; lists
-/// without a key are replaced. Then puts back what the ring needs, so that no template can take a member apart.
-/// [`super::validate`] tells people beforehand which of their fields would be lost here.
+/// without a key are replaced. Then it puts back what the ring needs, so that no template can break a member.
+/// [`super::validate`] reports the fields of a user that would be lost here.
 pub(super) fn merge(cluster: &MultiMasterCluster, built: PodTemplateSpec, theirs: PodTemplateSpec) -> PodTemplateSpec {
     let mut merged = built.clone();
     let metadata = merged.metadata.get_or_insert_default();
@@ -51,7 +51,7 @@ fn put_back(merged: &mut PodSpec, built: PodSpec) {
 
 fn put_back_container(merged: &mut [Container], built: Container) {
     let Some(container) = merged.iter_mut().find(|container| container.name == built.name) else {
-        // Merging never removes one.
+        // Merging never removes an item.
         return;
     };
     container.image = built.image;
@@ -80,7 +80,7 @@ fn put_back_items<T>(merged: &mut Option<Vec<T>>, built: Option<Vec<T>>, same: f
     }
 }
 
-/// Fields of `spec.podTemplate` that [`merge`] does not honour, each with the way out.
+/// Fields of `spec.podTemplate` that [`merge`] ignores, each with the way out.
 pub(crate) fn refused(cluster: &MultiMasterCluster, theirs: &PodTemplateSpec) -> Vec<(String, &'static str)> {
     let mut refused = Vec::new();
     let mut refuse = |wrong: bool, field: String, way_out: &'static str| {

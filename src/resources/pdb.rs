@@ -11,13 +11,13 @@ use super::labels;
 use super::object::{owned, owned_balancer};
 use crate::api::MultiMasterCluster;
 
-/// At most one member is away by eviction. A member that is not ready may always be evicted: it serves nobody, and a broken
-/// member must not keep its node from being drained.
+/// At most one member is evicted at a time. A member that is not ready may always be evicted: it serves no client, and a broken member must not keep
+/// its node from being drained.
 pub fn pod_disruption_budget(cluster: &MultiMasterCluster) -> PodDisruptionBudget {
     budget(owned(cluster, cluster.name_any()), labels::selector(cluster))
 }
 
-/// At most one HAProxy pod is away by eviction.
+/// At most one HAProxy pod is evicted at a time.
 pub fn of_balancer(cluster: &MultiMasterCluster) -> Option<PodDisruptionBudget> {
     let budget = || budget(owned_balancer(cluster), labels::balancer_selector(cluster));
     cluster.spec.balancer.is_haproxy().then(budget)

@@ -20,11 +20,11 @@ use crate::names::{self, paths};
 
 /// User and group `mysql` of the official image.
 const MYSQL_UID: i64 = 999;
-/// The Secrets' files: readable by the group that `fsGroup` gives them, and by nobody else.
+/// Mode of the Secrets' files: readable by the group of `fsGroup` only.
 const SECRET_MODE: i32 = 0o440;
 /// The agent's binary in the operator's image.
 const AGENT_IN_OPERATOR_IMAGE: &str = "/multimaster";
-/// Where the init container has the volume that the MySQL container has at the folder of [`paths::BINARY`].
+/// Mount path in the init container of the volume that the MySQL container has at the folder of [`paths::BINARY`].
 const BINARY_IN_INIT: &str = "/multimaster-bin";
 
 /// The template of the members' pods, with `spec.podTemplate` merged over it.
@@ -34,7 +34,7 @@ pub fn pod_template(cluster: &MultiMasterCluster, settings: &Settings) -> PodTem
             labels: Some(labels::all(cluster)),
             annotations: Some(BTreeMap::from([
                 (names::ANNOTATION_CONFIG_HASH.to_owned(), config::config_hash(cluster)),
-                // `kubectl logs` and `kubectl exec` choose it, also where a sidecar was added.
+                // `kubectl logs` and `kubectl exec` use this container, also where a sidecar was added.
                 (
                     "kubectl.kubernetes.io/default-container".to_owned(),
                     names::MYSQL_CONTAINER.to_owned(),
@@ -62,7 +62,7 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
             fs_group_change_policy: Some("OnRootMismatch".into()),
             ..run_as(MYSQL_UID)
         }),
-        // Members do not speak to the API server.
+        // Members send no requests to the API server.
         automount_service_account_token: Some(false),
         // The variables of many Services slow down a start, and mysqld reads some names as its own.
         enable_service_links: Some(false),
@@ -71,7 +71,7 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
     }
 }
 
-/// Copies the agent's static binary out of the operator's image, as a new image reaches a member only by a restart.
+/// Copies the agent's static binary out of the operator's image. So a new agent reaches a member only by a restart.
 pub(super) fn init_container(settings: &Settings) -> Container {
     Container {
         name: names::AGENT_INIT_CONTAINER.into(),
@@ -111,7 +111,7 @@ fn mysql_container(cluster: &MultiMasterCluster, settings: &Settings) -> Contain
                 .map(|(volume, path, read_only)| mount(volume, path, read_only))
                 .to_vec(),
         ),
-        // The agent writes here why it gave up, and the operator shows it.
+        // The agent writes the reason of its failure here, and the operator shows it.
         termination_message_path: Some("/dev/termination-log".into()),
         termination_message_policy: Some("File".into()),
         security_context: Some(locked_down()),
@@ -186,7 +186,7 @@ fn volumes(cluster: &MultiMasterCluster) -> Vec<Volume> {
             ..Volume::default()
         },
         secret("credentials", names::credentials_secret(&cluster), &[]),
-        // Never ca.key: whoever breaks into one member must not be able to make certificates.
+        // Never ca.key: an intruder in one member must not be able to make certificates.
         secret("tls", names::tls_secret(&cluster), &["ca.crt", "tls.crt", "tls.key"]),
     ]
 }
@@ -203,7 +203,7 @@ pub(super) fn empty(name: &str, medium: Option<&str>) -> Volume {
     }
 }
 
-/// These keys of a Secret as files; all of them where none is named.
+/// These keys of a Secret as files; all keys if the list is empty.
 pub(super) fn secret(name: &str, secret: String, keys: &[&str]) -> Volume {
     let items = keys.iter().map(|key| KeyToPath {
         key: (*key).into(),
@@ -222,7 +222,7 @@ pub(super) fn secret(name: &str, secret: String, keys: &[&str]) -> Volume {
     }
 }
 
-/// Two of these pods on one node is worse than one on each, and better than one that has no node.
+/// Prefers one of these pods on each node. Two on one node are allowed, because a pod without a node is worse.
 pub(super) fn anti_affinity(pods: &BTreeMap<String, String>) -> Affinity {
     Affinity {
         pod_anti_affinity: Some(PodAntiAffinity {
@@ -240,7 +240,7 @@ pub(super) fn anti_affinity(pods: &BTreeMap<String, String>) -> Affinity {
     }
 }
 
-/// Over nodes and zones, as far as there are any.
+/// Spreads pods over nodes and zones where possible.
 pub(super) fn spread(pods: &BTreeMap<String, String>) -> Vec<TopologySpreadConstraint> {
     let over = |key: &str| TopologySpreadConstraint {
         max_skew: 1,

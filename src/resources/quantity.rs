@@ -1,6 +1,6 @@
 //! The value of a Kubernetes quantity: `1Gi` and `1024Mi` are the same size.
 
-/// In billionths, the finest unit there is. `None` for a text that is no quantity.
+/// The value in billionths, the finest unit of Kubernetes. `None` for a text that is not a quantity.
 pub fn nanos(text: &str) -> Option<i128> {
     let number_ends = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, suffix) = text.split_at(number_ends);
@@ -32,7 +32,7 @@ pub fn nanos(text: &str) -> Option<i128> {
     let value = digits.checked_mul(1 << two)?;
     let ten = ten.checked_add(9)?.checked_sub(i32::try_from(fraction.len()).ok()?)?;
     let power = 10_i128.checked_pow(ten.unsigned_abs())?;
-    // Kubernetes rounds up what is finer than a billionth.
+    // Kubernetes rounds up finer values than a billionth.
     if ten >= 0 {
         value.checked_mul(power)
     } else {

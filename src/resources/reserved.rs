@@ -1,4 +1,4 @@
-//! What the ring has in a pod of its own: a template may not take it away.
+//! The ring's own names, mounts and variables in a pod. A template may not remove them.
 
 use crate::names::paths;
 
@@ -25,7 +25,7 @@ pub(crate) const MOUNTS: [(&str, &str, bool); 7] = [
     ("tls", paths::TLS, true),
 ];
 
-/// The MySQL container's variables, those included that only some clusters have.
+/// The MySQL container's variables, including those that only some clusters have.
 pub(crate) const VARIABLES: [&str; 8] = [
     "POD_NAME",
     "POD_NAMESPACE",

@@ -1,4 +1,4 @@
-//! The Secret with the passwords. Created once and never applied over: old volumes know the old passwords.
+//! The Secret with the passwords. It is created once and never applied over, because the servers on old volumes know the old passwords.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +11,11 @@ use super::object::{owner, unowned};
 use crate::api::{MultiMasterCluster, Reclaim};
 use crate::names;
 
-/// 64 symbols for six bits each. Only letters and digits, so that a password can be pasted into a shell, a URL or a my.cnf
-/// as it is; two digits come twice, which leaves 190 bits.
+/// 64 symbols for six bits each. They are letters and digits only, so that a password can be pasted into a shell, a URL or a my.cnf as it is. Two
+/// digits come twice, which leaves 190 bits.
 const SYMBOLS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678901";
 
-/// Secret `<cluster>-credentials`. `random` gives bytes of the operating system's source: each password uses one call.
+/// Secret `<cluster>-credentials`. `random` returns random bytes of the operating system. It is called once for each password.
 pub fn credentials(cluster: &MultiMasterCluster, mut random: impl FnMut() -> [u8; 24]) -> Secret {
     let mut metadata = unowned(cluster, names::credentials_secret(&cluster.name_any()));
     metadata.owner_references = credentials_owner(cluster).map(|owner| vec![owner]);
@@ -28,8 +28,8 @@ pub fn credentials(cluster: &MultiMasterCluster, mut random: impl FnMut() -> [u8
     }
 }
 
-/// The owner that the credentials should have now: `reclaim: Delete` lets them go with the cluster, `Retain` keeps them for the
-/// volumes. `reclaim` can change while the cluster lives.
+/// The owner of a new credentials Secret. With `reclaim: Delete` the cluster owns it, so it is deleted with the cluster; with `Retain` it stays for
+/// the volumes. A later change of `reclaim` does not change the owner, because the Secret is never applied over.
 pub fn credentials_owner(cluster: &MultiMasterCluster) -> Option<OwnerReference> {
     match cluster.spec.storage.reclaim {
         Reclaim::Retain => None,
@@ -37,7 +37,7 @@ pub fn credentials_owner(cluster: &MultiMasterCluster) -> Option<OwnerReference>
     }
 }
 
-/// The keys that a credentials Secret should have and does not, or has only empty.
+/// The keys that are missing or empty in a credentials Secret.
 pub fn missing_keys(secret: &Secret) -> Vec<&'static str> {
     let has = |key: &&str| {
         let value = secret.data.as_ref().and_then(|data| data.get(*key));

@@ -10,10 +10,10 @@ use crate::api::MultiMasterCluster;
 use crate::api::balancer::Affinity;
 use crate::names;
 
-/// Seconds for which a silent client is still sent to its member: as Kubernetes' own default.
+/// Seconds without a new connection after which a client may get another member. It is Kubernetes' own default.
 const AFFINITY_SECONDS: i32 = 10_800;
 
-/// Service `<cluster>`: the one address that applications use, balanced over the members that serve, or over HAProxy's pods once these serve.
+/// Service `<cluster>` for applications. It leads to the members that serve, or to HAProxy's pods once these serve.
 pub fn service(cluster: &MultiMasterCluster) -> Service {
     let through_haproxy = cluster
         .status
@@ -60,8 +60,8 @@ pub fn reads_service(cluster: &MultiMasterCluster) -> Service {
     }
 }
 
-/// Service `<cluster>-members`: a DNS name for each member, ready or not, because a member that is not ready still replicates
-/// and is still spoken to by the operator.
+/// Service `<cluster>-members`: a DNS name for each member, ready or not. Reason: a member that is not ready still replicates, and the operator still
+/// connects to it.
 pub fn members_service(cluster: &MultiMasterCluster) -> Service {
     Service {
         metadata: owned(cluster, names::members_service(&cluster.name_any())),

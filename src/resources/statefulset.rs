@@ -16,8 +16,8 @@ use crate::names;
 
 /// StatefulSet `<cluster>`.
 ///
-/// `OnDelete`, because the operator restarts members itself, one at a time and only while the ring is closed; `Parallel`, because
-/// a member must be able to start while a lower ordinal is down.
+/// It is `OnDelete`, because the operator restarts members itself, one at a time and only while the ring is closed. It is `Parallel`, because a
+/// member must be able to start while a lower ordinal is down.
 ///
 /// The API server refuses any change of the fields taken from `live`. Volumes grow by their claims, not by the template.
 pub fn stateful_set(cluster: &MultiMasterCluster, settings: &Settings, live: Option<&StatefulSet>) -> StatefulSet {

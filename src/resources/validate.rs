@@ -1,7 +1,7 @@
-//! What is wrong with a spec that the API server let through.
+//! Errors in a spec that the API server has accepted.
 //!
-//! Everything that CEL can check is in the CRD. Here is the rest: it ends in the Ready condition, so each message names the
-//! field, says what is wrong, and how to go on.
+//! The CRD has every check that CEL can express; this file has the others. Their messages are shown in the Ready condition, so each names the field,
+//! what is wrong, and the way out.
 
 use std::fmt;
 
@@ -28,7 +28,10 @@ impl fmt::Display for InvalidField {
     }
 }
 
-/// All that is wrong with the resource, not only the first thing.
+/// Checks the resource. It reports every error, not only the first.
+///
+/// # Errors
+/// Every field that cannot be carried out, with the reason and the way out.
 pub fn validate(cluster: &MultiMasterCluster) -> Result<(), Vec<InvalidField>> {
     let mut invalid = Vec::new();
     let mut report = |field: String, problem: &str, way_out: &str| {
@@ -77,14 +80,14 @@ fn wrong_key(key: &str) -> Option<(String, String)> {
     let problem = if owned.clone().any(|owned| canonical(owned) == key) {
         "is a setting that the ring owns".to_owned()
     } else {
-        // mysqld accepts any beginning of a name that is not also the beginning of another.
+        // mysqld accepts a prefix of a name, if no other name begins with it.
         let owned = owned.clone().find(|owned| canonical(owned).starts_with(&key))?;
         format!("can be read as {owned}, a setting that the ring owns")
     };
     Some((problem, "remove it".into()))
 }
 
-/// One spelling for all that mysqld takes for the same setting, the older words included.
+/// One spelling for all names that mysqld takes for the same setting, older names included.
 fn canonical(key: &str) -> String {
     normalise(key).replace("slave", "replica").replace("master", "source")
 }
@@ -96,7 +99,7 @@ fn wrong_value(value: &str) -> Option<(&'static str, &'static str)> {
             "write the value in one line",
         ));
     }
-    // mysqld would drop the rest of the line without a word.
+    // mysqld would ignore the rest of the line without a warning.
     if value.contains('#') && !value.starts_with(['"', '\'']) {
         return Some(("has a '#', which begins a comment in my.cnf", "put the value in quotes"));
     }

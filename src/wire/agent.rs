@@ -1,11 +1,11 @@
-//! What an agent says of its member, and what it can be asked to do: the contract between operator and agent.
+//! The contract between operator and agent: the agent's report and the operator's orders.
 //!
-//! All calls go to [`crate::names::AGENT_PORT`] over TLS with the bearer token of the credentials Secret. Every call that
-//! changes something names the server UUID it is meant for; the agent refuses (HTTP 409) when that is not its server's,
-//! so that an order that was justified by an old observation cannot hit a new life.
+//! All calls but the probes go to [`crate::names::AGENT_PORT`] over TLS with the bearer token of the credentials Secret. Every order names the
+//! server UUID that it is meant for. If that is not the agent's server, the agent refuses the order (HTTP 409), so an order from an old observation
+//! cannot hit a new life.
 //!
-//! Both ends can be of different versions (`docs/ring.md`, "Versions side by side"): fields are only added, each with a default, and whoever
-//! reads ignores those that it does not know.
+//! The two ends can have different versions (`docs/ring.md`, "Versions side by side"): fields are only added, each with a default, and a reader
+//! ignores fields that it does not know.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,40 +17,41 @@ use crate::api::status::FencedItself;
 use crate::api::{IsolationPolicy, MultiMasterCluster};
 use crate::mysql::gtid::GtidSet;
 
-/// What operators and agents of this version can say and understand. 0: those of before there was a number.
+/// Version of this contract. 0: an operator or agent from before there was a number.
 pub const VERSION: u32 = 1;
 
-/// `GET`, with [`Terms`] as query: answers a [`Report`].
+/// `GET`, with [`LeaseRenewal`] as query: answers a [`Report`].
 pub const PATH_REPORT: &str = "/v1/report";
 /// `POST` an [`Order`]: an initialised but empty member becomes a founder of the ring.
 pub const PATH_FOUND: &str = "/v1/found";
-/// `POST` a [`CloneOrder`]: an empty member is rebuilt from a donor. Answers 202 at once; the report tells how it goes on.
+/// `POST` a [`CloneOrder`]: an empty member is rebuilt from a donor. Answers 202 at once; the report shows how it continues.
 pub const PATH_CLONE: &str = "/v1/clone";
 /// `POST` an [`Order`]: the member starts a new life (new server UUID and server_id) on its present data.
 pub const PATH_NEW_LIFE: &str = "/v1/new-life";
-/// `POST` an [`EmptyOrder`]: the member gives up its data and becomes empty, to be cloned. Answers 202 at once.
+/// `POST` an [`EmptyOrder`]: the member moves its data away and becomes empty, to be re-cloned. Answers 202 at once.
 pub const PATH_EMPTY: &str = "/v1/empty";
-/// `GET` with `?address=<IP address of a pod>`: asks the agent there at [`PATH_ANSWERS`]; answers a [`Look`].
-pub const PATH_LOOK: &str = "/v1/look";
+/// `GET` with `?address=<IP address of a pod>`: a witness probe. The agent asks the agent at that address at [`PATH_ANSWERS`], and answers a
+/// [`WitnessAnswer`].
+pub const PATH_WITNESS: &str = "/v1/look";
 /// `GET` on the open port: 200 while the agent runs.
 pub const PATH_LIVE: &str = "/livez";
 /// `GET` on the open port: 200 when mysqld answered a query just now, fenced or not.
 pub const PATH_ANSWERS: &str = "/answers";
 
-/// `GET` with `?writer=<ordinal>`, from another agent: 200 if this agent was not told that somebody else is the writer, 409 if it was.
+/// `GET` with `?writer=<ordinal>`, from another agent: 409 if the last lease renewal of this agent names another writer, else 200.
 pub const PATH_CONFIRM: &str = "/v1/confirm";
-/// `GET` on the open port: 200 when the member takes writes. An agent of an earlier version ignores the query, and means the same.
+/// `GET` on the open port: 200 when the member takes writes. An agent of an earlier version ignores the query and answers the same.
 pub const PATH_WRITABLE: &str = "/readyz?writes=true";
 
-/// What the operator says whenever it asks for the report: what the agent is to do when it is cut off, whom it may look for, and who is the
-/// writer. They are a query because an agent of an earlier version ignores that.
+/// What the operator sends with each request for the report: who the writer is and for how long, what the agent does when it is cut off, and
+/// the addresses of the other members. It is a query, because an agent of an earlier version ignores a query.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Terms {
+pub struct LeaseRenewal {
     /// [`VERSION`] of the operator.
     #[serde(default)]
     pub version: u32,
-    /// `spec.isolation.policy`. One that this agent does not know is `KeepWriting`, which is what it does without any.
+    /// `spec.isolation.policy`. A policy that this agent does not know is read as `KeepWriting`, which is what an agent does without a renewal.
     #[serde(deserialize_with = "policy")]
     pub policy: IsolationPolicy,
     /// `spec.isolation.afterSeconds`.
@@ -58,7 +59,7 @@ pub struct Terms {
     /// IP addresses of the other members' pods (the agent resolves no names).
     #[serde(deserialize_with = "addresses")]
     pub members: Vec<IpAddr>,
-    /// The member is to serve reads although it takes no writes.
+    /// Whether the member is to serve reads although it takes no writes.
     #[serde(default)]
     pub reads: bool,
     /// Ordinal of the one writer; `None`: all members take writes.
@@ -67,17 +68,17 @@ pub struct Terms {
     /// `spec.isolation.leaseSeconds`.
     #[serde(default)]
     pub lease_seconds: u16,
-    /// [`Report::clock`] as this operator heard it last. The writer's lease counts from then: what an operator that stood still says late is
-    /// worth nothing.
+    /// [`Report::clock`] of the last report that this operator got. The writer's lease counts from that value: a late request of an operator that
+    /// was frozen renews nothing.
     #[serde(default)]
     pub clock: Option<u64>,
-    /// IP addresses of the other members of the ring, who can confirm the writer where no operator does.
+    /// IP addresses of the other members of the ring. Their agents can confirm the writer while no operator does.
     #[serde(default, deserialize_with = "addresses")]
     pub ring: Vec<IpAddr>,
 }
 
-impl Terms {
-    /// The terms for one member. `clock`: of its agent, as it was last heard; `others`: addresses of the other members that have one.
+impl LeaseRenewal {
+    /// The renewal for one member. `clock`: of its agent's last report; `others`: ordinals and addresses of the other members that have an address.
     pub fn of(cluster: &MultiMasterCluster, ordinal: u8, clock: Option<u64>, others: &[(u8, IpAddr)]) -> Self {
         let status = |ordinal: u8| {
             let statuses = &cluster.status.as_ref()?.member_statuses;
@@ -102,8 +103,8 @@ impl Terms {
     }
 }
 
-/// The query, without its question mark. Nothing in it needs escaping.
-impl fmt::Display for Terms {
+/// Writes the query, without its question mark. Nothing in it needs escaping.
+impl fmt::Display for LeaseRenewal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |addresses: &[IpAddr]| {
             let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
@@ -139,10 +140,10 @@ fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, 
     addresses.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
 }
 
-/// What one agent saw of another member.
+/// An agent's answer to a request for a witness probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Look {
-    /// The member's mysqld answers, as far as can be seen from here.
+pub struct WitnessAnswer {
+    /// Whether this agent got an answer from the member's mysqld.
     pub answered: bool,
 }
 
@@ -155,7 +156,7 @@ pub enum Origin {
     Founded,
     /// A copy of another member.
     Cloned,
-    /// A word of a newer agent: it may be opened, or not.
+    /// A value of a newer agent. The member may be one that can be opened, or not.
     #[serde(other)]
     Unknown,
 }
@@ -172,7 +173,7 @@ pub enum Phase {
     Running,
     /// The data directory is being replaced by a copy of the donor.
     Cloning {
-        /// Host name of the donor.
+        /// Address of the donor.
         donor: String,
     },
     /// mysqld ended and is about to be started again.
@@ -182,11 +183,11 @@ pub enum Phase {
     },
     /// The agent is ending mysqld because the pod is to stop.
     Stopping {
-        /// It takes no writes any more.
+        /// Whether the server takes no writes any more.
         #[serde(default)]
         fenced: bool,
     },
-    /// A word of a newer agent: mysqld may answer, or not.
+    /// A value of a newer agent. mysqld may answer, or not.
     #[serde(other)]
     Unknown,
 }
@@ -212,41 +213,41 @@ pub struct Report {
     pub phase: Phase,
     /// Why the last clone did not succeed; cleared when the next one starts.
     pub last_clone_error: Option<String>,
-    /// Folders of the volume with data directories that were given up while they held transactions that nobody else had.
+    /// Folders of the volume with kept data directories: the member became empty while they held transactions that no other member had.
     #[serde(default)]
     pub kept: Vec<String>,
-    /// The agent fenced its server, because it was cut off, and nobody has opened it since.
+    /// The agent has fenced its server, because it was cut off or its lease ended, and the server has not been opened since.
     #[serde(default)]
     pub fenced_itself: Option<FencedItself>,
-    /// There is no room on the volume: mysqld waits for some in the middle of a write, with its locks held.
+    /// The volume is full. mysqld waits for room in the middle of a write, with its locks held.
     #[serde(default)]
     pub volume_full: bool,
-    /// Milliseconds since this agent began, when it answered.
+    /// The agent's clock when it answered: milliseconds since this agent began.
     #[serde(default)]
     pub clock: u64,
-    /// What it was told of the one writer.
+    /// The agent's view of the one writer; `None` where all members take writes.
     #[serde(default)]
     pub lease: Option<LeaseReport>,
 }
 
 impl Report {
-    /// Nothing of it is a word of a newer agent.
+    /// Whether no value in it comes from a newer agent.
     pub fn is_understood(&self) -> bool {
         self.origin != Origin::Unknown && self.phase != Phase::Unknown
     }
 }
 
-/// What an agent was told of the one writer, and has told others.
+/// An agent's view of the one writer, and its last confirmation to another agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseReport {
     /// Ordinal of the writer.
     pub writer: u8,
-    /// This member is the writer, and its lease runs.
+    /// Whether this member is the writer and its lease runs.
     pub held: bool,
-    /// For so many milliseconds it has not confirmed another member as the writer; absent: it never has.
-    #[serde(default)]
-    pub silent_milliseconds: Option<u64>,
+    /// Milliseconds since this agent last confirmed another member as the writer; `None`: it never has.
+    #[serde(default, rename = "silentMilliseconds")]
+    pub since_confirmed_milliseconds: Option<u64>,
 }
 
 /// An order for the server with this UUID and for no other.
@@ -260,7 +261,7 @@ pub struct Order {
     pub server_uuid: String,
 }
 
-/// Give up the data: it cannot follow the ring any more.
+/// Move the data away: the member cannot follow the ring any more and is to be re-cloned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmptyOrder {
@@ -269,7 +270,7 @@ pub struct EmptyOrder {
     pub version: u32,
     /// The server UUID that the operator saw when it decided.
     pub server_uuid: String,
-    /// What other members have executed. Does the member hold, or has it retrieved, anything beyond this, its files are kept on the volume.
+    /// What other members have executed. If the member has executed or retrieved anything beyond this set, its files stay on the volume.
     pub held_elsewhere: GtidSet,
 }
 

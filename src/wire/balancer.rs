@@ -1,4 +1,4 @@
-//! What the operator tells a balancer's pod, and what that says of itself: the contract between the two.
+//! The contract between operator and HAProxy pods: the operator's order and the pod's report.
 //!
 //! All calls go to [`crate::names::AGENT_PORT`] over TLS with the bearer token of the credentials Secret.
 
@@ -8,31 +8,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::balancer::{Algorithm, Timeouts};
 
-/// What operators and HAProxy pods of this version can say and understand. 0: those of before there was a number.
+/// Version of this contract. 0: an operator or pod from before there was a number.
 pub const VERSION: u32 = 1;
 
 /// `GET`: answers a [`Report`].
 pub const PATH_REPORT: &str = "/v1/report";
-/// `POST` an [`Order`]: from its answer on HAProxy does what it says.
+/// `POST` an [`Order`]. When the pod answers 200, HAProxy follows the order.
 pub const PATH_ORDER: &str = "/v1/order";
 
-/// Everything that HAProxy is to do. The whole of it is said each time something of it changes.
+/// Everything that HAProxy is to do. Every order is whole: a change is sent with everything that stays.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Order {
     /// [`VERSION`] of the operator.
     #[serde(default)]
     pub version: u32,
-    /// What only a reload changes.
+    /// Settings that need a reload.
     pub settings: Settings,
-    /// All HAProxy pods of the cluster, this one included, by name. They tell each other which client is with which member.
+    /// All HAProxy pods of the cluster, this one included, by name. They exchange which client is with which member.
     pub peers: Vec<Peer>,
-    /// One for each ordinal that a member can have, so that a ring that grows needs no reload.
+    /// One slot for each ordinal that a member can have, so that a ring can grow without a reload.
     pub slots: Vec<Slot>,
 }
 
 impl Order {
-    /// HAProxy does the same by both, whoever gave them. A pod of before there were versions says its order without one.
+    /// Whether HAProxy does the same by both orders. Their versions do not count: a pod from before there were versions reports its order without
+    /// one.
     pub fn means(&self, other: &Self) -> bool {
         let of_one_version = Self {
             version: self.version,
@@ -42,7 +43,7 @@ impl Order {
     }
 }
 
-/// What only a reload of HAProxy changes.
+/// Settings that need a reload of HAProxy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
@@ -54,11 +55,11 @@ pub struct Settings {
     pub max_connections: u32,
     /// Milliseconds between two checks of a member.
     pub check_milliseconds: u16,
-    /// How long it waits for what.
+    /// How long HAProxy waits for a connection, in its queue, and for data.
     pub timeouts: Timeouts,
 }
 
-/// Another HAProxy pod.
+/// One HAProxy pod of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Peer {
@@ -68,7 +69,7 @@ pub struct Peer {
     pub address: IpAddr,
 }
 
-/// The place of one member, whether there is such a member or not.
+/// The server line for one ordinal, whether there is such a member or not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Slot {
@@ -76,40 +77,40 @@ pub struct Slot {
     pub ordinal: u8,
     /// Address of its pod; `None` while it has none.
     pub address: Option<IpAddr>,
-    /// What may be sent there.
+    /// What HAProxy may send to the member.
     pub state: State,
     /// Its share of new connections.
     pub weight: u8,
-    /// Connections of this pod with this member, if that is limited.
+    /// The most connections of this pod with this member; `None`: no limit.
     pub max_connections: Option<u32>,
 }
 
-/// What may be sent to a member.
+/// What HAProxy may send to a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
-    /// New connections.
+    /// New connections and open sessions.
     Serve,
-    /// Nothing new; open sessions go on.
+    /// No new connections; open sessions stay.
     Drain,
-    /// Nothing; open sessions are closed.
+    /// Nothing: open sessions are closed.
     Out,
 }
 
-/// What a balancer's pod says of itself.
+/// The report of an HAProxy pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// [`VERSION`] of the pod.
     #[serde(default)]
     pub version: u32,
-    /// What HAProxy does now; `None` before the first order, and after one that was carried out in part.
+    /// The order that HAProxy follows now; `None` before the first order, and after an order that was carried out in part.
     pub order: Option<Order>,
-    /// Why the last order was not followed.
+    /// Why the last order was not carried out.
     pub problem: Option<String>,
 }
 
 impl Default for Report {
-    /// Of a pod that has heard nothing yet.
+    /// The report of a pod without an order.
     fn default() -> Self {
         Self {
             version: VERSION,

@@ -1,11 +1,11 @@
-//! Who served whom: what a pod of HAProxy answers, and the operator merges.
+//! Which member served which client: the answer of an HAProxy pod. The operator merges the answers of all pods.
 
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// `GET`: answers an [`Extract`]; with `?since=` and a time in RFC 3339 without what ended or was before.
+/// `GET`: answers an [`Extract`]. `?since=` and a time in RFC 3339 leave out connections that ended and points that were before that time.
 pub const PATH_HISTORY: &str = "/v1/history";
 
 /// A connection of a client.
@@ -37,15 +37,16 @@ pub struct End {
     pub bytes_received: u64,
     /// Bytes to the client.
     pub bytes_sent: u64,
-    /// HAProxy's termination state: `--` normal, `cD` the server closed it, `sQ` no place for it, and others.
+    /// HAProxy's termination state: `--` normal, `cD` the server closed it and the client did not, or the client was idle, `sQ` there was no place
+    /// for it within `queueSeconds`, and others.
     pub termination_state: String,
 }
 
-/// What was known of a server at a time, and until its next point.
+/// The state of a server from this time until its next point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Point {
-    /// When it was seen.
+    /// When the state was seen.
     pub at: Timestamp,
     /// Ordinal of the member.
     pub ordinal: u8,
@@ -55,22 +56,22 @@ pub struct Point {
     pub check: String,
     /// Connections that are open.
     pub connections: u64,
-    /// What was since the pod's container began, whichever worker of HAProxy had it.
+    /// Traffic since the pod's container began, in all workers of HAProxy.
     #[serde(flatten)]
     pub traffic: Traffic,
 }
 
-/// What a pod answers.
+/// The answer of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Extract {
-    /// Nothing that ended or was since then is missing.
+    /// Nothing since this time is missing.
     pub from: Timestamp,
-    /// All that are open, and those that have ended, by the time of their end.
+    /// The connections that have ended, by the time of their end, then all open ones.
     pub connections: Vec<Connection>,
     /// The last point of every server.
     pub servers: Vec<Point>,
-    /// By time.
+    /// All points, by time.
     pub timeline: Vec<Point>,
 }
 
@@ -78,13 +79,13 @@ pub struct Extract {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ServerState {
-    /// Its checks pass: it gets connections.
+    /// Its checks pass. It gets connections.
     Up,
-    /// Its checks fail: its connections are closed.
+    /// Its checks fail. Its connections are closed.
     Down,
     /// The operator has taken it out.
     Maint,
-    /// Nothing new; open connections finish.
+    /// No new connections; open ones stay.
     Drain,
 }
 

@@ -1,4 +1,4 @@
-//! What the processes say to each other: paths, orders, reports. Data only; [`io`] carries it.
+//! The contracts between processes: paths, orders, reports. Data only; [`io`] sends and receives it.
 
 pub mod agent;
 pub mod balancer;

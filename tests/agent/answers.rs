@@ -1,4 +1,4 @@
-//! What servers answer is read strictly: what is missing or makes no sense is an error of the probe, never a zero or an empty set.
+//! Answers of servers are read strictly: a value that is missing or makes no sense is an error of the probe, never a zero or an empty set.
 
 use std::collections::BTreeMap;
 

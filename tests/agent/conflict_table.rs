@@ -1,5 +1,5 @@
-//! `multimaster.conflicts` on a real server: nothing that is open is forgotten, nothing that cannot be read is taken for nothing, and members
-//! of two versions have the table in common.
+//! `multimaster.conflicts` on a real server: no open record is forgotten, a record that cannot be read still counts, and members of two versions
+//! share the table.
 
 use multimaster::decide::conflicts::Stage;
 use multimaster::mysql::io::connection::SqlError;
@@ -61,10 +61,7 @@ async fn operator(cell: &Cell, agent: &Agent) -> Conn {
 async fn restarted(agent: &Agent) {
     let before = agent.mysqld_pid();
     agent.kill_mysqld();
-    eventually("another mysqld", async || {
-        agent.try_mysqld_pid().is_some_and(|pid| pid != before)
-    })
-    .await;
+    agent.another_mysqld(before).await;
     agent.running().await;
 }
 
@@ -131,12 +128,12 @@ async fn a_record_that_cannot_be_read_is_told_and_hides_no_other() {
     let reading = read(&cell, &agent).await;
     let read: Vec<&str> = reading.records.iter().map(|record| record.gtid.as_str()).collect();
     assert_eq!(read, [5, 7, 9].map(|n| format!("{ORIGIN}:{n}")), "{:?}", reading.unread);
-    let told = |words: &str| {
+    let is_named = |words: &str| {
         let mut unread = reading.unread.records.iter();
         unread.any(|record| record.observer == OBSERVER && record.why.contains(words))
     };
     for (_, change, words) in wrong.iter().filter(|(_, _, words)| !words.is_empty()) {
-        assert!(told(words), "{change}: {:?}", reading.unread.records);
+        assert!(is_named(words), "{change}: {:?}", reading.unread.records);
     }
     assert_eq!(reading.unread.records.len(), 5);
     let mut operator = operator(&cell, &agent).await;
@@ -178,7 +175,7 @@ async fn a_table_that_cannot_be_read_is_not_an_empty_one() {
         if words == "stage" {
             break;
         }
-        // The way out that people are told.
+        // The way out in the message for people.
         restarted(&agent).await;
         assert_eq!(read(&cell, &agent).await, Reading::default(), "{statements:?}");
     }
@@ -257,7 +254,7 @@ async fn members_with_and_without_a_column_replicate_the_table_from_each_other()
         )
         .await;
     }
-    // Written by a version to come, and changed where nobody knows the column.
+    // Written by a later version, and changed at a member without the column.
     let newest = values(7, "waiting").replace("('", "(9, '");
     run(
         &mut roots[0],
@@ -285,7 +282,7 @@ async fn members_with_and_without_a_column_replicate_the_table_from_each_other()
     let versions = "SELECT GROUP_CONCAT(version ORDER BY seen_at) FROM multimaster.conflicts";
     assert_eq!(newer.value(versions).await, "1,1,9,1,1");
     assert!(!older.value(TABLE).await.contains("version"));
-    // The older one reads what it can; the newer one leaves what it cannot.
+    // The older member reads what it can; the newer member leaves what it cannot read.
     assert_eq!(read(&cell, &older).await.records.len(), 5);
     let reading = read(&cell, &newer).await;
     assert_eq!((reading.records.len(), reading.unread.records.len()), (4, 1));

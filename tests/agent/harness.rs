@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use multimaster::names;
-use multimaster::wire::agent::{PATH_REPORT, Phase, Report, Terms};
+use multimaster::wire::agent::{LeaseRenewal, PATH_REPORT, Phase, Report};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
@@ -77,7 +77,7 @@ impl Cell {
     pub fn password(&self, account: &str) -> &'static str {
         password_of(match account {
             names::accounts::ROOT => names::keys::ROOT,
-            names::accounts::OPERATOR => names::keys::OPERATOR,
+            names::accounts::OPERATOR | names::accounts::SETTLER => names::keys::OPERATOR,
             names::accounts::AGENT => names::keys::AGENT,
             _ => names::keys::REPLICATION,
         })
@@ -297,8 +297,8 @@ impl Agent {
     }
 
     /// The report, asked for as the operator does it.
-    pub async fn tell(&self, terms: &Terms) -> Report {
-        self.ask(&format!("?{terms}")).await.unwrap()
+    pub async fn renew(&self, renewal: &LeaseRenewal) -> Report {
+        self.ask(&format!("?{renewal}")).await.unwrap()
     }
 
     async fn ask(&self, query: &str) -> Option<Report> {
@@ -345,17 +345,12 @@ impl Agent {
     }
 
     pub async fn root(&self) -> Conn {
-        self.try_root().await.unwrap()
-    }
-
-    /// The same where mysqld may be down.
-    pub async fn try_root(&self) -> mysql_async::Result<Conn> {
         let options = OptsBuilder::default()
             .prefer_socket(false)
             .socket(Some(self.socket().display().to_string()))
             .user(Some("root"))
             .pass(Some(password_of(names::keys::ROOT)));
-        Conn::new(options).await
+        Conn::new(options).await.unwrap()
     }
 
     /// Opens the member as the operator does it, and answers with a client's connection.
@@ -396,16 +391,24 @@ impl Agent {
         self.try_mysqld_pid().unwrap()
     }
 
+    /// Waits until the agent has started another mysqld than this one. What it reported of this one is past then.
+    pub async fn another_mysqld(&self, before: i32) {
+        eventually("another mysqld", async || {
+            self.try_mysqld_pid().is_some_and(|pid| pid != before)
+        })
+        .await;
+    }
+
     pub fn kill_mysqld(&self) {
         signal(self.mysqld_pid(), Signal::KILL);
     }
 
-    /// mysqld stands still; whatever kills it lets it go.
+    /// Freezes mysqld. A kill ends it all the same.
     pub fn freeze_mysqld(&self) {
         signal(self.mysqld_pid(), Signal::STOP);
     }
 
-    /// It goes on.
+    /// Lets it continue.
     pub fn thaw_mysqld(&self) {
         signal(self.mysqld_pid(), Signal::CONT);
     }
@@ -417,11 +420,11 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let pid = self.try_mysqld_pid();
         self.stop();
-        // Only a mysqld of this folder, and only if the agent left it behind.
-        let ours = |pid: &i32| is_mysqld_of(*pid, &self.folder);
-        if let Some(pid) = pid.filter(ours) {
+        // Only a mysqld of this folder, and only if the agent left it behind: it ended early, or the test failed between two of them.
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        for pid in pids.filter(|pid| is_mysqld_of(*pid, &self.folder)) {
             signal(pid, Signal::KILL);
         }
     }

@@ -1,24 +1,24 @@
-//! A member that is cut off from everybody fences itself if it was told to, and only then.
+//! A member that is cut off fences itself with policy Fence, and only then.
 
 use std::net::TcpListener;
 use std::time::Duration;
 
 use multimaster::api::IsolationPolicy;
 use multimaster::names::accounts;
-use multimaster::wire::agent::{PATH_FOUND, Terms, VERSION};
+use multimaster::wire::agent::{LeaseRenewal, PATH_FOUND, VERSION};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use crate::harness::{Agent, Cell, eventually};
 use crate::order;
 
-/// Long enough for looks that are late on a busy machine, and for the heartbeat before the last.
+/// Long enough for checks that are late on a busy machine, and for the heartbeat before the last.
 const AFTER: u16 = 4;
-/// How long somebody is to be found, or the policy is KeepWriting: longer than it takes to be fenced otherwise.
+/// How long the member has contact, or the policy KeepWriting: longer than fencing would take otherwise.
 const LONG: Duration = Duration::from_secs(7);
 
-fn fence(members: &[&Agent]) -> Terms {
-    Terms {
+fn fence(members: &[&Agent]) -> LeaseRenewal {
+    LeaseRenewal {
         version: VERSION,
         policy: IsolationPolicy::Fence,
         after_seconds: AFTER,
@@ -37,7 +37,7 @@ async fn is_open(agent: &Agent, client: &mut Conn) {
 }
 
 async fn fences_itself(agent: &Agent, client: &mut Conn) {
-    // The open port tells; whoever asks there is not the operator.
+    // Asked at the open port: a request there does not count as contact with the operator.
     eventually("the member is fenced", async || {
         let (status, why) = agent.probe("readyz").await;
         status == 503 && why.contains("fenced")
@@ -51,7 +51,7 @@ async fn fences_itself(agent: &Agent, client: &mut Conn) {
 
 #[tokio::test]
 #[ignore = "needs MYSQL_ROOT"]
-async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
+async fn a_member_that_is_cut_off_fences_itself_only_with_policy_fence() {
     let Some(cell) = Cell::new(6) else { return };
     let api = TcpListener::bind((cell.address(200).as_str(), 0)).unwrap();
     let (host, port) = (cell.address(200), api.local_addr().unwrap().port());
@@ -63,14 +63,14 @@ async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
     let mut client = agent.open(&cell).await;
 
     // The API server is there.
-    agent.tell(&fence(&[])).await;
+    agent.renew(&fence(&[])).await;
     tokio::time::sleep(LONG).await;
     is_open(&agent, &mut client).await;
 
-    // Nobody is, but writing goes on.
+    // No contact, but with KeepWriting the member takes writes.
     drop(api);
     agent
-        .tell(&Terms {
+        .renew(&LeaseRenewal {
             policy: IsolationPolicy::KeepWriting,
             ..fence(&[])
         })
@@ -78,17 +78,17 @@ async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
     tokio::time::sleep(LONG).await;
     is_open(&agent, &mut client).await;
 
-    // Another member's agent answers; then the operator is heard.
-    agent.tell(&fence(&[&peer])).await;
+    // Another member's agent answers; then the operator asks.
+    agent.renew(&fence(&[&peer])).await;
     tokio::time::sleep(LONG).await;
     is_open(&agent, &mut client).await;
     for _ in 0..LONG.as_secs() * 2 {
-        agent.tell(&fence(&[])).await;
+        agent.renew(&fence(&[])).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     is_open(&agent, &mut client).await;
 
-    // Nobody is found: an open transaction does not keep the member from being fenced.
+    // No contact: an open transaction does not keep the member from being fenced.
     client.query_drop("CREATE DATABASE shop").await.unwrap();
     client
         .query_drop("CREATE TABLE shop.t (id INT PRIMARY KEY)")
@@ -97,18 +97,18 @@ async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
     client.query_drop("BEGIN").await.unwrap();
     client.query_drop("INSERT INTO shop.t VALUES (1)").await.unwrap();
     fences_itself(&agent, &mut client).await;
-    let fenced = agent.tell(&fence(&[])).await.fenced_itself.unwrap();
+    let fenced = agent.renew(&fence(&[])).await.fenced_itself.unwrap();
     assert!(fenced.at.0.duration_since(fenced.cut_off_since.0).as_secs() >= i64::from(AFTER));
     assert_eq!(agent.value("SELECT COUNT(*) FROM shop.t").await, "0");
 
     // The operator is back and opens it.
     let mut client = agent.open(&cell).await;
     eventually("that it fenced itself is past", async || {
-        agent.tell(&fence(&[])).await.fenced_itself.is_none()
+        agent.renew(&fence(&[])).await.fenced_itself.is_none()
     })
     .await;
 
-    // Heartbeats come from an upstream, with nothing else to be found, until it ends: its connection does not count, what is heard does.
+    // The only contact is an upstream's heartbeats, until the upstream ends. A connection without heartbeats does not count.
     let source = format!(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST='{}', SOURCE_PORT={}, SOURCE_USER='{}', SOURCE_PASSWORD='{}', SOURCE_SSL=1, \
          SOURCE_AUTO_POSITION=1, SOURCE_HEARTBEAT_PERIOD=1, SOURCE_CONNECT_RETRY=1 FOR CHANNEL 'from-0'",
@@ -123,10 +123,10 @@ async fn a_member_that_is_cut_off_fences_itself_only_if_it_was_told_to() {
         .await
         .unwrap();
     eventually("a heartbeat", async || {
-        agent.tell(&fence(&[])).await;
-        let heard =
+        agent.renew(&fence(&[])).await;
+        let received =
             "SELECT COUNT(*) FROM performance_schema.replication_connection_status WHERE COUNT_RECEIVED_HEARTBEATS > 0";
-        agent.value(heard).await == "1"
+        agent.value(received).await == "1"
     })
     .await;
     tokio::time::sleep(LONG).await;

@@ -1,7 +1,7 @@
-//! The one writer loses its lease: without an operator and the others' word, at another's choice, and with a mysqld that stands still.
+//! The one writer loses its lease: without the operator's and the others' confirmation, when another writer is chosen, and with a frozen mysqld.
 
 use multimaster::api::IsolationPolicy;
-use multimaster::wire::agent::{PATH_FOUND, Report, Terms, VERSION};
+use multimaster::wire::agent::{LeaseRenewal, PATH_FOUND, Report, VERSION};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -11,9 +11,9 @@ use crate::order;
 /// Long enough for a busy machine.
 const LEASE: u16 = 6;
 
-/// What the operator says at each of its looks; `heard`: the agent's last report.
-fn terms(writer: u8, heard: &Report, ring: &[&Agent]) -> Terms {
-    Terms {
+/// The operator's renewal; `last`: the agent's last report.
+fn renewal(writer: u8, last: &Report, ring: &[&Agent]) -> LeaseRenewal {
+    LeaseRenewal {
         version: VERSION,
         policy: IsolationPolicy::KeepWriting,
         after_seconds: 10,
@@ -21,7 +21,7 @@ fn terms(writer: u8, heard: &Report, ring: &[&Agent]) -> Terms {
         reads: false,
         writer: Some(writer),
         lease_seconds: LEASE,
-        clock: Some(heard.clock),
+        clock: Some(last.clock),
         ring: ring.iter().map(|member| member.address.parse().unwrap()).collect(),
     }
 }
@@ -43,15 +43,17 @@ async fn a_writer_without_its_lease_takes_no_writes() {
     other.running().await;
     assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
 
-    // Nobody asks any more. The other one confirms, many leases long; then it ends.
-    let report = agent.tell(&terms(0, &agent.report().await.unwrap(), &[&other])).await;
+    // No operator asks any more. The other member confirms for many leases; then it ends.
+    let report = agent
+        .renew(&renewal(0, &agent.report().await.unwrap(), &[&other]))
+        .await;
     assert!(report.lease.unwrap().held);
     let mut client = agent.open(&cell).await;
     eventually("the other one confirms again and again", async || {
-        let silent = |report: Report| report.lease.and_then(|lease| lease.silent_milliseconds);
-        let told = other.tell(&terms(0, &other.report().await.unwrap(), &[])).await;
+        let confirmed = |report: Report| report.lease.and_then(|lease| lease.since_confirmed_milliseconds);
+        let renewed = other.renew(&renewal(0, &other.report().await.unwrap(), &[])).await;
         let clock = agent.report().await.unwrap().clock;
-        silent(told).is_some() && clock > report.clock + 3 * u64::from(LEASE) * 1000
+        confirmed(renewed).is_some() && clock > report.clock + 3 * u64::from(LEASE) * 1000
     })
     .await;
     client.query_drop("DO 1").await.unwrap();
@@ -63,26 +65,38 @@ async fn a_writer_without_its_lease_takes_no_writes() {
     let fenced = report.fenced_itself.as_ref().unwrap();
     assert!(fenced.at.0.duration_since(fenced.cut_off_since.0).as_secs() >= i64::from(LEASE));
 
-    // The operator is back, and says so from what it hears now. To serve reads is enough for the kubelet, not for HAProxy.
-    let report = agent.tell(&terms(0, &report, &[])).await;
+    // The operator is back, and renews with the agent's present report. Serving reads is enough for the kubelet, not for HAProxy.
+    let report = agent.renew(&renewal(0, &report, &[])).await;
     assert!(report.lease.unwrap().held);
     let mut client = agent.open(&cell).await;
-    agent.tell(&terms(1, &report, &[])).await;
+    agent.renew(&renewal(1, &report, &[])).await;
     is_fenced(&agent, &mut client).await;
-    let reads = Terms {
+    let reads = LeaseRenewal {
         reads: true,
-        ..terms(1, &report, &[])
+        ..renewal(1, &report, &[])
     };
-    agent.tell(&reads).await;
+    agent.renew(&reads).await;
     assert_eq!(agent.probe("readyz").await.0, 200);
     assert_eq!(agent.probe("readyz?writes=true").await.0, 503);
 
-    // A server that stands still cannot be fenced; it is killed, and started fenced.
-    let report = agent.tell(&terms(0, &agent.report().await.unwrap(), &[])).await;
+    // While a conflict step works at a reader only `read_only` keeps clients out. Its agent leaves the setting and the session alone.
+    let mut root = agent.root().await;
+    root.query_drop("SET GLOBAL super_read_only = OFF").await.unwrap();
+    let begun = agent.report().await.unwrap().clock;
+    eventually("the agent has looked again and again", async || {
+        agent.report().await.unwrap().clock > begun + 1000 * u64::from(LEASE)
+    })
+    .await;
+    let setting: Option<u8> = root.query_first("SELECT @@GLOBAL.super_read_only").await.unwrap();
+    assert_eq!(setting, Some(0));
+    root.query_drop("SET GLOBAL super_read_only = ON").await.unwrap();
+
+    // A frozen server cannot be fenced. It is killed, and started fenced.
+    let report = agent.renew(&renewal(0, &agent.report().await.unwrap(), &[])).await;
     let mut client = agent.open(&cell).await;
     let before = agent.mysqld_pid();
     agent.freeze_mysqld();
-    agent.tell(&terms(1, &report, &[])).await;
+    agent.renew(&renewal(1, &report, &[])).await;
     eventually("another mysqld, fenced", async || {
         let another = agent.try_mysqld_pid().is_some_and(|pid| pid != before);
         another && agent.probe("answers").await.0 == 200 && agent.probe("readyz").await.0 == 503

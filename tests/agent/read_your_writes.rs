@@ -9,7 +9,7 @@ use tokio::net::UnixStream;
 
 use crate::harness::{Cell, eventually};
 
-/// Of somebody else's transaction, which comes later.
+/// GTID of another client's transaction, which comes later.
 const FOREIGN: &str = "11111111-2222-3333-4444-555555555555:1";
 
 #[tokio::test]

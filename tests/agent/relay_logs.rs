@@ -1,4 +1,4 @@
-//! A new life goes on with the relay logs of the one before it, also where the last transaction in them was not received whole.
+//! A new life continues with the relay logs of the life before, also if the last transaction in them was not received whole.
 
 use std::fs;
 use std::path::PathBuf;

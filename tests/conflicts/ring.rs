@@ -1,5 +1,5 @@
-//! A ring of three real servers, and passes of the operator over it that need no Kubernetes: what `decide` wants done at members is done, what it
-//! wants of objects and labels is not.
+//! A ring of three real servers, and passes of the operator over it that need no Kubernetes. Steps at members are carried out; steps on objects and
+//! labels are not.
 
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,7 @@ impl Ring {
         .await;
     }
 
-    /// Writes at members 0 and 1 that neither knows of the other's: no applier runs meanwhile.
+    /// Writes at members 0 and 1. Neither member knows of the other's write, because no applier runs meanwhile.
     pub async fn apart(&self, at_0: &str, at_1: &str) {
         for ordinal in 0..3 {
             self.run(ordinal, "STOP REPLICA SQL_THREAD").await;
@@ -144,8 +144,8 @@ impl Ring {
                 agent: report.map_or(Probe::Unreachable("no answer".into()), Probe::Reached),
                 server: observe::members::server(&mut client).await,
                 pod: Some(pod),
-                sightings: Vec::new(),
-                unheard: SignedDuration::ZERO,
+                witness_probes: Vec::new(),
+                since_contact: SignedDuration::ZERO,
                 last_seen_fenced: false,
             });
         }
@@ -170,7 +170,7 @@ impl Ring {
         clients.of(&pod.uid, ip, host, &self.credentials).await.unwrap()
     }
 
-    /// Observes and decides; answers with the observation, and the step that changes a member.
+    /// Observes and decides. Returns the observation, and the step that changes a member.
     pub async fn decided(&mut self) -> (Observed, Option<Step>) {
         let observed = self.observe().await;
         let decision = decide(&observed, Timestamp::now());
@@ -204,7 +204,7 @@ impl Ring {
         }
     }
 
-    /// Passes until a step is due for which this holds; it is not carried out.
+    /// Passes until a step is due for which this holds. That step is not carried out.
     pub async fn until_due(&mut self, what: &str, is_it: impl Fn(&Step) -> bool) -> (Observed, Step) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -217,7 +217,7 @@ impl Ring {
                 }
                 None => tokio::time::sleep(Duration::from_millis(100)).await,
             }
-            assert!(Instant::now() < end, "not due: {what}; {}", self.told());
+            assert!(Instant::now() < end, "not due: {what}; {}", self.message());
         }
     }
 
@@ -230,16 +230,38 @@ impl Ring {
             if !matches!(pass, Ok(Some(_))) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            assert!(Instant::now() < end, "not seen: {what}; {}; {pass:?}", self.told());
+            assert!(Instant::now() < end, "not seen: {what}; {}; {pass:?}", self.message());
         }
     }
 
-    /// No conflict is open, after one more look.
+    /// Passes until a query has this value at a member.
+    pub async fn until_value(&mut self, ordinal: usize, query: &str, value: &str) {
+        let end = Instant::now() + PATIENCE;
+        while self.value(ordinal, query).await != value {
+            // As in `until`.
+            let _ = self.pass().await;
+            assert!(
+                Instant::now() < end,
+                "not {value} at {ordinal}: {query}; {}",
+                self.message()
+            );
+        }
+    }
+
+    /// Passes until no conflict is open, and all members have executed the same.
     pub async fn until_settled(&mut self) {
-        // What status says may be from before.
-        self.cluster.status.as_mut().unwrap().conditions.clear();
-        self.until("no conflict is open", Self::is_settled).await;
-        self.in_step().await;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // The conditions may be from an earlier pass.
+            self.cluster.status.as_mut().unwrap().conditions.clear();
+            self.until("no conflict is open", Self::is_settled).await;
+            // An applier may be about to meet the next one.
+            let sets = self.everywhere("SELECT @@GLOBAL.gtid_executed").await;
+            if sets.iter().all(|set| *set == sets[0]) {
+                return;
+            }
+            assert!(Instant::now() < end, "not the same: {sets:?}");
+        }
     }
 
     /// No conflict is open, and every link replicates.
@@ -255,7 +277,7 @@ impl Ring {
         found.map_or_else(Default::default, |it| (it.status.clone(), it.message.clone()))
     }
 
-    pub fn told(&self) -> String {
+    pub fn message(&self) -> String {
         self.condition(conditions::CONFLICT_FREE).1
     }
 }
@@ -267,7 +289,7 @@ pub async fn run(conn: &mut Conn, statements: &str) {
     }
 }
 
-/// Where no API server answers: events are lost, which stops nothing.
+/// A context without an API server: events are lost, and the passes continue.
 fn context() -> Context {
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let client = kube::Client::try_from(config).unwrap();

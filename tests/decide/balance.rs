@@ -1,10 +1,11 @@
 //! HAProxy between applications and the members.
 
 use multimaster::api::balancer::{Balancer as Spec, BalancerType};
-use multimaster::api::status::{conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::conditions;
 use multimaster::decide::Decision;
 use multimaster::decide::observed::{Balancer, Observed, Pod, Probe, Receiver};
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{BalancerAction, ClusterAction, PodAction, Step};
 use multimaster::resources::{Settings, desired};
 use multimaster::wire::balancer::{Order, Report, State};
 use serde_json::json;
@@ -60,7 +61,7 @@ fn obey(observed: &mut Observed, decision: &Decision) {
                 .unwrap()
         };
         match step {
-            Step::Balance { pods, order } => {
+            Step::Cluster(ClusterAction::Balance { pods, order }) => {
                 for at in pods.iter().map(named).collect::<Vec<_>>() {
                     observed.balancers[at].report = Probe::Reached(Report {
                         version: 1,
@@ -69,11 +70,19 @@ fn obey(observed: &mut Observed, decision: &Decision) {
                     });
                 }
             }
-            Step::ServeBalancer { pod, .. } => {
+            Step::Balancer {
+                pod,
+                action: BalancerAction::Serve,
+                ..
+            } => {
                 let at = named(pod);
                 observed.balancers[at].pod.serving = true;
             }
-            Step::WithdrawBalancer { pod, .. } => {
+            Step::Balancer {
+                pod,
+                action: BalancerAction::Withdraw { .. },
+                ..
+            } => {
                 let at = named(pod);
                 observed.balancers[at].pod.serving = false;
             }
@@ -91,7 +100,7 @@ fn kubelet(observed: &mut Observed) {
 
 fn orders(decision: &Decision) -> Vec<&Order> {
     let orders = decision.steps.iter().filter_map(|step| match step {
-        Step::Balance { order, .. } => Some(&**order),
+        Step::Cluster(ClusterAction::Balance { order, .. }) => Some(&**order),
         _ => None,
     });
     orders.collect()
@@ -120,19 +129,20 @@ fn the_service_leads_to_the_members_until_haproxy_serves() {
     assert_eq!(selected(&observed), "member");
     assert_eq!(
         condition(&decision, conditions::READY).reason,
-        reasons::BALANCER_NOT_SERVING
+        Reason::BalancerNotServing.as_ref()
     );
     assert_eq!(condition(&decision, conditions::AVAILABLE).status, "True");
 
     let mut observed = begun();
     let decision = settle(&mut observed, 60);
-    assert!(matches!(steps(&decision)[..], [Step::Balance { pods, .. }] if pods.len() == 2));
-    assert!(
-        !decision
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::ServeBalancer { .. }))
-    );
+    assert!(matches!(steps(&decision)[..], [Step::Cluster(ClusterAction::Balance { pods, .. })] if pods.len() == 2));
+    assert!(!decision.steps.iter().any(|step| matches!(
+        step,
+        Step::Balancer {
+            action: BalancerAction::Serve,
+            ..
+        }
+    )));
     obey(&mut observed, &decision);
     let decision = settle(&mut observed, 61);
     assert!(
@@ -144,7 +154,16 @@ fn the_service_leads_to_the_members_until_haproxy_serves() {
     let decision = settle(&mut observed, 61);
     assert!(matches!(
         steps(&decision)[..],
-        [Step::ServeBalancer { .. }, Step::ServeBalancer { .. }]
+        [
+            Step::Balancer {
+                action: BalancerAction::Serve,
+                ..
+            },
+            Step::Balancer {
+                action: BalancerAction::Serve,
+                ..
+            }
+        ]
     ));
     assert_eq!(selected(&observed), "member");
     obey(&mut observed, &decision);
@@ -172,11 +191,14 @@ fn a_member_gets_connections_exactly_while_it_has_the_label() {
     fence(&mut observed, 1);
     pod(&mut observed, 1).serving = true;
     let decision = settle(&mut observed, 63);
-    assert!(
-        steps(&decision)
-            .iter()
-            .any(|step| matches!(step, Step::Withdraw { ordinal: 1, .. }))
-    );
+    assert!(steps(&decision).iter().any(|step| matches!(
+        step,
+        Step::Pod {
+            ordinal: 1,
+            action: PodAction::Withdraw { .. },
+            ..
+        }
+    )));
     assert_eq!(states(orders(&decision)[0])[..3], [Serve, Out, Serve]);
     obey(&mut observed, &decision);
 
@@ -184,11 +206,14 @@ fn a_member_gets_connections_exactly_while_it_has_the_label() {
     pod(&mut observed, 1).serving = false;
     server(&mut observed, 1).super_read_only = false;
     let decision = settle(&mut observed, 64);
-    assert!(
-        steps(&decision)
-            .iter()
-            .any(|step| matches!(step, Step::Serve { ordinal: 1, .. }))
-    );
+    assert!(steps(&decision).iter().any(|step| matches!(
+        step,
+        Step::Pod {
+            ordinal: 1,
+            action: PodAction::Serve,
+            ..
+        }
+    )));
     assert_eq!(states(orders(&decision)[0])[..3], [Serve, Serve, Serve]);
     obey(&mut observed, &decision);
     pod(&mut observed, 1).serving = true;
@@ -231,13 +256,13 @@ fn a_pod_that_does_not_answer_leaves_the_service_unless_it_is_the_last() {
     observed.balancers[0].report = Probe::Unreachable("no answer".into());
     let decision = settle(&mut observed, 63);
     assert!(
-        matches!(&steps(&decision)[..], [Step::WithdrawBalancer { pod, .. }] if pod == "demo-balancer-a"),
+        matches!(&steps(&decision)[..], [Step::Balancer { pod, action: BalancerAction::Withdraw { .. }, .. }] if pod == "demo-balancer-a"),
         "{:?}",
         decision.steps
     );
     assert_eq!(
         condition(&decision, conditions::READY).reason,
-        reasons::BALANCER_NOT_SERVING
+        Reason::BalancerNotServing.as_ref()
     );
     obey(&mut observed, &decision);
     observed.balancers[1].report = Probe::Unreachable("no answer".into());
@@ -246,7 +271,7 @@ fn a_pod_that_does_not_answer_leaves_the_service_unless_it_is_the_last() {
     let available = condition(&decision, conditions::AVAILABLE);
     assert_eq!(
         (available.status.as_str(), available.reason.as_str()),
-        ("False", reasons::BALANCER_NOT_SERVING)
+        ("False", Reason::BalancerNotServing.as_ref())
     );
 }
 

@@ -3,7 +3,7 @@
 use multimaster::api::status::MemberState;
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Observed, Receiver, SqlError};
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, Step};
 
 use crate::fixture::{at, channel, executed, fence, gtid, link, member_status, server, settle, steps, uuid, whole};
 
@@ -38,9 +38,9 @@ fn it_catches_up_from_another_member_that_still_has_it() {
     assert!(
         matches!(
             steps(&decision)[..],
-            [Step::Attach {
+            [Step::Member {
                 ordinal: 1,
-                upstream: 2,
+                action: Action::Attach { upstream: 2, .. },
                 ..
             }]
         ),
@@ -57,9 +57,9 @@ fn it_catches_up_from_another_member_that_still_has_it() {
     let decision = decide(&observed, at(62));
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Start {
+        [Step::Member {
             ordinal: 1,
-            upstream: 0,
+            action: Action::Start { upstream: 0 },
             ..
         }]
     ));
@@ -76,9 +76,9 @@ fn behind() -> Observed {
 fn one_that_holds_nothing_of_its_own_is_made_a_copy_anew() {
     let decision = decide(&behind(), at(60));
     let [
-        Step::GiveUp {
+        Step::Member {
             ordinal: 1,
-            held_elsewhere,
+            action: Action::Reclone { held_elsewhere },
             ..
         },
     ] = steps(&decision)[..]
@@ -97,9 +97,9 @@ fn what_is_stranded_on_it_is_drained_first() {
     let decision = settle(&mut observed, 60);
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Attach {
+        [Step::Member {
             ordinal: 0,
-            upstream: 1,
+            action: Action::Attach { upstream: 1, .. },
             ..
         }]
     ));
@@ -116,7 +116,11 @@ fn what_is_stranded_on_it_is_drained_first() {
     server(&mut observed, 0).executed = stranded.union(&missed());
     assert!(matches!(
         steps(&decide(&observed, at(62)))[..],
-        [Step::GiveUp { ordinal: 1, .. }]
+        [Step::Member {
+            ordinal: 1,
+            action: Action::Reclone { .. },
+            ..
+        }]
     ));
 }
 
@@ -127,9 +131,9 @@ fn what_its_relay_logs_hold_is_stranded_too() {
     let decision = decide(&observed, at(60));
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Attach {
+        [Step::Member {
             ordinal: 0,
-            upstream: 1,
+            action: Action::Attach { upstream: 1, .. },
             ..
         }]
     ));
@@ -143,7 +147,13 @@ fn what_cannot_be_drained_is_given_up_with_its_files_kept() {
     server(&mut observed, 1).purged = stranded;
     // The agent compares what it holds with this, and keeps the files.
     let decision = decide(&observed, at(60));
-    let [Step::GiveUp { held_elsewhere, .. }] = steps(&decision)[..] else {
+    let [
+        Step::Member {
+            action: Action::Reclone { held_elsewhere },
+            ..
+        },
+    ] = steps(&decision)[..]
+    else {
         panic!("{:?}", decision.steps);
     };
     assert!(!held_elsewhere.contains(&observed.members[1].server().unwrap().executed));
@@ -164,7 +174,10 @@ fn nothing_is_given_up_while_somebody_is_away_or_clients_write() {
     observed.members[1].pod.as_mut().unwrap().serving = true;
     let decision = decide(&observed, at(60));
     assert!(
-        !decision.steps.iter().any(|step| matches!(step, Step::GiveUp { .. })),
+        !decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_member(), Some(Action::Reclone { .. }))),
         "{:?}",
         decision.steps
     );
@@ -178,7 +191,10 @@ fn nobody_is_made_a_copy_of_one_that_lacks_the_same() {
     (source.purged, source.executed) = (missed().union(&lost), executed().union(&missed()).union(&lost));
     let decision = decide(&observed, at(60));
     assert!(
-        !decision.steps.iter().any(|step| matches!(step, Step::GiveUp { .. })),
+        !decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_member(), Some(Action::Reclone { .. }))),
         "{:?}",
         decision.steps
     );

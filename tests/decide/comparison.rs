@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use multimaster::api::status::{ComparisonStatus, Difference, conditions, reasons};
+use multimaster::api::reasons::{EventReason, Reason};
+use multimaster::api::status::{ComparisonStatus, Difference, conditions};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{ComparisonRun, Observed};
-use multimaster::decide::report::events::story;
-use multimaster::decide::step::Step;
+use multimaster::decide::report::events::events;
+use multimaster::decide::step::{ClusterAction, PodAction, Step};
 use multimaster::names::ANNOTATION_COMPARE;
 
 use crate::fixture::{at, condition, fence, link, settle, steps, unreachable, whole};
@@ -57,7 +58,7 @@ fn compares(observed: &Observed, seconds: i64) -> bool {
     let decision = decide(observed, at(seconds));
     match steps(&decision)[..] {
         [] => false,
-        [Step::Compare { .. }] => true,
+        [Step::Cluster(ClusterAction::Compare { .. })] => true,
         ref other => panic!("{other:?}"),
     }
 }
@@ -84,9 +85,9 @@ fn another_text_in_the_annotation_asks_at_once() {
     annotated(&mut observed, "2026-11-22");
     assert_eq!(
         steps(&decide(&observed, at(60))),
-        [&Step::Compare {
+        [&Step::Cluster(ClusterAction::Compare {
             requested: Some("2026-11-22".into())
-        }]
+        })]
     );
     finish(&mut observed, 70, found(60, Some("2026-11-22"), Vec::new()));
     assert!(!compares(&observed, 71));
@@ -103,7 +104,7 @@ fn too_long_a_text_is_named_and_changes_nothing() {
     let decision = settle(&mut observed, 60);
     assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
     let progressing = condition(&decision, conditions::PROGRESSING);
-    assert_eq!(progressing.reason, reasons::INVALID_ANNOTATION);
+    assert_eq!(progressing.reason, Reason::InvalidAnnotation.as_ref());
     assert!(
         progressing.message.contains(ANNOTATION_COMPARE),
         "{}",
@@ -141,15 +142,17 @@ fn it_takes_all_members_in_a_ring_that_replicates() {
         annotated(&mut observed, "now");
         change(&mut observed);
         let decision = settle(&mut observed, 60);
-        let compared = decision
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Compare { .. } | Step::StopWrites));
+        let compared = decision.steps.iter().any(|step| {
+            matches!(
+                step,
+                Step::Cluster(ClusterAction::Compare { .. }) | Step::Cluster(ClusterAction::StopWrites)
+            )
+        });
         assert!(!compared, "{:?}", decision.steps);
         let converged = condition(&decision, conditions::CONVERGED).clone();
         assert_eq!(
             (converged.status.as_str(), converged.reason.as_str()),
-            ("Unknown", reasons::CANNOT_COMPARE)
+            ("Unknown", Reason::CannotCompare.as_ref())
         );
         converged.message
     };
@@ -187,10 +190,17 @@ fn writes_are_stopped_by_the_pass_when_nothing_else_is_done() {
     let mut observed = created(0);
     observed.comparison = ComparisonRun::Unsettled;
     let decision = decide(&observed, at(60));
-    assert_eq!(steps(&decision), [&Step::StopWrites]);
+    assert_eq!(steps(&decision), [&Step::Cluster(ClusterAction::StopWrites)]);
     observed.update_revision = Some("b".into());
     let decision = decide(&observed, at(60));
-    assert!(matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 2, .. }]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Pod {
+            ordinal: 2,
+            action: PodAction::Withdraw { .. },
+            ..
+        }]
+    ));
 }
 
 #[test]
@@ -200,7 +210,7 @@ fn converged_says_what_differs_where_and_on_whom() {
     let first = condition(&decision, conditions::CONVERGED).clone();
     assert_eq!(
         (first.status.as_str(), first.reason.as_str()),
-        ("Unknown", reasons::NOT_COMPARED)
+        ("Unknown", Reason::NotCompared.as_ref())
     );
     assert!(first.message.contains("first compared at"), "{}", first.message);
 
@@ -213,7 +223,7 @@ fn converged_says_what_differs_where_and_on_whom() {
             equal.reason.as_str(),
             equal.last_transition_time.0
         ),
-        ("True", reasons::EQUAL, at(20))
+        ("True", Reason::Equal.as_ref(), at(20))
     );
     assert!(equal.message.contains("4 tables with 1000 rows"), "{}", equal.message);
 
@@ -227,7 +237,7 @@ fn converged_says_what_differs_where_and_on_whom() {
             diverged.reason.as_str(),
             diverged.last_transition_time.0
         ),
-        ("False", reasons::DIVERGED, at(40))
+        ("False", Reason::Diverged.as_ref(), at(40))
     );
     let words = "rows of table shop.t where id > 41 AND id <= 42: demo-0,demo-2 | demo-1";
     assert!(diverged.message.contains(words), "{}", diverged.message);
@@ -242,11 +252,14 @@ fn converged_says_what_differs_where_and_on_whom() {
     let decision = settle(&mut observed, 80);
     assert_eq!(
         condition(&decision, conditions::CONVERGED).reason,
-        reasons::CANNOT_COMPARE
+        Reason::CannotCompare.as_ref()
     );
     annotated(&mut observed, "c");
     let decision = settle(&mut observed, 90);
-    assert_eq!(condition(&decision, conditions::CONVERGED).reason, reasons::EQUAL);
+    assert_eq!(
+        condition(&decision, conditions::CONVERGED).reason,
+        Reason::Equal.as_ref()
+    );
 }
 
 #[test]
@@ -269,7 +282,7 @@ fn more_than_is_listed_is_counted() {
 
 #[test]
 fn events_tell_of_differences_and_of_answers() {
-    let told = |result: ComparisonStatus, before: Option<ComparisonStatus>| {
+    let published = |result: ComparisonStatus, before: Option<ComparisonStatus>| {
         let mut observed = created(0);
         if let Some(before) = before {
             finish(&mut observed, 10, before);
@@ -277,18 +290,24 @@ fn events_tell_of_differences_and_of_answers() {
         let before = observed.cluster.status.clone().unwrap();
         observed.comparison = ComparisonRun::Finished(result);
         let after = settle(&mut observed, 20).status;
-        let told: Vec<_> = story(&before, &after, at(20))
+        let published: Vec<_> = events(&before, &after, at(20))
             .into_iter()
-            .map(|note| (note.warning, note.reason))
+            .map(|event| (event.warning, event.reason))
             .collect();
-        assert_eq!(story(&after, &after, at(21)), []);
-        told
+        assert_eq!(events(&after, &after, at(21)), []);
+        published
     };
-    assert_eq!(told(found(15, None, Vec::new()), None), []);
-    assert_eq!(told(found(15, Some("a"), Vec::new()), None), [(false, "Compared")]);
-    assert_eq!(told(found(15, None, vec![difference()]), None), [(true, "Diverged")]);
+    assert_eq!(published(found(15, None, Vec::new()), None), []);
     assert_eq!(
-        told(found(15, Some("a"), Vec::new()), Some(found(5, Some("a"), Vec::new()))),
+        published(found(15, Some("a"), Vec::new()), None),
+        [(false, EventReason::Compared)]
+    );
+    assert_eq!(
+        published(found(15, None, vec![difference()]), None),
+        [(true, EventReason::Diverged)]
+    );
+    assert_eq!(
+        published(found(15, Some("a"), Vec::new()), Some(found(5, Some("a"), Vec::new()))),
         []
     );
 }

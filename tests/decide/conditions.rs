@@ -1,11 +1,13 @@
-//! Conditions, and the story that events tell.
+//! Conditions and events.
 
-use multimaster::api::status::{Phase, conditions, reasons};
+use multimaster::api::reasons::{EventReason, Reason};
+use multimaster::api::status::{Phase, conditions};
 use multimaster::decide::observed::Problem;
 use multimaster::decide::report::conditions::not_observed;
-use multimaster::decide::report::events::story;
-use multimaster::decide::step::Step;
+use multimaster::decide::report::events::events;
+use multimaster::decide::step::{Action, ClusterAction, Step};
 use multimaster::decide::{decide, observed::Probe};
+use strum::IntoEnumIterator;
 
 use crate::fixture::{at, condition, link, new, pod, settle, unreachable, whole};
 
@@ -47,16 +49,16 @@ fn an_invalid_spec_has_a_status_and_is_not_applied() {
     let mut observed = new();
     let message = "spec.mysql.config.server_id: is set by the ring".to_owned();
     observed.problems.push(Problem {
-        reason: reasons::INVALID_SPEC,
+        reason: Reason::InvalidSpec,
         message: message.clone(),
     });
     let decision = decide(&observed, at(0));
     assert_eq!(decision.status.phase, Phase::Invalid);
-    assert!(!decision.steps.contains(&Step::Apply));
+    assert!(!decision.steps.contains(&Step::Cluster(ClusterAction::Apply)));
     let ready = condition(&decision, conditions::READY);
     assert_eq!(
         (ready.reason.as_str(), &ready.message),
-        (reasons::INVALID_SPEC, &message)
+        (Reason::InvalidSpec.as_ref(), &message)
     );
 }
 
@@ -64,12 +66,15 @@ fn an_invalid_spec_has_a_status_and_is_not_applied() {
 fn what_the_api_server_refused_is_offered_again() {
     let mut observed = whole();
     observed.problems.push(Problem {
-        reason: reasons::APPLY_FAILED,
+        reason: Reason::ApplyFailed,
         message: "refused".into(),
     });
     let decision = decide(&observed, at(0));
-    assert!(decision.steps.contains(&Step::Apply));
-    assert_eq!(condition(&decision, conditions::READY).reason, reasons::APPLY_FAILED);
+    assert!(decision.steps.contains(&Step::Cluster(ClusterAction::Apply)));
+    assert_eq!(
+        condition(&decision, conditions::READY).reason,
+        Reason::ApplyFailed.as_ref()
+    );
 }
 
 #[test]
@@ -81,37 +86,37 @@ fn a_pod_that_does_not_start_is_explained_in_ready() {
     let pod = pod(&mut observed, 1);
     (pod.running, pod.ready, pod.serving) = (false, false, false);
     pod.problem = Some(Problem {
-        reason: reasons::MYSQLD_NOT_STARTING,
+        reason: Reason::MysqldNotStarting,
         message: message.clone(),
     });
     let decision = decide(&observed, at(60));
     let ready = condition(&decision, conditions::READY);
     assert_eq!(
         (ready.reason.as_str(), &ready.message),
-        (reasons::MYSQLD_NOT_STARTING, &message)
+        (Reason::MysqldNotStarting.as_ref(), &message)
     );
 }
 
 #[test]
-fn a_loss_and_a_return_read_like_a_story() {
+fn a_loss_and_a_return_have_their_events() {
     let mut observed = whole();
     let before = observed.cluster.status.clone().unwrap();
     unreachable(&mut observed, 1);
     pod(&mut observed, 1).ready = false;
-    link(&mut observed, 2).silent_seconds = Some(3);
+    link(&mut observed, 2).seconds_since_contact = Some(3);
     let lost = settle(&mut observed, 60).status;
-    let told: Vec<_> = story(&before, &lost, at(60))
+    let published: Vec<_> = events(&before, &lost, at(60))
         .into_iter()
-        .map(|note| note.reason)
+        .map(|event| event.reason)
         .collect();
-    assert_eq!(told, ["MemberFailed", "RingOpen"]);
+    assert_eq!(published, [EventReason::MemberFailed, EventReason::RingOpen]);
     let back = decide(&whole(), at(72)).status;
-    let told = story(&lost, &back, at(72));
+    let published = events(&lost, &back, at(72));
     assert_eq!(
-        told.iter().map(|note| note.reason).collect::<Vec<_>>(),
-        ["MemberServing", "RingClosed", "Ready"]
+        published.iter().map(|event| event.reason).collect::<Vec<_>>(),
+        [EventReason::MemberServing, EventReason::RingClosed, EventReason::Ready]
     );
-    assert_eq!(told[0].text, "demo-1 serves; it was Failed before after 12 s");
+    assert_eq!(published[0].message, "demo-1 serves; it was Failed before after 12 s");
 }
 
 #[test]
@@ -125,15 +130,24 @@ fn ready_waits_for_the_first_database() {
     let ready = condition(&decision, conditions::READY);
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_str()),
-        ("False", reasons::FOUNDING)
+        ("False", Reason::Founding.as_ref())
     );
     assert!(
         decision
             .steps
             .iter()
-            .any(|step| matches!(step, Step::CreateDatabase { .. }))
+            .any(|step| matches!(step.on_member(), Some(Action::CreateDatabase)))
     );
     observed.cluster.status.as_mut().unwrap().database_created = true;
     let decision = settle(&mut observed, 61);
     assert_eq!(condition(&decision, conditions::READY).status, "True");
+}
+
+#[test]
+fn every_reason_is_in_the_documents() {
+    let documents = [include_str!("../../docs/ring.md"), include_str!("../../docs/tasks.md")].concat();
+    let missing = |reason: &str| !documents.contains(&format!("`{reason}`"));
+    let conditions: Vec<Reason> = Reason::iter().filter(|reason| missing(reason.as_ref())).collect();
+    let events: Vec<EventReason> = EventReason::iter().filter(|reason| missing(reason.as_ref())).collect();
+    assert_eq!((conditions, events), (Vec::new(), Vec::new()));
 }

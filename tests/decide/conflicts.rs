@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use multimaster::api::status::{MemberState, conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::{MemberState, conditions};
 use multimaster::api::{ConflictPolicy, Conflicts};
-use multimaster::decide::conflicts::{ConflictingRow, Record, Stage};
+use multimaster::decide::conflicts::{ConflictingRow, Record, Sides, Stage, related};
 use multimaster::decide::observed::{Observed, SqlError};
-use multimaster::decide::step::{Remedy, Step};
+use multimaster::decide::step::{Action, Remedy, Step};
 use multimaster::decide::{Decision, decide};
 use multimaster::mysql::rows::RowKey;
 use multimaster::mysql::transaction::Cell;
@@ -92,10 +93,9 @@ fn annotated(mut observed: Observed, text: &str) -> Observed {
 fn settled(decision: &Decision) -> (u8, Remedy, Option<u8>) {
     match steps(decision)[..] {
         [
-            Step::Settle {
+            Step::Member {
                 ordinal,
-                remedy,
-                winner,
+                action: Action::Settle { remedy, winner, .. },
                 ..
             },
         ] => (*ordinal, *remedy, *winner),
@@ -108,10 +108,9 @@ fn it_is_recorded_first_whatever_the_policy() {
     for observed in [conflict(), preferring(conflict(), &[1])] {
         let decision = decide(&observed, at(60));
         let [
-            Step::Examine {
+            Step::Member {
                 ordinal: 0,
-                upstream: 2,
-                gtid,
+                action: Action::Examine { upstream: 2, gtid },
                 ..
             },
         ] = steps(&decision)[..]
@@ -133,7 +132,7 @@ fn it_is_not_examined_while_its_upstream_cannot_be_read() {
     assert!(
         !steps(&decide(&observed, at(60)))
             .iter()
-            .any(|step| matches!(step, Step::Examine { .. }))
+            .any(|step| matches!(step.on_member(), Some(Action::Examine { .. })))
     );
 }
 
@@ -144,7 +143,7 @@ fn halt_waits_for_a_person_and_says_what_to_type() {
     let free = condition(&decision, conditions::CONFLICT_FREE);
     assert_eq!(
         (free.status.as_str(), free.reason.as_str()),
-        ("False", reasons::APPLIER_STOPPED)
+        ("False", Reason::ApplierStopped.as_ref())
     );
     let id = key().id();
     for words in [
@@ -180,7 +179,7 @@ fn a_wrong_annotation_settles_nothing_and_is_named() {
         let decision = decide(&annotated(recorded(), wrong), at(60));
         assert!(steps(&decision).is_empty(), "{wrong}: {:?}", decision.steps);
         let progressing = condition(&decision, conditions::PROGRESSING);
-        assert_eq!(progressing.reason, reasons::INVALID_ANNOTATION, "{wrong}");
+        assert_eq!(progressing.reason, Reason::InvalidAnnotation.as_ref(), "{wrong}");
         assert!(
             progressing.message.contains(ANNOTATION_SETTLE),
             "{}",
@@ -230,6 +229,17 @@ fn what_the_operator_wrote_itself_is_always_taken() {
     stop(&mut observed, 1, 0);
     link(&mut observed, 1).blocked = Some(format!("{}:multimaster:3", uuid(0)));
     assert_eq!(settled(&decide(&observed, at(60))), (1, Remedy::Take, None));
+
+    // Unless it was tried, and could not be.
+    let why = "a row takes a statement that is too long";
+    server(&mut observed, 1).conflicts = vec![Record {
+        gtid: format!("{}:multimaster:3", uuid(0)),
+        for_a_person: Some(why.into()),
+        ..record(1, 0)
+    }];
+    let decision = decide(&preferring(observed, &[0]), at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    assert!(condition(&decision, conditions::CONFLICT_FREE).message.contains(why));
 }
 
 #[test]
@@ -254,11 +264,10 @@ fn what_only_a_person_can_settle_is_left_and_said() {
     );
 }
 
-/// Only `act` sees foreign keys; what it recorded holds whatever a policy or an annotation says.
+/// Only `act` sees triggers; what it recorded holds whatever a policy or an annotation says.
 #[test]
-fn a_transaction_that_changes_a_referenced_table_waits_for_a_person_with_both_sides_shown() {
-    let why =
-        "it changes a table that a foreign key references: app.orders is referenced by app.lines (foreign key lines_1)";
+fn what_waits_for_a_person_is_shown_with_both_sides() {
+    let why = "the trigger orders_bd would fire";
     let id = key().id();
     let by_policy = preferring(recorded(), &[0]);
     let by_order = annotated(recorded(), &format!("{id}=demo-0"));
@@ -271,7 +280,7 @@ fn a_transaction_that_changes_a_referenced_table_waits_for_a_person_with_both_si
         let free = condition(&decision, conditions::CONFLICT_FREE);
         assert_eq!(
             (free.status.as_str(), free.reason.as_str()),
-            ("False", reasons::APPLIER_STOPPED)
+            ("False", Reason::ApplierStopped.as_ref())
         );
         for words in [
             why,
@@ -301,7 +310,13 @@ fn what_a_person_mended_unequally_can_be_settled_by_naming_a_winner_and_it_says_
     assert!(told.contains("not equal") && told.contains(&order), "{told}");
     let decision = decide(&annotated(observed, &format!("{}=demo-0", key().id())), at(60));
     assert!(
-        matches!(steps(&decision)[..], [Step::CompareRows { reassert: true, .. }]),
+        matches!(
+            steps(&decision)[..],
+            [Step::Member {
+                action: Action::CompareRows { reassert: true, .. },
+                ..
+            }]
+        ),
         "{:?}",
         decision.steps
     );
@@ -329,10 +344,12 @@ fn rows_are_compared_when_every_member_has_what_the_sides_wrote() {
     let mut observed = taken();
     let decision = decide(&observed, at(60));
     let [
-        Step::CompareRows {
+        Step::Member {
             ordinal: 0,
-            reassert: true,
-            conflicts,
+            action: Action::CompareRows {
+                conflicts,
+                reassert: true,
+            },
             ..
         },
     ] = steps(&decision)[..]
@@ -343,7 +360,7 @@ fn rows_are_compared_when_every_member_has_what_the_sides_wrote() {
     let free = condition(&decision, conditions::CONFLICT_FREE);
     assert_eq!(
         (free.status.as_str(), free.reason.as_str()),
-        ("False", reasons::SETTLING)
+        ("False", Reason::Settling.as_ref())
     );
 
     server(&mut observed, 2).executed = executed();
@@ -360,7 +377,13 @@ fn rows_that_a_person_has_to_make_equal_are_compared_when_nothing_else_is_due_an
     }
     let decision = decide(&observed, at(60));
     assert!(
-        matches!(steps(&decision)[..], [Step::CompareRows { .. }]),
+        matches!(
+            steps(&decision)[..],
+            [Step::Member {
+                action: Action::CompareRows { .. },
+                ..
+            }]
+        ),
         "{decision:?}"
     );
     let period = observed.cluster.spec.failure_detection.period_seconds;
@@ -372,7 +395,7 @@ fn rows_that_a_person_has_to_make_equal_are_compared_when_nothing_else_is_due_an
         crate::fixture::pod(&mut observed, ordinal).revision = Some("new".into());
     }
     let decision = decide(&observed, at(61));
-    let compares = |step: &&Step| matches!(step, Step::CompareRows { .. });
+    let compares = |step: &&Step| matches!(step.on_member(), Some(Action::CompareRows { .. }));
     assert_eq!(steps(&decision).into_iter().find(compares), None, "{decision:?}");
 }
 
@@ -409,9 +432,9 @@ fn an_operator_that_died_in_between_goes_on() {
     assert!(
         matches!(
             steps(&decision)[..],
-            [Step::NoteTaken {
+            [Step::Member {
                 ordinal: 1,
-                winner: Some(0),
+                action: Action::NoteTaken { winner: Some(0), .. },
                 ..
             }]
         ),
@@ -429,7 +452,13 @@ fn what_a_person_mended_is_compared_and_not_overwritten() {
     }
     let decision = decide(&observed, at(60));
     assert!(
-        matches!(steps(&decision)[..], [Step::CompareRows { reassert: false, .. }]),
+        matches!(
+            steps(&decision)[..],
+            [Step::Member {
+                action: Action::CompareRows { reassert: false, .. },
+                ..
+            }]
+        ),
         "{:?}",
         decision.steps
     );
@@ -476,4 +505,88 @@ fn of_many_conflicts_some_are_told_and_those_for_a_person_first() {
     );
     assert!(message.len() < 4096, "{}", message.len());
     assert!(decision.status.conflicts >= 60);
+}
+
+#[test]
+fn what_waits_for_a_person_and_has_no_rows_is_examined_again() {
+    let waits = |seconds: Option<i64>, record: Record| {
+        let mut observed = conflict();
+        link(&mut observed, 1).seconds_since_error = seconds;
+        server(&mut observed, 0).conflicts = vec![Record {
+            for_a_person: Some("no row was found".into()),
+            ..self::record(0, 1)
+        }];
+        server(&mut observed, 1).conflicts = vec![record];
+        observed
+    };
+    let statement = || Record {
+        rows: Vec::new(),
+        for_a_person: Some("it is a statement that failed here".into()),
+        ..record(1, 0)
+    };
+    let examined = |observed: &Observed| {
+        let decision = decide(observed, at(60));
+        matches!(&steps(&decision)[..], [Step::Member { ordinal: 1, action: Action::Examine { upstream: 0, gtid }, .. }] if *gtid == eleventh(0))
+    };
+    for (seconds, expected) in [
+        (0, true),
+        (59, true),
+        (60, true),
+        (75, false),
+        (89, false),
+        (90, true),
+        (-5, true),
+    ] {
+        assert_eq!(examined(&waits(Some(seconds), statement())), expected, "{seconds} s");
+    }
+    assert!(!examined(&waits(None, statement())));
+    // Its rows say what is in the way, and a person is at it.
+    let rows = Record {
+        for_a_person: Some("a trigger would fire".into()),
+        ..record(1, 0)
+    };
+    assert!(!examined(&waits(Some(0), rows)));
+    // Nothing can be asked of the upstream.
+    let mut observed = waits(Some(0), statement());
+    unreachable(&mut observed, 0);
+    assert!(!examined(&observed));
+}
+
+/// Of 100 conflicts of 1,000 rows each, all share a row with the next one: one group, whose first side decides.
+#[test]
+fn many_large_conflicts_are_one_by_the_rows_that_they_share() {
+    let row = |number: usize| {
+        let key = RowKey {
+            columns: vec![("id".into(), Cell::Number(number.to_string()))],
+            ..key()
+        };
+        ConflictingRow {
+            id: key.id(),
+            key,
+            mine: None,
+            theirs: Some("t".into()),
+        }
+    };
+    let mut observed = preferring(whole(), &[2]);
+    let records: Vec<Record> = (0..100)
+        .map(|number: usize| Record {
+            gtid: format!("{}:{}", uuid(u8::from(number == 0) * 2), 100 + number),
+            seen: at(i64::try_from(number).unwrap()),
+            rows: (number * 999..number * 999 + 1000).map(row).collect(),
+            ..record(1, 0)
+        })
+        .collect();
+    for ordinal in 0..3 {
+        server(&mut observed, ordinal).conflicts.clone_from(&records);
+    }
+    let begin = std::time::Instant::now();
+    let sides = Sides::of(&observed);
+    eprintln!("100 conflicts of 1,000 rows: {:?}", begin.elapsed());
+    assert_eq!(sides.open().count(), 100);
+    // Member 2 wrote the first of them, and the others follow it.
+    assert!(records.iter().all(|record| sides.winner(record) == Some(2)));
+    for (number, expected) in [(0, 2), (50, 3), (99, 2)] {
+        assert_eq!(sides.group(&records[number]).len(), expected);
+        assert_eq!(related(&observed, &records[number]), sides.group(&records[number]));
+    }
 }

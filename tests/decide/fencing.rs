@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use multimaster::api::status::{MemberState, conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::observed::Observed;
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, PodAction, Step};
 use multimaster::names::ANNOTATION_FENCE;
 
 use crate::fixture::{condition, fence, member_status, pod, server, settle, steps, whole};
@@ -22,7 +23,18 @@ fn who_is_named_leaves_the_service_is_fenced_and_stays_so() {
     assert!(
         matches!(
             steps(&decision)[..],
-            [Step::Withdraw { ordinal: 1, .. }, Step::Fence { ordinal: 1, .. }]
+            [
+                Step::Pod {
+                    ordinal: 1,
+                    action: PodAction::Withdraw { .. },
+                    ..
+                },
+                Step::Member {
+                    ordinal: 1,
+                    action: Action::Fence,
+                    ..
+                }
+            ]
         ),
         "{:?}",
         decision.steps
@@ -36,11 +48,25 @@ fn who_is_named_leaves_the_service_is_fenced_and_stays_so() {
 
     observed.cluster.metadata.annotations = None;
     let decision = settle(&mut observed, 62);
-    assert!(matches!(steps(&decision)[..], [Step::Open { ordinal: 1, .. }]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Member {
+            ordinal: 1,
+            action: Action::Open,
+            ..
+        }]
+    ));
     server(&mut observed, 1).super_read_only = false;
     pod(&mut observed, 1).ready = true;
     let decision = settle(&mut observed, 63);
-    assert!(matches!(steps(&decision)[..], [Step::Serve { ordinal: 1, .. }]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Pod {
+            ordinal: 1,
+            action: PodAction::Serve,
+            ..
+        }]
+    ));
 }
 
 #[test]
@@ -54,7 +80,7 @@ fn a_wrong_name_or_all_members_change_nothing_and_are_named() {
         let decision = settle(&mut observed, 60);
         assert!(steps(&decision).is_empty(), "{text}: {:?}", decision.steps);
         let progressing = condition(&decision, conditions::PROGRESSING);
-        assert_eq!(progressing.reason, reasons::INVALID_ANNOTATION, "{text}");
+        assert_eq!(progressing.reason, Reason::InvalidAnnotation.as_ref(), "{text}");
         assert!(progressing.message.contains(word), "{}", progressing.message);
         assert_eq!(condition(&decision, conditions::READY).status, "True");
     }

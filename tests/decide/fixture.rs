@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::MemberStatus;
 use multimaster::decide::observed::{Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server};
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{ClusterAction, PodAction, Step};
 use multimaster::decide::{Decision, decide};
 use multimaster::wire::agent::{Origin, Phase, Report, VERSION};
 
@@ -38,7 +38,7 @@ pub fn channel(upstream: u8) -> Channel {
         receiver_file: "binlog.000002".into(),
         applied_file: "binlog.000002".into(),
         applied_offset: 1000,
-        silent_seconds: Some(0),
+        seconds_since_contact: Some(0),
         ..Channel::default()
     }
 }
@@ -83,8 +83,8 @@ fn member(ordinal: u8) -> Member {
         pod: Some(pod),
         agent: Probe::Reached(report),
         server: Probe::Reached(server),
-        sightings: Vec::new(),
-        unheard: jiff::SignedDuration::ZERO,
+        witness_probes: Vec::new(),
+        since_contact: jiff::SignedDuration::ZERO,
         last_seen_fenced: false,
     }
 }
@@ -183,7 +183,7 @@ pub fn lose(observed: &mut Observed, ordinal: u8) {
     pod(observed, ordinal).ready = false;
     let downstream = link(observed, (ordinal + 1) % 3);
     downstream.receiver = Receiver::Connecting;
-    downstream.silent_seconds = Some(5);
+    downstream.seconds_since_contact = Some(5);
 }
 
 /// The steps without `Apply`, which is in every pass, and without the labels for reads, which `reads.rs` is about.
@@ -193,7 +193,20 @@ pub fn steps(decision: &Decision) -> Vec<&Step> {
         "{:?}",
         decision.steps
     );
-    let matters = |step: &&Step| !matches!(step, Step::Apply | Step::ServeReads { .. } | Step::WithdrawReads { .. });
+    let matters = |step: &&Step| {
+        !matches!(
+            step,
+            Step::Cluster(ClusterAction::Apply)
+                | Step::Pod {
+                    action: PodAction::ServeReads,
+                    ..
+                }
+                | Step::Pod {
+                    action: PodAction::WithdrawReads { .. },
+                    ..
+                }
+        )
+    };
     decision.steps.iter().filter(matters).collect()
 }
 

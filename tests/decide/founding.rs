@@ -1,9 +1,10 @@
 //! From nothing to an open ring; and never from an empty volume when there was one before.
 
-use multimaster::api::status::{MemberState, Phase, conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::{MemberState, Phase, conditions};
 use multimaster::decide::decide;
 use multimaster::decide::observed::Probe;
-use multimaster::decide::step::{StartAt, Step};
+use multimaster::decide::step::{Action, ClusterAction, PodAction, StartAt, Step};
 use multimaster::wire::agent::Origin;
 
 use crate::fixture::{
@@ -18,7 +19,10 @@ fn nothing_is_founded_before_all_have_reported() {
     assert!(steps(&decision).is_empty());
     assert_eq!(decision.status.epoch, 0);
     assert_eq!(decision.status.phase, Phase::Creating);
-    assert_eq!(condition(&decision, conditions::READY).reason, reasons::FOUNDING);
+    assert_eq!(
+        condition(&decision, conditions::READY).reason,
+        Reason::Founding.as_ref()
+    );
 }
 
 #[test]
@@ -28,27 +32,42 @@ fn a_new_ring_is_founded_linked_opened_and_served_in_bounded_steps() {
         let decision = settle(&mut observed, pass);
         for step in decision.steps {
             match step {
-                Step::Apply => {}
-                Step::Found { ordinal, .. } => {
+                Step::Cluster(ClusterAction::Apply) => {}
+                Step::Member {
+                    ordinal,
+                    action: Action::Found,
+                    ..
+                } => {
                     assert_eq!(observed.epoch(), 0);
                     report(&mut observed, ordinal).origin = Origin::Founded;
                 }
-                Step::Attach {
+                Step::Member {
                     ordinal,
-                    upstream,
-                    start,
+                    action: Action::Attach { upstream, start },
                     ..
                 } => {
                     assert_eq!(start, StartAt::AutoPosition);
                     server(&mut observed, ordinal).channels.push(channel(upstream));
                 }
-                Step::Open { ordinal, .. } => {
+                Step::Member {
+                    ordinal,
+                    action: Action::Open,
+                    ..
+                } => {
                     assert_eq!(observed.epoch(), 1, "the epoch is written before anything opens");
                     server(&mut observed, ordinal).super_read_only = false;
                     pod(&mut observed, ordinal).ready = true;
                 }
-                Step::Serve { ordinal, .. } => pod(&mut observed, ordinal).serving = true,
-                Step::ServeReads { ordinal, .. } => pod(&mut observed, ordinal).reads = true,
+                Step::Pod {
+                    ordinal,
+                    action: PodAction::Serve,
+                    ..
+                } => pod(&mut observed, ordinal).serving = true,
+                Step::Pod {
+                    ordinal,
+                    action: PodAction::ServeReads,
+                    ..
+                } => pod(&mut observed, ordinal).reads = true,
                 step => panic!("{step:?} has no place here"),
             }
         }
@@ -65,13 +84,7 @@ fn an_operator_that_died_while_founding_goes_on() {
     let mut observed = new();
     report(&mut observed, 0).origin = Origin::Founded;
     let decision = decide(&observed, at(0));
-    assert_eq!(
-        steps(&decision),
-        [&Step::Found {
-            ordinal: 1,
-            server_uuid: uuid(1)
-        }]
-    );
+    assert_eq!(steps(&decision), [&Step::member(1, uuid(1), Action::Found)]);
     assert_eq!(decision.status.epoch, 0);
 }
 
@@ -93,11 +106,7 @@ fn old_volumes_are_not_founded_anew() {
     let decision = decide(&observed, at(1));
     assert_eq!(
         steps(&decision),
-        [&Step::Clone {
-            ordinal: 0,
-            server_uuid: uuid(0),
-            donor: 1
-        }]
+        [&Step::member(0, uuid(0), Action::Clone { donor: 1 })]
     );
 }
 
@@ -139,7 +148,10 @@ fn all_volumes_lost_is_said_and_nothing_is_founded() {
     }
     let decision = decide(&observed, at(60));
     assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
-    assert_eq!(condition(&decision, conditions::READY).reason, reasons::DATA_LOST);
+    assert_eq!(
+        condition(&decision, conditions::READY).reason,
+        Reason::DataLost.as_ref()
+    );
 }
 
 #[test]
@@ -154,11 +166,7 @@ fn of_two_empty_neighbours_the_downstream_is_rebuilt_first() {
     let decision = decide(&observed, at(60));
     assert_eq!(
         steps(&decision),
-        [&Step::Clone {
-            ordinal: 2,
-            server_uuid: uuid(2),
-            donor: 0
-        }]
+        [&Step::member(2, uuid(2), Action::Clone { donor: 0 })]
     );
     assert!(member_status(&decision, 1).message.as_ref().unwrap().contains("demo-2"));
     report(&mut observed, 2).origin = Origin::Cloned;
@@ -168,10 +176,6 @@ fn of_two_empty_neighbours_the_downstream_is_rebuilt_first() {
     let decision = decide(&observed, at(70));
     assert_eq!(
         steps(&decision),
-        [&Step::Clone {
-            ordinal: 1,
-            server_uuid: uuid(1),
-            donor: 2
-        }]
+        [&Step::member(1, uuid(1), Action::Clone { donor: 2 })]
     );
 }

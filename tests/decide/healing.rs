@@ -1,8 +1,8 @@
 //! `healing: Bypass`: the ring closes around absent members, and takes them back.
 
 use multimaster::api::status::{MemberState, conditions};
-use multimaster::decide::observed::{Channel, Observed, Probe, Receiver, Server, Sighting, SqlError};
-use multimaster::decide::step::{StartAt, Step};
+use multimaster::decide::observed::{Channel, Observed, Probe, Receiver, Server, SqlError, WitnessProbe};
+use multimaster::decide::step::{Action, PodAction, StartAt, Step};
 use multimaster::decide::{Decision, decide};
 use multimaster::wire::agent::{Origin, Phase};
 
@@ -23,7 +23,7 @@ fn lose(observed: &mut Observed, ordinal: u8) {
                 .filter(|link| link.name == format!("from-{ordinal}"))
             {
                 channel.receiver = Receiver::Connecting;
-                channel.silent_seconds = Some(9);
+                channel.seconds_since_contact = Some(9);
             }
         }
     }
@@ -37,22 +37,54 @@ fn carry_out(observed: &mut Observed, decision: &Decision) {
     };
     for step in &decision.steps {
         match step {
-            Step::Serve { ordinal, .. } => pod(observed, *ordinal).serving = true,
-            Step::Withdraw { ordinal, .. } => pod(observed, *ordinal).serving = false,
-            Step::Attach { ordinal, upstream, .. } => server(observed, *ordinal).channels.push(channel(*upstream)),
-            Step::StopReceiver { ordinal, upstream, .. } => {
+            Step::Pod {
+                ordinal,
+                action: PodAction::Serve,
+                ..
+            } => pod(observed, *ordinal).serving = true,
+            Step::Pod {
+                ordinal,
+                action: PodAction::Withdraw { .. },
+                ..
+            } => pod(observed, *ordinal).serving = false,
+            Step::Member {
+                ordinal,
+                action: Action::Attach { upstream, .. },
+                ..
+            } => server(observed, *ordinal).channels.push(channel(*upstream)),
+            Step::Member {
+                ordinal,
+                action: Action::StopReceiver { upstream },
+                ..
+            } => {
                 let server = server(observed, *ordinal);
                 let at = channel_of(server, upstream);
                 server.channels[at].receiver = Receiver::Off;
             }
-            Step::Detach { ordinal, upstream, .. } => {
+            Step::Member {
+                ordinal,
+                action: Action::Detach { upstream, .. },
+                ..
+            } => {
                 let server = server(observed, *ordinal);
                 let at = channel_of(server, upstream);
                 server.channels.remove(at);
             }
-            Step::Clone { ordinal, .. } => report(observed, *ordinal).phase = Phase::Cloning { donor: "donor".into() },
-            Step::Fence { ordinal, .. } => server(observed, *ordinal).super_read_only = true,
-            Step::Open { ordinal, .. } => server(observed, *ordinal).super_read_only = false,
+            Step::Member {
+                ordinal,
+                action: Action::Clone { .. },
+                ..
+            } => report(observed, *ordinal).phase = Phase::Cloning { donor: "donor".into() },
+            Step::Member {
+                ordinal,
+                action: Action::Fence,
+                ..
+            } => server(observed, *ordinal).super_read_only = true,
+            Step::Member {
+                ordinal,
+                action: Action::Open,
+                ..
+            } => server(observed, *ordinal).super_read_only = false,
             _ => {}
         }
     }
@@ -90,7 +122,14 @@ fn the_ring_closes_around_a_lost_member() {
     let mut observed = whole();
     lose(&mut observed, 1);
     let decision = settle(&mut observed, 60);
-    assert!(matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 1, .. }]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Pod {
+            ordinal: 1,
+            action: PodAction::Withdraw { .. },
+            ..
+        }]
+    ));
     assert_eq!(decision.status.epoch, 1, "not yet: it may be back in a moment");
     carry_out(&mut observed, &decision);
 
@@ -99,12 +138,14 @@ fn the_ring_closes_around_a_lost_member() {
     assert!(member_status(&decision, 1).bypassed);
     assert_eq!(
         steps(&decision)[..],
-        [&Step::Attach {
-            ordinal: 2,
-            server_uuid: uuid(2),
-            upstream: 0,
-            start: StartAt::AutoPosition
-        }]
+        [&Step::member(
+            2,
+            uuid(2),
+            Action::Attach {
+                upstream: 0,
+                start: StartAt::AutoPosition
+            }
+        )]
     );
     carry_out(&mut observed, &decision);
     let done = run(&mut observed, 66);
@@ -112,14 +153,14 @@ fn the_ring_closes_around_a_lost_member() {
         matches!(
             done[..],
             [
-                Step::StopReceiver {
+                Step::Member {
                     ordinal: 2,
-                    upstream: 1,
+                    action: Action::StopReceiver { upstream: 1 },
                     ..
                 },
-                Step::Detach {
+                Step::Member {
                     ordinal: 2,
-                    upstream: 1,
+                    action: Action::Detach { upstream: 1, .. },
                     ..
                 }
             ]
@@ -140,7 +181,19 @@ fn what_the_lost_member_had_sent_is_applied_before_its_channel_goes() {
     link(&mut observed, 2).retrieved = gtid(&format!("{}:1-12", uuid(1)));
     let done = run(&mut observed, 60);
     assert!(
-        matches!(done[..], [Step::Attach { .. }, Step::StopReceiver { .. }]),
+        matches!(
+            done[..],
+            [
+                Step::Member {
+                    action: Action::Attach { .. },
+                    ..
+                },
+                Step::Member {
+                    action: Action::StopReceiver { .. },
+                    ..
+                }
+            ]
+        ),
         "{done:?}"
     );
     // Its applier stopped without an error: somebody stopped it, and it has work to do.
@@ -148,9 +201,9 @@ fn what_the_lost_member_had_sent_is_applied_before_its_channel_goes() {
     let decision = decide(&observed, at(100));
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Start {
+        [Step::Member {
             ordinal: 2,
-            upstream: 1,
+            action: Action::Start { upstream: 1 },
             ..
         }]
     ));
@@ -168,7 +221,10 @@ fn what_the_lost_member_had_sent_is_applied_before_its_channel_goes() {
     server(&mut observed, 2).executed = executed().union(&gtid(&format!("{}:1-12", uuid(1))));
     assert!(matches!(
         run(&mut observed, 101)[..],
-        [Step::Detach { upstream: 1, .. }]
+        [Step::Member {
+            action: Action::Detach { upstream: 1, .. },
+            ..
+        }]
     ));
 }
 
@@ -187,11 +243,11 @@ fn the_old_channel_stays_until_the_new_link_replicates() {
 fn nobody_is_bypassed_on_the_word_of_the_operator_alone() {
     let reached: [fn(&mut Observed); 3] = [
         // The downstream goes on hearing of it.
-        |observed| link(observed, 2).silent_seconds = Some(0),
+        |observed| link(observed, 2).seconds_since_contact = Some(0),
         // An agent that was asked to look got an answer.
         |observed| {
-            link(observed, 2).silent_seconds = Some(9);
-            observed.members[1].sightings = vec![Sighting { by: 0, answered: true }];
+            link(observed, 2).seconds_since_contact = Some(9);
+            observed.members[1].witness_probes = vec![WitnessProbe { by: 0, answered: true }];
         },
         // It refused: too many connections, or a wrong password.
         |observed| observed.members[1].server = Probe::Alive("Too many connections".into()),
@@ -214,8 +270,8 @@ fn an_agent_that_was_asked_to_look_is_a_witness() {
     for by in [0, 1] {
         let mut observed = whole();
         unreachable(&mut observed, 1);
-        link(&mut observed, 2).silent_seconds = Some(2);
-        observed.members[1].sightings = vec![Sighting { by, answered: false }];
+        link(&mut observed, 2).seconds_since_contact = Some(2);
+        observed.members[1].witness_probes = vec![WitnessProbe { by, answered: false }];
         let decision = decide(&observed, at(60));
         assert_eq!(member_status(&decision, 1).state, MemberState::Failed, "by {by}");
     }
@@ -225,8 +281,8 @@ fn an_agent_that_was_asked_to_look_is_a_witness() {
 fn a_member_whose_volume_is_full_is_gone_around_though_its_heartbeats_go_on() {
     let mut observed = whole();
     observed.members[1].server = Probe::Unreachable("no answer".into());
-    link(&mut observed, 2).silent_seconds = Some(0);
-    observed.members[1].sightings = vec![Sighting { by: 0, answered: true }];
+    link(&mut observed, 2).seconds_since_contact = Some(0);
+    observed.members[1].witness_probes = vec![WitnessProbe { by: 0, answered: true }];
     report(&mut observed, 1).volume_full = true;
     let decision = settle(&mut observed, 60);
     let status = member_status(&decision, 1);
@@ -235,12 +291,14 @@ fn a_member_whose_volume_is_full_is_gone_around_though_its_heartbeats_go_on() {
         status.message.as_ref().unwrap().contains("spec.storage.size"),
         "{status:?}"
     );
-    assert!(
-        decision
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Withdraw { ordinal: 1, .. }))
-    );
+    assert!(decision.steps.iter().any(|step| matches!(
+        step,
+        Step::Pod {
+            ordinal: 1,
+            action: PodAction::Withdraw { .. },
+            ..
+        }
+    )));
     assert!(member_status(&settle(&mut observed, 66), 1).bypassed);
 
     // It still answers: then it also writes.
@@ -279,11 +337,23 @@ fn a_member_that_thaws_under_clients_is_fenced_before_anything_else() {
     thaw(&mut observed, 1, false);
     let decision = settle(&mut observed, 120);
     assert!(
-        matches!(steps(&decision)[..], [Step::Fence { ordinal: 1, .. }]),
+        matches!(
+            steps(&decision)[..],
+            [Step::Member {
+                ordinal: 1,
+                action: Action::Fence,
+                ..
+            }]
+        ),
         "{:?}",
         decision.steps
     );
-    assert!(!decision.steps.iter().any(|step| matches!(step, Step::Serve { .. })));
+    assert!(
+        !decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_pod(), Some(PodAction::Serve)))
+    );
 }
 
 #[test]
@@ -307,22 +377,26 @@ fn what_is_stranded_on_a_returned_member_flows_before_it_opens() {
         matches!(
             done[..],
             [
-                Step::Attach {
+                Step::Member {
                     ordinal: 2,
-                    upstream: 1,
+                    action: Action::Attach { upstream: 1, .. },
                     ..
                 },
-                Step::StopReceiver {
+                Step::Member {
                     ordinal: 2,
-                    upstream: 0,
+                    action: Action::StopReceiver { upstream: 0 },
                     ..
                 },
-                Step::Detach {
+                Step::Member {
                     ordinal: 2,
-                    upstream: 0,
+                    action: Action::Detach { upstream: 0, .. },
                     ..
                 },
-                Step::Open { ordinal: 1, .. }
+                Step::Member {
+                    ordinal: 1,
+                    action: Action::Open,
+                    ..
+                }
             ]
         ),
         "{done:?}"
@@ -390,21 +464,35 @@ fn all_down_and_an_empty_first_one_back_does_not_serve() {
     }];
     let done = run(&mut observed, 120);
     assert!(
-        done.iter().any(|step| matches!(step, Step::Open { ordinal: 2, .. })),
-        "{done:?}"
-    );
-    assert!(
         done.iter().any(|step| matches!(
             step,
-            Step::Clone {
-                ordinal: 0,
-                donor: 2,
+            Step::Member {
+                ordinal: 2,
+                action: Action::Open,
                 ..
             }
         )),
         "{done:?}"
     );
-    assert!(!done.iter().any(|step| matches!(step, Step::Open { ordinal: 0, .. })));
+    assert!(
+        done.iter().any(|step| matches!(
+            step,
+            Step::Member {
+                ordinal: 0,
+                action: Action::Clone { donor: 2 },
+                ..
+            }
+        )),
+        "{done:?}"
+    );
+    assert!(!done.iter().any(|step| matches!(
+        step,
+        Step::Member {
+            ordinal: 0,
+            action: Action::Open,
+            ..
+        }
+    )));
 }
 
 #[test]
@@ -418,7 +506,14 @@ fn a_bypassed_member_takes_over_when_the_ring_itself_is_gone() {
     link(&mut observed, 1).receiver = Receiver::Connecting;
     let done = run(&mut observed, 120);
     assert!(
-        done.iter().any(|step| matches!(step, Step::Open { ordinal: 1, .. })),
+        done.iter().any(|step| matches!(
+            step,
+            Step::Member {
+                ordinal: 1,
+                action: Action::Open,
+                ..
+            }
+        )),
         "{done:?}"
     );
     assert_eq!(decide(&observed, at(150)).status.ring, "1");
@@ -437,7 +532,14 @@ fn one_that_lacks_its_own_writes_does_not_take_over() {
     link(&mut observed, 1).receiver = Receiver::Connecting;
     let done = run(&mut observed, 120);
     assert!(
-        done.iter().all(|step| matches!(step, Step::NewLife { ordinal: 1, .. })) && !done.is_empty(),
+        done.iter().all(|step| matches!(
+            step,
+            Step::Member {
+                ordinal: 1,
+                action: Action::NewLife { .. },
+                ..
+            }
+        )) && !done.is_empty(),
         "{done:?}"
     );
 }
@@ -504,9 +606,9 @@ fn a_member_that_is_being_cloned_is_neither_fenced_nor_in_the_way() {
     assert!(
         matches!(
             steps(&decision)[..],
-            [Step::Attach {
+            [Step::Member {
                 ordinal: 2,
-                upstream: 0,
+                action: Action::Attach { upstream: 0, .. },
                 ..
             }]
         ),

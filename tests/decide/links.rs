@@ -1,10 +1,11 @@
 //! How links are attached again: from the stored channel, from status, from the oldest log; never from "now".
 
 use multimaster::api::Positioning;
-use multimaster::api::status::{conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::conditions;
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Observed, Receiver, SqlError};
-use multimaster::decide::step::{StartAt, Step};
+use multimaster::decide::step::{Action, StartAt, Step};
 
 use crate::fixture::{at, condition, executed, fence, gtid, link, report, server, settle, steps, uuid, whole};
 
@@ -16,12 +17,7 @@ fn file_position() -> Observed {
 }
 
 fn attach(start: StartAt) -> Step {
-    Step::Attach {
-        ordinal: 1,
-        server_uuid: uuid(1),
-        upstream: 0,
-        start,
-    }
+    Step::member(1, uuid(1), Action::Attach { upstream: 0, start })
 }
 
 fn position(file: &str, offset: u64) -> StartAt {
@@ -36,13 +32,39 @@ fn a_stored_channel_that_is_stopped_is_started() {
     for mut observed in [whole(), file_position()] {
         link(&mut observed, 1).receiver = Receiver::Off;
         link(&mut observed, 1).applier_running = false;
-        let expected = Step::Start {
-            ordinal: 1,
-            server_uuid: uuid(1),
-            upstream: 0,
-        };
+        let expected = Step::member(1, uuid(1), Action::Start { upstream: 0 });
         assert_eq!(steps(&decide(&observed, at(60))), [&expected]);
     }
+}
+
+/// Stopping a receiver does not clear the error of its last attempt to connect.
+#[test]
+fn a_receiver_that_was_stopped_while_it_could_not_connect_is_started() {
+    for (number, text) in [
+        (
+            2003,
+            "Error reconnecting to source 'x@demo-0:3306'. Message: Can't connect to MySQL server",
+        ),
+        (
+            1045,
+            "Error connecting to source 'x@demo-0:3306'. Message: Access denied",
+        ),
+    ] {
+        let mut observed = whole();
+        link(&mut observed, 1).receiver = Receiver::Off;
+        let text = text.into();
+        link(&mut observed, 1).receiver_error = Some(SqlError { number, text });
+        let expected = Step::member(1, uuid(1), Action::Start { upstream: 0 });
+        assert_eq!(steps(&decide(&observed, at(60))), [&expected]);
+    }
+    // This one would stop again.
+    let mut observed = whole();
+    link(&mut observed, 1).receiver = Receiver::Off;
+    link(&mut observed, 1).receiver_error = Some(SqlError {
+        number: 13114,
+        text: "Got fatal error 1236 from source when reading data from binary log".into(),
+    });
+    assert!(steps(&decide(&observed, at(60))).is_empty());
 }
 
 #[test]
@@ -95,12 +117,14 @@ fn a_recorded_position_counts_only_for_the_lives_it_was_recorded_for() {
     server(&mut observed, 1).uuid = new.clone();
     report(&mut observed, 1).server_uuid = Some(new.clone());
     report(&mut observed, 1).former_server_uuids = vec![uuid(1)];
-    let expected = Step::Attach {
-        ordinal: 1,
-        server_uuid: new,
-        upstream: 0,
-        start: position("binlog.000001", 4),
-    };
+    let expected = Step::member(
+        1,
+        new,
+        Action::Attach {
+            upstream: 0,
+            start: position("binlog.000001", 4),
+        },
+    );
     assert_eq!(steps(&decide(&observed, at(60))), [&expected]);
 }
 
@@ -121,7 +145,11 @@ fn a_channel_that_reads_an_earlier_life_is_replaced_once_its_relay_logs_are_appl
     link(&mut observed, 1).retrieved = executed();
     assert!(matches!(
         steps(&settle(&mut observed, 61))[..],
-        [Step::Detach { ordinal: 1, .. }]
+        [Step::Member {
+            ordinal: 1,
+            action: Action::Detach { .. },
+            ..
+        }]
     ));
     server(&mut observed, 1).channels.clear();
     assert_eq!(
@@ -138,7 +166,7 @@ fn what_the_upstream_has_purged_is_never_skipped() {
         let decision = decide(&observed, at(60));
         assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
         let closed = condition(&decision, conditions::RING_CLOSED);
-        assert_eq!(closed.reason, reasons::POSITION_LOST);
+        assert_eq!(closed.reason, Reason::PositionLost.as_ref());
         assert!(
             closed.message.contains(&format!("{}:11", uuid(2))),
             "{}",
@@ -198,4 +226,15 @@ fn a_recorded_gtid_set_never_shrinks_within_a_life() {
     settle(&mut observed, 60);
     let status = &observed.cluster.status.as_ref().unwrap().member_statuses[1];
     assert_eq!(gtid(&status.gtid_executed), executed());
+}
+
+/// The receiver has not noticed yet that the server at the other end is another one.
+#[test]
+fn a_link_to_an_earlier_life_does_not_replicate() {
+    let mut observed = whole();
+    settle(&mut observed, 10);
+    link(&mut observed, 1).source_uuid = Some("5a0d0b3e-0000-0000-0000-000000000000".into());
+    let decision = decide(&observed, at(60));
+    assert_eq!(condition(&decision, conditions::RING_CLOSED).status, "False");
+    assert_eq!(condition(&decision, conditions::READY).status, "False");
 }

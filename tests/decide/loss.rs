@@ -1,9 +1,10 @@
 //! Loss and return of members under `healing: Wait`.
 
-use multimaster::api::status::{MemberState, conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Probe, Receiver, SqlError};
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, PodAction, Step};
 use multimaster::wire::agent::{Origin, Phase as AgentPhase};
 
 use crate::fixture::{
@@ -41,10 +42,10 @@ fn a_second_witness_takes_a_frozen_member_out_of_the_service() {
     let witnesses: [Witness; 3] = [
         |observed| {
             pod(observed, 1).ready = false;
-            link(observed, 2).silent_seconds = Some(2);
+            link(observed, 2).seconds_since_contact = Some(2);
         },
         |observed| link(observed, 2).receiver = Receiver::Connecting,
-        |observed| link(observed, 2).silent_seconds = Some(3),
+        |observed| link(observed, 2).seconds_since_contact = Some(3),
     ];
     for witness in witnesses {
         let mut observed = whole();
@@ -52,7 +53,14 @@ fn a_second_witness_takes_a_frozen_member_out_of_the_service() {
         witness(&mut observed);
         let decision = decide(&observed, at(60));
         assert!(
-            matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 1, .. }]),
+            matches!(
+                steps(&decision)[..],
+                [Step::Pod {
+                    ordinal: 1,
+                    action: PodAction::Withdraw { .. },
+                    ..
+                }]
+            ),
             "{:?}",
             decision.steps
         );
@@ -72,7 +80,10 @@ fn witnesses_never_take_the_last_one_out() {
     pod(&mut observed, 1).ready = false;
     let decision = decide(&observed, at(60));
     assert!(
-        !decision.steps.iter().any(|step| matches!(step, Step::Withdraw { .. })),
+        !decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_pod(), Some(PodAction::Withdraw { .. }))),
         "{:?}",
         decision.steps
     );
@@ -99,7 +110,7 @@ fn an_operator_that_is_cut_off_changes_nothing_and_says_unknown() {
     let ready = condition(&decision, conditions::READY);
     assert_eq!(
         (ready.status.as_str(), ready.reason.as_str()),
-        ("Unknown", reasons::NO_MEMBER_REACHABLE)
+        ("Unknown", Reason::NoMemberReachable.as_ref())
     );
 }
 
@@ -109,7 +120,14 @@ fn a_restarted_member_leaves_at_once_because_a_probe_saw_it_fenced() {
     server(&mut observed, 1).super_read_only = true;
     let decision = decide(&observed, at(60));
     assert!(
-        matches!(steps(&decision)[0], Step::Withdraw { ordinal: 1, .. }),
+        matches!(
+            steps(&decision)[0],
+            Step::Pod {
+                ordinal: 1,
+                action: PodAction::Withdraw { .. },
+                ..
+            }
+        ),
         "{:?}",
         decision.steps
     );
@@ -125,10 +143,14 @@ fn mysqld_that_is_starting_again_leaves_even_as_the_last() {
     report(&mut observed, 1).phase = AgentPhase::Starting;
     let decision = decide(&observed, at(60));
     assert!(
-        decision
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::Withdraw { ordinal: 1, .. })),
+        decision.steps.iter().any(|step| matches!(
+            step,
+            Step::Pod {
+                ordinal: 1,
+                action: PodAction::Withdraw { .. },
+                ..
+            }
+        )),
         "{:?}",
         decision.steps
     );
@@ -149,17 +171,18 @@ fn a_returned_member_catches_up_to_what_its_upstream_had_at_contact_and_only_the
     assert!(steps(&settle(&mut observed, 61)).is_empty());
     server(&mut observed, 1).executed = gtid(&format!("{}:1-20,{}:1-10,{}:1-10", uuid(0), uuid(1), uuid(2)));
     let decision = settle(&mut observed, 62);
-    assert_eq!(
-        steps(&decision),
-        [&Step::Open {
-            ordinal: 1,
-            server_uuid: uuid(1)
-        }]
-    );
+    assert_eq!(steps(&decision), [&Step::member(1, uuid(1), Action::Open)]);
 
     server(&mut observed, 1).super_read_only = false;
     let decision = settle(&mut observed, 63);
-    assert!(matches!(steps(&decision)[..], [Step::Serve { ordinal: 1, .. }]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Pod {
+            ordinal: 1,
+            action: PodAction::Serve,
+            ..
+        }]
+    ));
     assert_eq!(member_status(&decision, 1).catch_up_to, None);
 }
 
@@ -173,10 +196,7 @@ fn with_its_upstream_away_a_member_with_its_whole_history_opens() {
     observed.members[0].agent = Probe::NoAddress;
     let decision = decide(&observed, at(60));
     assert!(
-        steps(&decision).contains(&&Step::Open {
-            ordinal: 1,
-            server_uuid: uuid(1)
-        }),
+        steps(&decision).contains(&&Step::member(1, uuid(1), Action::Open)),
         "{:?}",
         decision.steps
     );
@@ -192,10 +212,7 @@ fn nobody_waits_for_transactions_that_no_one_has_any_more() {
         assert!(steps(&settle(&mut observed, 60)).is_empty());
         observed
     };
-    let open = Step::Open {
-        ordinal: 1,
-        server_uuid: uuid(1),
-    };
+    let open = Step::member(1, uuid(1), Action::Open);
     // One look at the upstream failed: it has them still.
     let mut observed = contact();
     unreachable(&mut observed, 0);
@@ -218,11 +235,7 @@ fn a_disk_that_went_back_in_time_gets_a_new_life_whoever_bears_witness() {
     fence(&mut observed, 1);
     server(&mut observed, 1).executed = older();
     let lost = gtid(&format!("{}:5-10", uuid(1)));
-    let expected = Step::NewLife {
-        ordinal: 1,
-        server_uuid: uuid(1),
-        lost: lost.clone(),
-    };
+    let expected = Step::member(1, uuid(1), Action::NewLife { lost: lost.clone() });
     assert_eq!(steps(&decide(&observed, at(60))), [&expected]);
 
     // Only status knows.
@@ -255,11 +268,7 @@ fn a_receiver_that_gave_up_on_the_earlier_life_of_its_upstream_is_started_again(
     server(&mut observed, 1).uuid = new.into();
     report(&mut observed, 1).server_uuid = Some(new.into());
     report(&mut observed, 1).former_server_uuids = vec![uuid(1)];
-    let start = Step::Start {
-        ordinal: 2,
-        server_uuid: uuid(2),
-        upstream: 1,
-    };
+    let start = Step::member(2, uuid(2), Action::Start { upstream: 1 });
     assert_eq!(steps(&decide(&observed, at(60))), [&start]);
 }
 
@@ -279,15 +288,15 @@ fn a_receiver_that_gave_up_on_purged_logs_is_started_again_when_nothing_is_missi
     assert!(steps(&decision).is_empty());
     assert_eq!(
         condition(&decision, conditions::RING_CLOSED).reason,
-        reasons::POSITION_LOST
+        Reason::PositionLost.as_ref()
     );
     // What it lacked came by a left-over channel.
     server(&mut observed, 2).executed = more;
     assert!(matches!(
         steps(&decide(&observed, at(60)))[..],
-        [Step::Start {
+        [Step::Member {
             ordinal: 2,
-            upstream: 1,
+            action: Action::Start { upstream: 1 },
             ..
         }]
     ));
@@ -306,7 +315,10 @@ fn a_new_life_opens_only_with_all_that_earlier_lives_wrote() {
     server(&mut observed, 0).executed = gtid(&format!("{}:1-10,{}:1-4,{}:1-10", uuid(0), uuid(1), uuid(2)));
     let decision = settle(&mut observed, 60);
     assert!(
-        !decision.steps.iter().any(|step| matches!(step, Step::Open { .. })),
+        !decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_member(), Some(Action::Open))),
         "{:?}",
         decision.steps
     );
@@ -314,10 +326,7 @@ fn a_new_life_opens_only_with_all_that_earlier_lives_wrote() {
     server(&mut observed, 1).executed = executed();
     let decision = settle(&mut observed, 61);
     assert!(
-        decision.steps.contains(&Step::Open {
-            ordinal: 1,
-            server_uuid: new
-        }),
+        decision.steps.contains(&Step::member(1, new, Action::Open)),
         "{:?}",
         decision.steps
     );
@@ -330,11 +339,7 @@ fn an_empty_volume_is_rebuilt_from_the_downstream_and_waits_for_it() {
     report(&mut observed, 1).origin = Origin::Empty;
     assert_eq!(
         steps(&decide(&observed, at(60))),
-        [&Step::Clone {
-            ordinal: 1,
-            server_uuid: uuid(1),
-            donor: 2
-        }]
+        [&Step::member(1, uuid(1), Action::Clone { donor: 2 })]
     );
     unreachable(&mut observed, 2);
     let decision = decide(&observed, at(60));

@@ -19,6 +19,7 @@ mod purity;
 mod reads;
 mod restart;
 mod restore;
+mod retry;
 mod scale;
 mod unread;
 mod versions;

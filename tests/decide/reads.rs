@@ -2,8 +2,9 @@
 
 use multimaster::api::status::MemberState;
 use multimaster::decide::observed::Observed;
+use multimaster::decide::roles::Roles;
 use multimaster::decide::serve::lag::lag;
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{PodAction, Step};
 
 use crate::fixture::{fence, gtid, link, lose, member_status, pod, server, settle, unreachable, uuid, whole};
 use crate::writer::single;
@@ -14,8 +15,16 @@ pub fn changes(observed: &mut Observed, seconds: i64) -> (Vec<u8>, Vec<u8>) {
     let (mut come, mut go) = (Vec::new(), Vec::new());
     for step in &decision.steps {
         match step {
-            Step::ServeReads { ordinal, .. } => come.push(*ordinal),
-            Step::WithdrawReads { ordinal, .. } => go.push(*ordinal),
+            Step::Pod {
+                ordinal,
+                action: PodAction::ServeReads,
+                ..
+            } => come.push(*ordinal),
+            Step::Pod {
+                ordinal,
+                action: PodAction::WithdrawReads { .. },
+                ..
+            } => go.push(*ordinal),
             _ => {}
         }
     }
@@ -40,14 +49,14 @@ fn a_member_is_as_far_behind_as_the_slowest_link_on_the_way() {
     link(&mut observed, 2).lag_seconds = Some(2);
     link(&mut observed, 0).lag_seconds = Some(9);
     assert_eq!(
-        [0, 1, 2].map(|ordinal| lag(&observed, ordinal)),
+        [0, 1, 2].map(|ordinal| lag(&Roles::of(&observed), ordinal)),
         [Some(0), Some(7), Some(7)]
     );
     let mut observed = whole();
     link(&mut observed, 1).lag_seconds = Some(7);
     // What 1 writes comes to 0 by 2, and what 2 writes to 1 by 0.
     assert_eq!(
-        [0, 1, 2].map(|ordinal| lag(&observed, ordinal)),
+        [0, 1, 2].map(|ordinal| lag(&Roles::of(&observed), ordinal)),
         [Some(0), Some(7), Some(7)]
     );
 }
@@ -99,10 +108,10 @@ fn a_limit_that_nobody_keeps_leaves_the_nearest() {
 fn a_link_without_connection_is_as_old_as_what_it_heard_last() {
     let mut observed = single();
     link(&mut observed, 1).lag_seconds = None;
-    link(&mut observed, 1).silent_seconds = Some(4);
-    assert_eq!(lag(&observed, 1), Some(4));
+    link(&mut observed, 1).seconds_since_contact = Some(4);
+    assert_eq!(lag(&Roles::of(&observed), 1), Some(4));
     link(&mut observed, 1).applier_running = false;
-    assert_eq!(lag(&observed, 1), None);
+    assert_eq!(lag(&Roles::of(&observed), 1), None);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use multimaster::api::status::{MemberState, Phase};
 use multimaster::decide::observed::{Observed, Probe, Receiver, SqlError};
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, PodAction, Step};
 use multimaster::decide::{Decision, decide};
 
 use crate::fixture::{at, channel, fence, link, member_status, new, pod, server, settle, steps, unreachable, whole};
@@ -88,7 +88,7 @@ fn a_reader_that_is_behind_is_in_nobodys_way() {
     assert_eq!(changes(&mut observed, 60), (vec![], vec![1]));
     let decision = settle(&mut observed, 61);
     assert_eq!(member_status(&decision, 1).state, MemberState::Draining);
-    let comes = |step: &Step| matches!(step, Step::ServeReads { .. });
+    let comes = |step: &Step| matches!(step.on_pod(), Some(PodAction::ServeReads));
     assert!(!decision.steps.iter().any(comes), "{:?}", decision.steps);
 }
 
@@ -177,7 +177,11 @@ fn an_outdated_member_that_does_not_run_may_always_be_replaced() {
     (pod.running, pod.ready, pod.serving) = (false, false, false);
     assert!(matches!(
         steps(&decide(&observed, at(60)))[..],
-        [Step::Restart { ordinal: 1, .. }]
+        [Step::Pod {
+            ordinal: 1,
+            action: PodAction::Restart { .. },
+            ..
+        }]
     ));
 }
 
@@ -190,7 +194,11 @@ fn before_the_ring_is_founded_too() {
     pod(&mut observed, 1).running = false;
     assert!(matches!(
         steps(&decide(&observed, at(60)))[..],
-        [Step::Restart { ordinal: 1, .. }]
+        [Step::Pod {
+            ordinal: 1,
+            action: PodAction::Restart { .. },
+            ..
+        }]
     ));
 }
 
@@ -201,13 +209,20 @@ fn a_restart_that_was_interrupted_between_fence_and_delete_is_finished() {
     fence(&mut observed, 2);
     assert!(matches!(
         steps(&decide(&observed, at(60)))[..],
-        [Step::Restart { ordinal: 2, .. }]
+        [Step::Pod {
+            ordinal: 2,
+            action: PodAction::Restart { .. },
+            ..
+        }]
     ));
     // With another member away it is needed more than the new template is.
     fence(&mut observed, 0);
     let decision = decide(&observed, at(60));
     assert!(
-        decision.steps.iter().any(|step| matches!(step, Step::Open { .. })),
+        decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_member(), Some(Action::Open))),
         "{:?}",
         decision.steps
     );
@@ -236,7 +251,11 @@ fn draining() -> Observed {
 
 fn withdrawn(decision: &Decision) -> Vec<u8> {
     let ordinal = |step: &Step| match step {
-        Step::Withdraw { ordinal, .. } => Some(*ordinal),
+        Step::Pod {
+            ordinal,
+            action: PodAction::Withdraw { .. },
+            ..
+        } => Some(*ordinal),
         _ => None,
     };
     decision.steps.iter().filter_map(ordinal).collect()
@@ -244,14 +263,22 @@ fn withdrawn(decision: &Decision) -> Vec<u8> {
 
 fn served(decision: &Decision) -> Option<u8> {
     decision.steps.iter().find_map(|step| match step {
-        Step::Serve { ordinal, .. } => Some(*ordinal),
+        Step::Pod {
+            ordinal,
+            action: PodAction::Serve,
+            ..
+        } => Some(*ordinal),
         _ => None,
     })
 }
 
 fn restarted(decision: &Decision) -> Option<u8> {
     decision.steps.iter().find_map(|step| match step {
-        Step::Restart { ordinal, .. } => Some(*ordinal),
+        Step::Pod {
+            ordinal,
+            action: PodAction::Restart { .. },
+            ..
+        } => Some(*ordinal),
         _ => None,
     })
 }

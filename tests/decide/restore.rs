@@ -2,7 +2,7 @@
 
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Observed, Receiver, SqlError};
-use multimaster::decide::step::{Setting, Step};
+use multimaster::decide::step::{Action, Setting, Step};
 use multimaster::wire::agent::Phase;
 
 use crate::fixture::{at, channel, executed, fence, gtid, link, new, report, server, steps, unreachable, uuid, whole};
@@ -11,10 +11,10 @@ use crate::fixture::{at, channel, executed, fence, gtid, link, new, report, serv
 fn restored(observed: &Observed) -> Option<(u8, Setting)> {
     let decision = decide(observed, at(60));
     match steps(&decision).into_iter().find(|step| step.is_risky())? {
-        Step::Restore {
+        Step::Member {
             ordinal,
             server_uuid,
-            setting,
+            action: Action::Restore { setting },
         } => {
             assert_eq!(*server_uuid, uuid(*ordinal));
             Some((*ordinal, *setting))
@@ -110,9 +110,14 @@ fn of_several_members_the_lenient_one_comes_first_then_contact_then_the_half_fen
     server(&mut observed, 2).idempotent = false;
     let decision = decide(&observed, at(60));
     assert!(
-        steps(&decision)
-            .iter()
-            .any(|step| matches!(step, Step::Fence { ordinal: 1, .. })),
+        steps(&decision).iter().any(|step| matches!(
+            step,
+            Step::Member {
+                ordinal: 1,
+                action: Action::Fence,
+                ..
+            }
+        )),
         "{:?}",
         decision.steps
     );
@@ -166,9 +171,9 @@ fn the_applier_of_a_left_over_channel_is_started_also_while_the_link_stands_at_a
     assert!(
         matches!(
             steps(&decision)[..],
-            [Step::Start {
+            [Step::Member {
                 ordinal: 1,
-                upstream: 2,
+                action: Action::Start { upstream: 2 },
                 ..
             }]
         ),

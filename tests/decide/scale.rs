@@ -1,9 +1,10 @@
 //! `spec.members` up and down on a living cluster.
 
-use multimaster::api::status::{MemberState, conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::decide;
 use multimaster::decide::observed::Observed;
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, PodAction, Step};
 use multimaster::wire::agent::{Origin, Phase};
 
 use crate::fixture::{
@@ -36,14 +37,17 @@ fn a_new_member_is_a_copy_of_its_future_downstream_and_joins_when_it_has_caught_
     let decision = settle(&mut observed, 60);
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Clone {
+        [Step::Member {
             ordinal: 3,
-            donor: 0,
+            action: Action::Clone { donor: 0 },
             ..
         }]
     ));
     assert_eq!((decision.status.epoch, decision.status.ring.as_str()), (1, "0→1→2→0"));
-    assert_eq!(condition(&decision, conditions::PROGRESSING).reason, reasons::SCALING);
+    assert_eq!(
+        condition(&decision, conditions::PROGRESSING).reason,
+        Reason::Scaling.as_ref()
+    );
     report(&mut observed, 3).phase = Phase::Cloning {
         donor: "10.0.0.0".into(),
     };
@@ -56,9 +60,9 @@ fn a_new_member_is_a_copy_of_its_future_downstream_and_joins_when_it_has_caught_
     let decision = settle(&mut observed, 70);
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Attach {
+        [Step::Member {
             ordinal: 3,
-            upstream: 2,
+            action: Action::Attach { upstream: 2, .. },
             ..
         }]
     ));
@@ -67,9 +71,9 @@ fn a_new_member_is_a_copy_of_its_future_downstream_and_joins_when_it_has_caught_
     assert_eq!(decision.status.epoch, 2);
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Attach {
+        [Step::Member {
             ordinal: 0,
-            upstream: 3,
+            action: Action::Attach { upstream: 3, .. },
             ..
         }]
     ));
@@ -77,15 +81,22 @@ fn a_new_member_is_a_copy_of_its_future_downstream_and_joins_when_it_has_caught_
     let decision = settle(&mut observed, 72);
     assert!(matches!(
         steps(&decision)[..],
-        [Step::StopReceiver {
+        [Step::Member {
             ordinal: 0,
-            upstream: 2,
+            action: Action::StopReceiver { upstream: 2 },
             ..
         }]
     ));
     server(&mut observed, 0).channels.remove(0);
     let decision = settle(&mut observed, 73);
-    assert!(matches!(steps(&decision)[..], [Step::Open { ordinal: 3, .. }]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Member {
+            ordinal: 3,
+            action: Action::Open,
+            ..
+        }]
+    ));
     assert_eq!(decision.status.ring, "0→1→2→3→0");
 }
 
@@ -95,7 +106,14 @@ fn the_last_member_leaves_when_its_clients_are_gone_and_nothing_is_stranded_on_i
     observed.cluster.spec.members = 2;
     server(&mut observed, 2).client_sessions = 5;
     let decision = settle(&mut observed, 60);
-    assert!(matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 2, .. }]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Pod {
+            ordinal: 2,
+            action: PodAction::Withdraw { .. },
+            ..
+        }]
+    ));
     assert_eq!(member_status(&decision, 2).state, MemberState::Leaving);
     pod(&mut observed, 2).serving = false;
     assert!(
@@ -104,12 +122,20 @@ fn the_last_member_leaves_when_its_clients_are_gone_and_nothing_is_stranded_on_i
     );
     assert!(matches!(
         steps(&decide(&observed, at(90)))[..],
-        [Step::Fence { ordinal: 2, .. }]
+        [Step::Member {
+            ordinal: 2,
+            action: Action::Fence,
+            ..
+        }]
     ));
     server(&mut observed, 2).client_sessions = 0;
     assert!(matches!(
         steps(&settle(&mut observed, 89))[..],
-        [Step::Fence { ordinal: 2, .. }]
+        [Step::Member {
+            ordinal: 2,
+            action: Action::Fence,
+            ..
+        }]
     ));
 
     // One write of it has not arrived yet.
@@ -125,9 +151,9 @@ fn the_last_member_leaves_when_its_clients_are_gone_and_nothing_is_stranded_on_i
     assert_eq!(decision.status.member_statuses.len(), 2, "now its pod may go");
     assert!(matches!(
         steps(&decision)[..],
-        [Step::Attach {
+        [Step::Member {
             ordinal: 0,
-            upstream: 1,
+            action: Action::Attach { upstream: 1, .. },
             ..
         }]
     ));
@@ -160,7 +186,14 @@ fn two_members_leave_one_after_the_other() {
     observed.cluster.spec.members = 2;
     let decision = settle(&mut observed, 60);
     assert!(
-        matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 3, .. }]),
+        matches!(
+            steps(&decision)[..],
+            [Step::Pod {
+                ordinal: 3,
+                action: PodAction::Withdraw { .. },
+                ..
+            }]
+        ),
         "{:?}",
         decision.steps
     );
@@ -173,12 +206,12 @@ fn a_member_that_cannot_be_asked_blocks() {
     observed.cluster.spec.members = 2;
     unreachable(&mut observed, 2);
     pod(&mut observed, 2).ready = false;
-    link(&mut observed, 0).silent_seconds = Some(9);
+    link(&mut observed, 0).seconds_since_contact = Some(9);
     for seconds in 60..100 {
         let decision = settle(&mut observed, seconds);
         assert_eq!(decision.status.member_statuses.len(), 3);
         let progressing = condition(&decision, conditions::PROGRESSING);
-        assert_eq!(progressing.reason, reasons::LEAVING_BLOCKED);
+        assert_eq!(progressing.reason, Reason::LeavingBlocked.as_ref());
         assert!(progressing.message.contains("demo-2"), "{}", progressing.message);
     }
 }
@@ -196,7 +229,18 @@ fn the_only_one_left_does_not_leave() {
     observed.cluster.spec.members = 2;
     for seconds in 60..120 {
         let decision = settle(&mut observed, seconds);
-        let harmful = |step: &&Step| matches!(step, Step::Withdraw { .. } | Step::Fence { .. });
+        let harmful = |step: &&Step| {
+            matches!(
+                step,
+                Step::Pod {
+                    action: PodAction::Withdraw { .. },
+                    ..
+                } | Step::Member {
+                    action: Action::Fence,
+                    ..
+                }
+            )
+        };
         assert!(
             !decision.steps.iter().any(|step| harmful(&step)),
             "{:?}",

@@ -1,11 +1,12 @@
 //! Records of conflicts that a pass does not read, or cannot: no open one is forgotten.
 
-use multimaster::api::status::{conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::conditions;
 use multimaster::api::{ConflictPolicy, Conflicts};
 use multimaster::decide::conflicts::record::UnreadRecord;
 use multimaster::decide::conflicts::{ConflictingRow, Record, Stage};
 use multimaster::decide::observed::{Observed, SqlError};
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, Step};
 use multimaster::decide::{Decision, decide};
 use multimaster::mysql::rows::RowKey;
 use multimaster::mysql::transaction::Cell;
@@ -96,7 +97,11 @@ fn no_conflict_is_settled_while_its_other_side_may_be_among_those_that_are_only_
     server(&mut observed, 1).conflicts = vec![record(1, &eleventh(), Stage::Waiting)];
     assert!(matches!(
         steps(&decide(&observed, at(60)))[..],
-        [Step::Settle { ordinal: 1, .. }]
+        [Step::Member {
+            ordinal: 1,
+            action: Action::Settle { .. },
+            ..
+        }]
     ));
     server(&mut observed, 2).unread.more = 1;
     let decision = decide(&observed, at(60));
@@ -115,13 +120,20 @@ fn a_record_of_a_newer_version_is_told_left_alone_and_hides_no_other() {
     }
     let decision = decide(&observed, at(60));
     // The applier waits; what has become of the older one is noted.
-    let [Step::NoteTaken { ordinal: 1, gtid, .. }] = steps(&decision)[..] else {
+    let [
+        Step::Member {
+            ordinal: 1,
+            action: Action::NoteTaken { gtid, .. },
+            ..
+        },
+    ] = steps(&decision)[..]
+    else {
         panic!("{:?}", decision.steps)
     };
     assert_eq!(*gtid, older);
     assert_eq!(decision.status.conflicts, 2);
     let (status, reason, message) = free(&decision);
-    assert_eq!((status, reason), ("False", reasons::APPLIER_STOPPED));
+    assert_eq!((status, reason), ("False", Reason::ApplierStopped.as_ref()));
     for words in [
         &eleventh(),
         "demo-1 could not apply",
@@ -142,7 +154,7 @@ fn a_record_that_cannot_be_read_is_open_although_nothing_stands() {
     let decision = decide(&observed, at(60));
     assert_eq!(
         (free(&decision).0, free(&decision).1, decision.status.conflicts),
-        ("False", reasons::SETTLING, 1)
+        ("False", Reason::Settling.as_ref(), 1)
     );
     unreachable(&mut observed, 1);
     assert_eq!(decide(&observed, at(60)).status.conflicts, 1);
@@ -155,7 +167,7 @@ fn without_its_table_nobody_knows_the_conflicts_of_a_member() {
     server(&mut observed, 1).unread.table = Some(why.into());
     let decision = decide(&observed, at(60));
     let (status, reason, message) = free(&decision);
-    assert_eq!((status, reason), ("Unknown", reasons::CONFLICTS_UNREADABLE));
+    assert_eq!((status, reason), ("Unknown", Reason::ConflictsUnreadable.as_ref()));
     assert!(message.contains("demo-1") && message.contains(why), "{message}");
     assert_eq!(condition(&decision, conditions::READY).status, "True");
 
@@ -172,7 +184,11 @@ fn nothing_is_recorded_or_settled_where_the_table_cannot_be_read() {
     let mut observed = stopped();
     assert!(matches!(
         steps(&decide(&observed, at(60)))[..],
-        [Step::Examine { ordinal: 1, .. }]
+        [Step::Member {
+            ordinal: 1,
+            action: Action::Examine { .. },
+            ..
+        }]
     ));
     server(&mut observed, 1).unread.table = Some("SELECT command denied".into());
     let decision = decide(&observed, at(60));

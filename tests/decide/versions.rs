@@ -1,10 +1,11 @@
 //! Versions side by side: what cannot be read is never taken for nothing, and what is not known stays as it is.
 
 use multimaster::api::MultiMasterCluster;
-use multimaster::api::status::{MemberState, MemberStatus, conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::{MemberState, MemberStatus, conditions};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Observed, Probe};
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, PodAction, Step};
 use multimaster::wire::agent::{Origin, Phase as AgentPhase};
 
 use crate::fixture::{
@@ -51,7 +52,7 @@ fn nobody_is_opened_while_a_record_of_what_was_executed_cannot_be_read() {
         let progressing = condition(&decision, conditions::PROGRESSING);
         assert_eq!(
             (progressing.status.as_str(), progressing.reason.as_str()),
-            ("False", reasons::STATUS_UNREADABLE)
+            ("False", Reason::StatusUnreadable.as_ref())
         );
         assert!(progressing.message.contains(&field), "{}", progressing.message);
         // It is for a person to correct.
@@ -62,7 +63,7 @@ fn nobody_is_opened_while_a_record_of_what_was_executed_cannot_be_read() {
         let decision = decide(&observed, at(61));
         let expected = gtid(&format!("{}:5-10", uuid(1)));
         assert!(
-            matches!(&steps(&decision)[..], [.., Step::NewLife { ordinal: 1, lost, .. }] if *lost == expected),
+            matches!(&steps(&decision)[..], [.., Step::Member { ordinal: 1, action: Action::NewLife { lost }, .. }] if *lost == expected),
             "{record}: {:?}",
             decision.steps
         );
@@ -90,7 +91,10 @@ fn an_open_member_is_recorded_anew() {
     let decision = settle(&mut observed, 60);
     assert_eq!(member_status(&decision, 1).gtid_executed, executed().to_string());
     assert_eq!(condition(&decision, conditions::READY).status, "True");
-    assert_eq!(condition(&decision, conditions::PROGRESSING).reason, reasons::STABLE);
+    assert_eq!(
+        condition(&decision, conditions::PROGRESSING).reason,
+        Reason::Stable.as_ref()
+    );
 }
 
 #[test]
@@ -127,7 +131,7 @@ fn a_target_that_cannot_be_read_is_waited_for_where_nobody_can_name_another() {
     observed.members[0].server = Probe::NoAddress;
     observed.members[0].agent = Probe::NoAddress;
     let decision = settle(&mut observed, 60);
-    let opens = |step: &&&Step| matches!(step, Step::Open { .. });
+    let opens = |step: &&&Step| matches!(step.on_member(), Some(Action::Open));
     assert_eq!(steps(&decision).iter().find(opens), None);
     let member = member_status(&decision, 1);
     assert_eq!(member.catch_up_to.as_deref(), Some(NONSENSE));
@@ -152,7 +156,7 @@ fn a_reader_goes_on_and_does_not_become_the_writer() {
     let decision = settle(&mut observed, 31);
     assert_eq!(member_status(&decision, 1).state, MemberState::Reading);
     assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
-    let reads = |step: &Step| matches!(step, Step::WithdrawReads { .. });
+    let reads = |step: &Step| matches!(step.on_pod(), Some(PodAction::WithdrawReads { .. }));
     assert!(!decision.steps.iter().any(reads), "{:?}", decision.steps);
     // Its writer goes down.
     observed.members[0].server = Probe::Unreachable("refused".into());
@@ -221,7 +225,7 @@ fn while_a_field_of_status_cannot_be_read_nothing_is_changed_that_rests_on_it() 
         let ready = condition(&first, conditions::READY);
         assert_eq!(
             (ready.status.as_str(), ready.reason.as_str()),
-            ("False", reasons::STATUS_UNREADABLE),
+            ("False", Reason::StatusUnreadable.as_ref()),
             "{field}"
         );
         assert!(ready.message.contains(named), "{field}: {}", ready.message);
@@ -241,10 +245,17 @@ fn a_failed_member_leaves_the_service_whatever_cannot_be_read() {
     assert_eq!(decide(&observed, at(60)).steps, []);
     unreachable(&mut observed, 1);
     pod(&mut observed, 1).ready = false;
-    link(&mut observed, 2).silent_seconds = Some(3);
+    link(&mut observed, 2).seconds_since_contact = Some(3);
     let decision = decide(&observed, at(61));
     assert!(
-        matches!(decision.steps[..], [Step::Withdraw { ordinal: 1, .. }]),
+        matches!(
+            decision.steps[..],
+            [Step::Pod {
+                ordinal: 1,
+                action: PodAction::Withdraw { .. },
+                ..
+            }]
+        ),
         "{:?}",
         decision.steps
     );

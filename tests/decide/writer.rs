@@ -1,11 +1,12 @@
 //! `writes: SingleWriter`: who takes the writes, and when a new one may.
 
 use multimaster::api::Writes;
+use multimaster::api::reasons::EventReason;
 use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::observed::{Observed, Probe};
-use multimaster::decide::report::events::story;
+use multimaster::decide::report::events::events;
 use multimaster::decide::serve::opening::remains_fenced;
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, PodAction, Step};
 use multimaster::wire::agent::{LeaseReport, Phase};
 
 use crate::fixture::{
@@ -29,13 +30,13 @@ pub fn single() -> Observed {
 }
 
 /// What the operator says reaches the agents that answer.
-fn told(observed: &mut Observed, writer: u8) {
+pub fn told(observed: &mut Observed, writer: u8) {
     for member in &mut observed.members {
         if let Probe::Reached(report) = &mut member.agent {
             report.lease = Some(LeaseReport {
                 writer,
                 held: member.ordinal == writer,
-                silent_milliseconds: None,
+                since_confirmed_milliseconds: None,
             });
         }
     }
@@ -49,7 +50,11 @@ fn writer(observed: &Observed) -> Option<&str> {
 fn opens(observed: &Observed, seconds: i64) -> Option<u8> {
     let decision = multimaster::decide::decide(observed, at(seconds));
     decision.steps.iter().find_map(|step| match step {
-        Step::Open { ordinal, .. } => Some(*ordinal),
+        Step::Member {
+            ordinal,
+            action: Action::Open,
+            ..
+        } => Some(*ordinal),
         _ => None,
     })
 }
@@ -87,9 +92,21 @@ fn from_all_members_to_one_and_back() {
         matches!(
             steps(&decision)[..],
             [
-                Step::Withdraw { ordinal: 1, .. },
-                Step::Withdraw { ordinal: 2, .. },
-                Step::Fence { ordinal: 1, .. }
+                Step::Pod {
+                    ordinal: 1,
+                    action: PodAction::Withdraw { .. },
+                    ..
+                },
+                Step::Pod {
+                    ordinal: 2,
+                    action: PodAction::Withdraw { .. },
+                    ..
+                },
+                Step::Member {
+                    ordinal: 1,
+                    action: Action::Fence,
+                    ..
+                }
             ]
         ),
         "{:?}",
@@ -100,7 +117,14 @@ fn from_all_members_to_one_and_back() {
     let decision = settle(&mut observed, 5);
     assert_eq!(writer(&observed), None);
     assert!(
-        matches!(steps(&decision)[..], [Step::Open { ordinal: 1, .. }]),
+        matches!(
+            steps(&decision)[..],
+            [Step::Member {
+                ordinal: 1,
+                action: Action::Open,
+                ..
+            }]
+        ),
         "{:?}",
         decision.steps
     );
@@ -117,10 +141,13 @@ fn a_writer_whose_mysqld_ended_is_followed_at_once() {
     let before = observed.cluster.status.clone().unwrap();
     let decision = settle(&mut observed, 10);
     assert_eq!(writer(&observed), Some("demo-1"));
-    let notes = story(&before, &decision.status, at(10));
-    let chosen = notes.iter().find(|note| note.reason == "WriterChosen").unwrap();
+    let events = events(&before, &decision.status, at(10));
+    let chosen = events
+        .iter()
+        .find(|event| event.reason == EventReason::WriterChosen)
+        .unwrap();
     assert_eq!(
-        chosen.text,
+        chosen.message,
         "demo-1 is to take the writes: demo-0: mysqld ended and is started again: signal 9"
     );
     // Its agent does not know yet.
@@ -133,10 +160,17 @@ fn a_writer_whose_mysqld_ended_is_followed_at_once() {
 fn one_that_cannot_be_asked_is_followed_when_its_lease_has_ended() {
     let mut observed = single();
     lose(&mut observed, 0);
-    observed.members[0].unheard = SignedDuration::from_secs(2);
+    observed.members[0].since_contact = SignedDuration::from_secs(2);
     let decision = settle(&mut observed, 10);
     assert_eq!(writer(&observed), Some("demo-1"));
-    assert!(matches!(steps(&decision)[..], [Step::Withdraw { ordinal: 0, .. },]));
+    assert!(matches!(
+        steps(&decision)[..],
+        [Step::Pod {
+            ordinal: 0,
+            action: PodAction::Withdraw { .. },
+            ..
+        },]
+    ));
     pod(&mut observed, 0).serving = false;
     pod(&mut observed, 0).reads = false;
     told(&mut observed, 1);
@@ -153,12 +187,16 @@ fn one_that_cannot_be_asked_is_followed_when_its_lease_has_ended() {
          its lease has ended)"
     );
     // The lease of 3 s and a second more.
-    observed.members[0].unheard = SignedDuration::from_millis(3999);
+    observed.members[0].since_contact = SignedDuration::from_millis(3999);
     assert_eq!(opens(&observed, 12), None);
-    observed.members[0].unheard = SignedDuration::from_secs(4);
+    observed.members[0].since_contact = SignedDuration::from_secs(4);
     assert_eq!(opens(&observed, 12), Some(1));
     // Others may have confirmed it later than it was heard.
-    report(&mut observed, 1).lease.as_mut().unwrap().silent_milliseconds = Some(3999);
+    report(&mut observed, 1)
+        .lease
+        .as_mut()
+        .unwrap()
+        .since_confirmed_milliseconds = Some(3999);
     assert_eq!(opens(&observed, 12), None);
 }
 
@@ -170,7 +208,7 @@ fn a_pod_that_is_gone_proves_nothing() {
     settle(&mut observed, 10);
     told(&mut observed, 1);
     assert_eq!(opens(&observed, 10), None);
-    observed.members[0].unheard = SignedDuration::from_secs(4);
+    observed.members[0].since_contact = SignedDuration::from_secs(4);
     assert_eq!(opens(&observed, 10), Some(1));
 }
 
@@ -208,7 +246,18 @@ fn one_that_is_still_open_is_fenced_before_another_opens() {
     assert!(
         matches!(
             steps(&decision)[..],
-            [Step::Withdraw { ordinal: 0, .. }, Step::Fence { ordinal: 0, .. }]
+            [
+                Step::Pod {
+                    ordinal: 0,
+                    action: PodAction::Withdraw { .. },
+                    ..
+                },
+                Step::Member {
+                    ordinal: 0,
+                    action: Action::Fence,
+                    ..
+                }
+            ]
         ),
         "{:?}",
         decision.steps
@@ -228,7 +277,7 @@ fn one_that_is_still_open_is_fenced_before_another_opens() {
 fn what_was_received_is_applied_first() {
     let mut observed = single();
     lose(&mut observed, 0);
-    observed.members[0].unheard = SignedDuration::from_secs(20);
+    observed.members[0].since_contact = SignedDuration::from_secs(20);
     // It holds more than the other one, so it is the next.
     link(&mut observed, 1).retrieved = gtid(&format!("{}:1-12", uuid(0)));
     settle(&mut observed, 10);
@@ -264,9 +313,14 @@ fn it_does_not_move_back_nor_for_a_doubt() {
     let decision = settle(&mut back, 20);
     assert_eq!(writer(&back), Some("demo-1"));
     assert!(
-        steps(&decision)
-            .iter()
-            .any(|step| matches!(step, Step::Fence { ordinal: 0, .. })),
+        steps(&decision).iter().any(|step| matches!(
+            step,
+            Step::Member {
+                ordinal: 0,
+                action: Action::Fence,
+                ..
+            }
+        )),
         "{:?}",
         decision.steps
     );
@@ -290,9 +344,14 @@ fn a_rolling_restart_takes_the_writer_last_and_moves_it_first() {
     let decision = settle(&mut observed, 21);
     assert_eq!(writer(&observed), Some("demo-1"));
     assert!(
-        steps(&decision)
-            .iter()
-            .any(|step| matches!(step, Step::Fence { ordinal: 0, .. })),
+        steps(&decision).iter().any(|step| matches!(
+            step,
+            Step::Member {
+                ordinal: 0,
+                action: Action::Fence,
+                ..
+            }
+        )),
         "{:?}",
         decision.steps
     );

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::ring::Ring;
 use crate::support::world::in_namespace;
 use crate::support::writers::Writers;
-use crate::support::{eventually, sql};
+use crate::support::{INTERVAL, eventually, sql};
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]
@@ -39,7 +39,10 @@ async fn a_row_that_differs_is_named_and_nobody_is_stopped_for_long() -> Result<
 
         // What an update here and an update there of the same row at the same time leave behind.
         price(&ring, 2000).await?;
-        let diverged = compared(&ring, "after two updates").await?;
+        let busy = tokio::spawn(without_a_pause(ring.clone()));
+        let diverged = compared(&ring, "after two updates").await;
+        busy.abort();
+        let diverged = diverged?;
         eprintln!("{diverged:?}; {} writes refused", writers.refused());
         let converged = ring.condition("Converged").await?;
         ensure!(
@@ -70,6 +73,30 @@ async fn a_row_that_differs_is_named_and_nobody_is_stopped_for_long() -> Result<
         writers.settle().await.map(drop)
     })
     .await
+}
+
+/// Writes at a member as fast as it can, so that members are never equal by themselves. It fails while writes are stopped, and goes on.
+async fn without_a_pause(ring: Ring) -> Result<()> {
+    let mut conn = ring.root(0).await?;
+    sql::run(
+        &mut conn,
+        "CREATE TABLE IF NOT EXISTS app.busy (id INT PRIMARY KEY, n INT)",
+    )
+    .await?;
+    let app = ring.ip(0).await?;
+    loop {
+        let Ok(mut conn) = ring.app(&app).await else {
+            tokio::time::sleep(INTERVAL).await;
+            continue;
+        };
+        while sql::run(
+            &mut conn,
+            "INSERT INTO app.busy VALUES (1, 1) ON DUPLICATE KEY UPDATE n = n + 1",
+        )
+        .await
+        .is_ok()
+        {}
+    }
 }
 
 /// Sets a row at member 1 only.

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
+use kube::ResourceExt;
+use multimaster::balancer::config;
 use mysql_async::Conn;
 use serde_json::json;
 use tokio::time::timeout;
 
 use crate::single_writer::writer;
+use crate::sticky::remembered;
 use crate::support::ring::Ring;
 use crate::support::world::in_namespace;
 use crate::support::{PATIENCE, eventually, sql};
@@ -182,11 +185,11 @@ async fn a_sticky_client_reads_its_writes_and_stays_where_it_went() -> Result<()
         eprintln!("of 300 connections in turns: {shares:?}");
 
         ring.patch(json!({"spec": {"balancer": {"sticky": true}}})).await?;
-        let first = eventually("one member for all connections", || one_for_all(&ring, &service)).await?;
+        let first = eventually("one member for all connections", || one_that_sticks(&ring, &service)).await?;
         reads_its_writes(&ring, &service, 1).await?;
         ring.kill_mysqld(first).await?;
         let second = eventually("another member for all connections", || async {
-            let second = one_for_all(&ring, &service).await?;
+            let second = one_that_sticks(&ring, &service).await?;
             ensure!(second != first, "still {first}");
             Ok(second)
         })
@@ -200,7 +203,8 @@ async fn a_sticky_client_reads_its_writes_and_stays_where_it_went() -> Result<()
         })
         .await?;
         reads_its_writes(&ring, &service, 2).await?;
-        ensure!(one_for_all(&ring, &service).await? == second, "it did not stay at {second}");
+        let third = one_for_all(&ring, &service).await?;
+        ensure!(third == second, "it went from {second} to {third}");
 
         // kube-proxy's way of the same.
         ring.patch(json!({"spec": {"balancer": {"type": "Service", "affinity": "ClientIP", "algorithm": null, "sticky": null}}}))
@@ -311,6 +315,20 @@ async fn one_for_all(ring: &Ring, service: &str) -> Result<u8> {
     ensure!(shares.len() == 1, "{shares:?}");
     let member = shares.keys().next().and_then(|name| name.rsplit('-').next());
     Ok(member.context("no ordinal")?.parse()?)
+}
+
+/// As [`one_for_all`], and each HAProxy pod remembers that member. A pod that was busy, or out of the Service, could send its first connection
+/// elsewhere.
+async fn one_that_sticks(ring: &Ring, service: &str) -> Result<u8> {
+    let member = one_for_all(ring, service).await?;
+    let pods: Vec<_> = ring.balancers().await?.iter().map(ResourceExt::name_any).collect();
+    for (pod, servers) in pods.iter().zip(remembered(ring, &pods).await?) {
+        ensure!(
+            servers == [config::server(member)],
+            "{pod} remembers {servers:?}, and all went to {member}"
+        );
+    }
+    Ok(member)
 }
 
 /// Also where the other members surely do not have them yet: their appliers are held up.

@@ -24,7 +24,7 @@ const COMMANDS: usize = 300;
 async fn a_new_client_is_remembered_where_no_more_can_be() -> Result<()> {
     in_namespace("full", |world| async move {
         let sticky = json!({"balancer": {"type": "HAProxy", "algorithm": "RoundRobin", "sticky": true}});
-        let ring = Ring::ready(&world, "demo", 3, sticky).await?;
+        let ring = Ring::ready(&world, "demo", 2, sticky).await?;
         let pods: Vec<_> = ring.balancers().await?.iter().map(ResourceExt::name_any).collect();
         let [pod, _] = pods.as_slice() else {
             bail!("{} HAProxy pods", pods.len());
@@ -116,6 +116,12 @@ async fn memories(ring: &Ring, pods: &[String]) -> Result<Vec<Memory>> {
         memories.push(memory(ring, pod).await?);
     }
     Ok(memories)
+}
+
+/// The servers of the clients that each pod remembers.
+pub async fn remembered(ring: &Ring, pods: &[String]) -> Result<Vec<Vec<String>>> {
+    let memories = memories(ring, pods).await?;
+    Ok(memories.into_iter().map(|memory| memory.servers).collect())
 }
 
 /// How many of these clients a pod remembers. Of others it says nothing.

@@ -38,7 +38,7 @@ impl World {
         let at = usize::from(ordinal);
         let unchecked = self.flaws.detaches_unchecked;
         let from_now = self.flaws.attaches_from_now;
-        let before = self.members[at].disk.copies();
+        let before = self.members[at].disk.copies(&self.ledger);
         let newest: Vec<_> = self
             .members
             .iter()

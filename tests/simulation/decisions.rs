@@ -4,8 +4,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use multimaster::api::status::{MultiMasterClusterStatus, conditions};
 use multimaster::decide::Decision;
+use multimaster::decide::conflicts::Stage;
 use multimaster::decide::observed::{Member, Observed, Probe, Receiver};
-use multimaster::decide::step::Step;
+use multimaster::decide::roles::Roles;
+use multimaster::decide::step::{Action, ClusterAction, PodAction, Step};
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::names;
 use multimaster::wire::agent::Phase;
@@ -19,7 +21,11 @@ impl World {
         self.judge.passes += 1;
         self.judge_coverage(decision);
         let before = observed.cluster.status.clone().unwrap_or_default();
-        let still = decision.steps.iter().all(|step| *step == Step::Apply) && before == decision.status;
+        let still = decision
+            .steps
+            .iter()
+            .all(|step| *step == Step::Cluster(ClusterAction::Apply))
+            && before == decision.status;
         if still && self.operators[operator].is_well(self.now) {
             self.judge.quiet += 1;
         } else {
@@ -28,11 +34,22 @@ impl World {
         self.judge_caution(observed, decision);
         self.judge_bypasses(observed, decision);
         self.judge_ready(observed, decision);
+        self.judge_conflict_free(observed, decision);
         for step in &decision.steps {
             match step {
-                Step::Serve { ordinal, .. } => self.judge_label(*ordinal, observed, decision),
-                Step::Open { ordinal, .. } => self.judge_open(*ordinal, observed, decision),
-                Step::Found { .. } if decision.status.epoch > 0 => {
+                Step::Pod {
+                    ordinal,
+                    action: PodAction::Serve,
+                    ..
+                } => self.judge_label(*ordinal, observed, decision),
+                Step::Member {
+                    ordinal,
+                    action: Action::Open,
+                    ..
+                } => self.judge_open(*ordinal, observed, decision),
+                Step::Member {
+                    action: Action::Found, ..
+                } if decision.status.epoch > 0 => {
                     self.fail(Invariant::Founding, || "a member is founded after epoch 0".into());
                 }
                 _ => {}
@@ -47,10 +64,9 @@ impl World {
         }
         (decision.status.epoch % 2, &decision.status.ring).hash(&mut hasher);
         for step in &decision.steps {
-            (std::mem::discriminant(step), step.ordinal()).hash(&mut hasher);
-            if *step != Step::Apply {
-                let kind = format!("{step:?}").split(' ').next().unwrap_or_default().to_owned();
-                *self.judge.steps.entry(kind).or_default() += 1;
+            (step.kind(), step.ordinal()).hash(&mut hasher);
+            if *step != Step::Cluster(ClusterAction::Apply) {
+                *self.judge.steps.entry(step.kind().to_owned()).or_default() += 1;
             }
         }
         self.judge.coverage.insert(hasher.finish());
@@ -70,7 +86,12 @@ impl World {
                 .members
                 .iter()
                 .all(|member| silent(member) && member.report().is_none());
-        if blind && decision.steps.iter().any(|step| *step != Step::Apply) {
+        if blind
+            && decision
+                .steps
+                .iter()
+                .any(|step| *step != Step::Cluster(ClusterAction::Apply))
+        {
             self.fail(Invariant::Caution, || {
                 format!("steps of an operator that sees nobody: {:?}", decision.steps)
             });
@@ -91,7 +112,7 @@ impl World {
     /// Who is gone around must be away for everybody: a fact, or a failed probe that nobody contradicts and somebody confirms.
     fn judge_bypasses(&mut self, observed: &Observed, decision: &Decision) {
         for (status, member) in decision.status.member_statuses.iter().zip(&observed.members) {
-            if !status.bypassed || observed.is_bypassed(member.ordinal) {
+            if !status.bypassed || Roles::of(observed).is_bypassed(member.ordinal) {
                 continue;
             }
             let link = names::channel(member.ordinal);
@@ -106,14 +127,15 @@ impl World {
                 || member.report().is_some_and(|report| report.phase != Phase::Running);
             let healthy = member.with_data().is_some();
             let defended = downstreams().any(|channel| {
-                channel.receiver == Receiver::On && channel.silent_seconds.is_some_and(|seconds| seconds < 2)
+                channel.receiver == Receiver::On && channel.seconds_since_contact.is_some_and(|seconds| seconds < 2)
             }) || member
-                .sightings
+                .witness_probes
                 .iter()
                 .any(|sighting| sighting.answered && sighting.by != member.ordinal);
             let accused = pod.is_some_and(|pod| pod.terminating || !pod.ready)
-                || downstreams().any(|channel| channel.receiver != Receiver::On || channel.silent_seconds >= Some(3))
-                || member.sightings.iter().any(|sighting| !sighting.answered);
+                || downstreams()
+                    .any(|channel| channel.receiver != Receiver::On || channel.seconds_since_contact >= Some(3))
+                || member.witness_probes.iter().any(|sighting| !sighting.answered);
             let unreached = matches!(member.server, Probe::Unreachable(_) | Probe::NoAddress);
             if healthy || (unreached && !down && (defended || !accused)) || matches!(member.server, Probe::Alive(_)) {
                 let text = format!("{} is gone around: {member:?}", member.ordinal);
@@ -158,13 +180,31 @@ impl World {
         if !own.is_empty() {
             self.fail(Invariant::I11, || format!("{ordinal} opens without its own {own}"));
         }
-        for life in 0..self.ledger.lives.len() {
-            let missing = elsewhere.only(&uuid(life)).difference(&server.executed);
-            if self.ledger.lives[life] == ordinal && !missing.is_empty() {
+        for (number, of) in self.ledger.lives.clone().into_iter().enumerate() {
+            let missing = elsewhere.only(&uuid(2 * number)).difference(&server.executed);
+            if of == ordinal && !missing.is_empty() {
                 self.fail(Invariant::I4, || {
                     format!("{ordinal} opens without {missing} of an earlier life")
                 });
             }
+        }
+    }
+
+    fn judge_conflict_free(&mut self, observed: &Observed, decision: &Decision) {
+        let mut conditions = decision.status.conditions.iter();
+        let free = conditions.any(|it| it.type_ == conditions::CONFLICT_FREE && it.status == "True");
+        let servers = || observed.members.iter().filter_map(Member::server);
+        let stopped = servers()
+            .flat_map(|server| &server.channels)
+            .any(|it| it.conflict().is_some());
+        let recorded = servers().any(|server| {
+            let mut own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
+            own.any(|record| record.stage != Stage::Settled)
+        });
+        if free && (stopped || recorded) {
+            self.fail(Invariant::ConflictFree, || {
+                format!("a conflict is open; an applier stopped: {stopped}, recorded: {recorded}")
+            });
         }
     }
 

@@ -1,7 +1,7 @@
 //! What each step comes to, one external effect after the other.
 
 use multimaster::decide::observed::Observed;
-use multimaster::decide::step::{Setting, Step};
+use multimaster::decide::step::{Action, BalancerAction, ClusterAction, PodAction, Setting, Step};
 use multimaster::names::{LABEL_READS, LABEL_SERVING};
 
 use crate::model::member::{Order, Statement};
@@ -42,37 +42,79 @@ impl World {
         let fence = [Statement::KillClients, Statement::Fence];
         match step {
             // There is no HAProxy here; whom it may send to follows from the labels.
-            Step::Balance { .. } | Step::ServeBalancer { .. } | Step::WithdrawBalancer { .. } => Vec::new(),
-            // A comparison is asked for by a person or after hours, which do not pass here.
-            Step::Apply | Step::CreateDatabase { .. } | Step::Compare { .. } | Step::StopWrites => Vec::new(),
-            // The model's applier does not say at which transaction it stopped, so nothing of this is decided.
-            Step::Examine { .. } | Step::Settle { .. } | Step::NoteTaken { .. } | Step::CompareRows { .. } => {
-                Vec::new()
+            Step::Cluster(ClusterAction::Balance { .. })
+            | Step::Balancer {
+                action: BalancerAction::Serve,
+                ..
             }
-            Step::Serve { ordinal, pod_uid } => vec![label(LABEL_SERVING, *ordinal, pod_uid, true)],
-            Step::Withdraw { ordinal, pod_uid, .. } => vec![label(LABEL_SERVING, *ordinal, pod_uid, false)],
-            Step::ServeReads { ordinal, pod_uid } => vec![label(LABEL_READS, *ordinal, pod_uid, true)],
-            Step::WithdrawReads { ordinal, pod_uid, .. } => vec![label(LABEL_READS, *ordinal, pod_uid, false)],
-            Step::Found { ordinal, server_uuid } => order(*ordinal, server_uuid, Order::Found),
-            Step::Clone {
+            | Step::Balancer {
+                action: BalancerAction::Withdraw { .. },
+                ..
+            } => Vec::new(),
+            // A comparison is asked for by a person or after hours, which do not pass here.
+            Step::Cluster(ClusterAction::Apply)
+            | Step::Member {
+                action: Action::CreateDatabase,
+                ..
+            }
+            | Step::Cluster(ClusterAction::Compare { .. })
+            | Step::Cluster(ClusterAction::StopWrites) => Vec::new(),
+            Step::Member {
                 ordinal,
                 server_uuid,
-                donor,
+                action:
+                    action @ (Action::Examine { .. }
+                    | Action::Settle { .. }
+                    | Action::NoteTaken { .. }
+                    | Action::CompareRows { .. }),
+            } => self.conflict_effects(*ordinal, server_uuid, action, observed),
+            Step::Pod {
+                ordinal,
+                pod_uid,
+                action: PodAction::Serve,
+            } => vec![label(LABEL_SERVING, *ordinal, pod_uid, true)],
+            Step::Pod {
+                ordinal,
+                pod_uid,
+                action: PodAction::Withdraw { .. },
+            } => vec![label(LABEL_SERVING, *ordinal, pod_uid, false)],
+            Step::Pod {
+                ordinal,
+                pod_uid,
+                action: PodAction::ServeReads,
+            } => vec![label(LABEL_READS, *ordinal, pod_uid, true)],
+            Step::Pod {
+                ordinal,
+                pod_uid,
+                action: PodAction::WithdrawReads { .. },
+            } => vec![label(LABEL_READS, *ordinal, pod_uid, false)],
+            Step::Member {
+                ordinal,
+                server_uuid,
+                action: Action::Found,
+            } => order(*ordinal, server_uuid, Order::Found),
+            Step::Member {
+                ordinal,
+                server_uuid,
+                action: Action::Clone { donor },
             } => {
                 let takes = 5 + chance(self.setup.seed, 9, *ordinal, self.now) % 40;
                 order(*ordinal, server_uuid, Order::Clone { donor: *donor, takes })
             }
-            Step::NewLife {
-                ordinal, server_uuid, ..
-            } => order(*ordinal, server_uuid, Order::NewLife),
-            Step::GiveUp {
-                ordinal, server_uuid, ..
-            } => order(*ordinal, server_uuid, Order::GiveUp),
-            Step::Attach {
+            Step::Member {
                 ordinal,
                 server_uuid,
-                upstream,
-                ..
+                action: Action::NewLife { .. },
+            } => order(*ordinal, server_uuid, Order::NewLife),
+            Step::Member {
+                ordinal,
+                server_uuid,
+                action: Action::Reclone { .. },
+            } => order(*ordinal, server_uuid, Order::Reclone),
+            Step::Member {
+                ordinal,
+                server_uuid,
+                action: Action::Attach { upstream, .. },
             } => statements(
                 *ordinal,
                 server_uuid,
@@ -82,16 +124,15 @@ impl World {
                     Statement::Start(*upstream),
                 ],
             ),
-            Step::Start {
+            Step::Member {
                 ordinal,
                 server_uuid,
-                upstream,
+                action: Action::Start { upstream },
             } => statements(*ordinal, server_uuid, &[Statement::Start(*upstream)]),
-            Step::Detach {
+            Step::Member {
                 ordinal,
                 server_uuid,
-                upstream,
-                ..
+                action: Action::Detach { upstream, .. },
             } => statements(
                 *ordinal,
                 server_uuid,
@@ -101,16 +142,20 @@ impl World {
                     Statement::Reset(*upstream),
                 ],
             ),
-            Step::StopReceiver {
+            Step::Member {
                 ordinal,
                 server_uuid,
-                upstream,
+                action: Action::StopReceiver { upstream },
             } => statements(*ordinal, server_uuid, &[Statement::StopReceiver(*upstream)]),
-            Step::Fence { ordinal, server_uuid } => statements(*ordinal, server_uuid, &fence),
-            Step::Restore {
+            Step::Member {
                 ordinal,
                 server_uuid,
-                setting,
+                action: Action::Fence,
+            } => statements(*ordinal, server_uuid, &fence),
+            Step::Member {
+                ordinal,
+                server_uuid,
+                action: Action::Restore { setting },
             } => {
                 let statement = match setting {
                     Setting::ReplicaExecMode => Statement::Strict,
@@ -118,8 +163,16 @@ impl World {
                 };
                 statements(*ordinal, server_uuid, &[statement])
             }
-            Step::Open { ordinal, server_uuid } => statements(*ordinal, server_uuid, &[Statement::Open]),
-            Step::Restart { ordinal, pod_uid, .. } => {
+            Step::Member {
+                ordinal,
+                server_uuid,
+                action: Action::Open,
+            } => statements(*ordinal, server_uuid, &[Statement::Open]),
+            Step::Pod {
+                ordinal,
+                pod_uid,
+                action: PodAction::Restart { .. },
+            } => {
                 let mut effects = vec![Effect::Fresh, label(LABEL_SERVING, *ordinal, pod_uid, false)];
                 if let Some(server) = observed.member(*ordinal).and_then(|member| member.server()) {
                     // One step: its age is looked at once.

@@ -55,12 +55,31 @@ pub enum Fault {
     },
     /// The session of a conflict step ended early: the appliers stand, and settings of the server are as the session had made them.
     CutSession { member: u8 },
+    /// A client holds row locks for longer than an applier tries to get them.
+    HoldLocks { member: u8, lasts: u64 },
     /// A new image or configuration.
     NewTemplate,
-    /// The same row is inserted on two members.
-    Conflict { first: u8, second: u8 },
+    /// Two members write the same row.
+    Conflict { first: u8, second: u8, kind: Meeting },
+    /// A person names the winner of all conflicts that are open.
+    NameWinner { member: u8 },
     /// All binary logs of a member are purged.
     Purge { member: u8 },
+}
+
+/// How two members write the same row, each before it knows of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Meeting {
+    /// Both insert it.
+    Inserts,
+    /// Both insert it, and change it again.
+    LateWrites,
+    /// Both insert it, and the second deletes its own.
+    InsertsAndDeletes,
+    /// One changes it, the other deletes it.
+    UpdateAndDelete,
+    /// Both delete it.
+    Deletes,
 }
 
 /// What is fixed for a whole run.
@@ -78,6 +97,10 @@ pub struct Setup {
     pub fences: bool,
     /// `writes: SingleWriter`.
     pub single: bool,
+    /// `conflicts.policy: Halt`.
+    pub halts: bool,
+    /// Else the member whose rows win.
+    pub prefers: u8,
     /// Writes in a hundred ticks of an open member.
     pub writes: u64,
     /// When the last fault begins, at the latest.
@@ -114,6 +137,8 @@ impl Scenario {
             hold_out: u16::try_from(random.between(0, 15)).unwrap(),
             fences: false,
             single: false,
+            halts: false,
+            prefers: 0,
             writes: random.between(3, 15),
             faults_until: random.between(10 * SECOND, 40 * SECOND),
         };
@@ -141,9 +166,43 @@ impl Scenario {
             let fault = Fault::CutSession { member };
             events.push(Event { at, fault });
         }
+        if random.percent(20) {
+            let at = random.between(from, setup.faults_until.max(from + 1));
+            let member = u8::try_from(random.below(members.into())).unwrap();
+            let lasts = random.between(1, 100);
+            let fault = Fault::HoldLocks { member, lasts };
+            events.push(Event { at, fault });
+        }
+        setup.halts = random.percent(25);
+        setup.prefers = u8::try_from(random.below(members.into())).unwrap();
+        if random.percent(40) {
+            for _ in 0..random.between(1, 4) {
+                let at = random.between(from, setup.faults_until.max(from + 1));
+                let fault = conflict(&mut random, members);
+                events.push(Event { at, fault });
+            }
+            let (at, member) = (setup.faults_until + 10 * SECOND, setup.prefers);
+            if setup.halts {
+                let fault = Fault::NameWinner { member };
+                events.push(Event { at, fault });
+            }
+        }
         events.sort_by_key(|event| event.at);
         Self { setup, events }
     }
+}
+
+fn conflict(random: &mut Random, members: u8) -> Fault {
+    let first = u8::try_from(random.below(members.into())).unwrap();
+    let second = (first + 1 + u8::try_from(random.below(u64::from(members) - 1)).unwrap()) % members;
+    let kind = match random.below(5) {
+        0 => Meeting::Inserts,
+        1 => Meeting::LateWrites,
+        2 => Meeting::InsertsAndDeletes,
+        3 => Meeting::UpdateAndDelete,
+        _ => Meeting::Deletes,
+    };
+    Fault::Conflict { first, second, kind }
 }
 
 fn fault(random: &mut Random, members: u8, kind: usize, (conflicts, purges): (bool, bool)) -> Fault {
@@ -201,6 +260,7 @@ fn fault(random: &mut Random, members: u8, kind: usize, (conflicts, purges): (bo
         18 if conflicts => Fault::Conflict {
             first: member,
             second: other,
+            kind: Meeting::Inserts,
         },
         19 if purges => Fault::Purge { member },
         18 => Fault::NewTemplate,

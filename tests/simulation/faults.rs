@@ -1,7 +1,13 @@
 //! Faults as they begin and end.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kube::ResourceExt;
+use multimaster::decide::conflicts::Stage;
+use multimaster::names::ANNOTATION_SETTLE;
+
 use crate::event::{Event, Fault};
-use crate::model::disk::NAMED_ROWS;
 use crate::model::member::{Frozen, Member, Mysqld};
 use crate::world::{World, chances};
 
@@ -38,6 +44,10 @@ impl World {
             }
             Fault::Refuse { member, lasts } => {
                 self.members[usize::from(member)].refuses = true;
+                self.later(lasts, fault);
+            }
+            Fault::HoldLocks { member, lasts } => {
+                self.members[usize::from(member)].locked = true;
                 self.later(lasts, fault);
             }
             Fault::LoseVolume { member, record_too } => self.replace_volume(member, |member| {
@@ -88,15 +98,20 @@ impl World {
                 }
             }
             Fault::NewTemplate => self.template += 1,
-            Fault::Conflict { first, second } => {
-                self.conflicts += 1;
-                let row = NAMED_ROWS + self.conflicts;
-                self.judge.conflicts = true;
-                for member in [first, second] {
-                    if self.members[usize::from(member)].takes_writes() {
-                        self.write(member, Some(row));
-                    }
-                }
+            Fault::Conflict { first, second, kind } => self.meet(first, second, kind),
+            Fault::NameWinner { member } => {
+                let data = self.members.iter().filter_map(|it| it.data());
+                let numbers: BTreeSet<usize> = data.flat_map(|data| data.records.values().copied()).collect();
+                let records = numbers.iter().map(|number| &self.ledger.records[*number]);
+                let open = records.filter(|record| record.stage != Stage::Settled);
+                let ids: BTreeSet<String> = open.flat_map(|record| &record.rows).map(|row| row.id.clone()).collect();
+                let orders: Vec<String> = ids.iter().map(|id| format!("{id}=demo-{member}")).collect();
+                let cluster = Arc::make_mut(&mut self.cluster);
+                cluster
+                    .annotations_mut()
+                    .insert(ANNOTATION_SETTLE.into(), orders.join(","));
+                let version: u64 = cluster.metadata.resource_version.as_ref().unwrap().parse().unwrap();
+                cluster.metadata.resource_version = Some((version + 1).to_string());
             }
             Fault::Purge { member } => {
                 let it = &mut self.members[usize::from(member)];
@@ -122,6 +137,7 @@ impl World {
             Fault::Freeze { member, .. } => self.thaw(member),
             Fault::Slow { member, .. } => self.members[usize::from(member)].slow = false,
             Fault::Refuse { member, .. } => self.members[usize::from(member)].refuses = false,
+            Fault::HoldLocks { member, .. } => self.members[usize::from(member)].locked = false,
             Fault::Cut { from, to, .. } => self.cut[usize::from(from)][usize::from(to)] -= 1,
             Fault::Isolate { member, operators, .. } => {
                 // As late as it can: what it took before is stranded, and the operator finds it fenced.
@@ -189,6 +205,7 @@ impl World {
 
     /// The pod is gone for good, and so is what was on its volume.
     fn replace_volume(&mut self, member: u8, replace: impl FnOnce(&mut Member)) {
+        self.judge.lost_disks = true;
         let before = self.copies();
         let now = self.now;
         let it = &mut self.members[usize::from(member)];

@@ -8,13 +8,15 @@
 //! - What is in nobody's binary log any more (a clone has none of what it copied, and the donor's volume was lost) cannot flow: "Not yet" in the
 //!   specification.
 //! - Runs in which the same row is inserted on two members, or binary logs are purged, may end halted or quarantined, and must say so (I5).
+//! - A volume that is lost or set back while a conflict is open takes writes along that the conflict waits for. Rows are then equal when a
+//!   comparison has found them, not before (I5, Rows, ConflictFree).
 //! - I10 holds by construction: a member's readiness is made of its own server only, in the agent and in this model.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::model::disk::NAMED_ROWS;
 use crate::model::member::SECOND;
-use crate::model::transactions::{Bits, Id, Life};
+use crate::model::transactions::{Bits, Change, Id, Life};
 use crate::world::World;
 
 /// What was broken.
@@ -42,6 +44,10 @@ pub enum Invariant {
     I11,
     /// No applier is started that would overwrite what is in its way, and no setting stays as a conflict step has left it.
     I12,
+    /// No row goes that no client deleted.
+    Rows,
+    /// ConflictFree is True only while no conflict is open.
+    ConflictFree,
     /// Directories are founded at epoch 0 only.
     Founding,
     /// Nobody is gone around who is there for others.
@@ -63,6 +69,8 @@ pub struct Judge {
     pub failure: Option<Failure>,
     pub lost_with_disks: Bits,
     pub conflicts: bool,
+    /// A volume was lost or set back.
+    pub lost_disks: bool,
     pub tainted: bool,
     /// It ended with a ring that is not whole, for a good reason.
     pub open: Option<&'static str>,
@@ -90,6 +98,7 @@ impl Judge {
             failure: None,
             lost_with_disks: Bits::default(),
             conflicts: false,
+            lost_disks: false,
             tainted: false,
             open: None,
             coverage: HashSet::new(),
@@ -129,7 +138,7 @@ impl World {
                 }),
             }
         }
-        if transaction.inserts && transaction.row < NAMED_ROWS {
+        if matches!(transaction.change, Change::Insert(_)) && transaction.row < NAMED_ROWS {
             let earlier = self.judge.rows.insert(transaction.row, id);
             if let Some(earlier) = earlier.filter(|earlier| survives(self, *earlier)) {
                 match self.judge.hidden.has(earlier) {
@@ -158,7 +167,7 @@ impl World {
 
     /// The last copy of a transaction must not go by anything but a fault.
     pub fn judge_copies(&mut self, at: usize, before: &Bits, why: &str) {
-        let here = self.members[at].disk.copies();
+        let here = self.members[at].disk.copies(&self.ledger);
         if here.contains(before) {
             return;
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use multimaster::agent::lease::{Lease, Verdict};
-use multimaster::wire::agent::{Report, Terms};
+use multimaster::wire::agent::{LeaseRenewal, Report};
 
 use crate::invariants::Invariant;
 use crate::model::member::{Frozen, Mysqld};
@@ -31,7 +31,7 @@ fn address(ordinal: u8) -> IpAddr {
 pub struct Agent {
     began: u64,
     lease: Lease,
-    terms: Option<Terms>,
+    terms: Option<LeaseRenewal>,
 }
 
 impl Agent {
@@ -59,10 +59,10 @@ impl World {
             .filter(|other| *other != ordinal)
             .map(|other| (other, address(other)))
             .collect();
-        let terms = Terms::of(&cluster, ordinal, clock, &others);
+        let terms = LeaseRenewal::of(&cluster, ordinal, clock, &others);
         let now = instant(self.now);
         if let Some(agent) = &mut self.members[usize::from(ordinal)].agent {
-            agent.lease.hear(&terms, now);
+            agent.lease.renew(&terms, now);
             agent.terms = Some(terms);
         }
     }
@@ -79,7 +79,7 @@ impl World {
     }
 
     /// For how long this operator has not heard the agent; `answered` by this pod just now.
-    pub fn unheard(&mut self, operator: usize, ordinal: u8, answered: Option<u64>) -> SignedDuration {
+    pub fn since_contact(&mut self, operator: usize, ordinal: u8, answered: Option<u64>) -> SignedDuration {
         let now = self.now;
         let began = self.members[usize::from(ordinal)]
             .agent
@@ -149,10 +149,14 @@ impl World {
         let writer = u8::try_from(at).unwrap();
         let terms = self.members[at].agent.as_ref().and_then(|agent| agent.terms.clone());
         let Some(terms) = terms else { return false };
-        let others =
-            (0..self.members.len()).filter(|other| terms.ring.contains(&address(u8::try_from(*other).unwrap())));
-        let others: Vec<usize> = others.collect();
-        let mut all = true;
+        let asked = if terms.ring.is_empty() {
+            &terms.members
+        } else {
+            &terms.ring
+        };
+        let is_asked = |other: &usize| asked.contains(&address(u8::try_from(*other).unwrap()));
+        let others: Vec<usize> = (0..self.members.len()).filter(is_asked).collect();
+        let mut all = !others.is_empty();
         for other in others {
             let reached = self.cut[at][other] == 0 && self.members[other].agent_answers();
             let agent = self.members[other].agent.as_mut().filter(|_| reached);

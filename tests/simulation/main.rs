@@ -8,6 +8,7 @@
 
 mod act;
 mod against_mysqld;
+mod conflicts;
 mod decisions;
 mod effects;
 mod ending;

@@ -3,11 +3,12 @@
 use jiff::Timestamp;
 use multimaster::api::status::conditions;
 use multimaster::decide::observed::{Observed, Probe, Receiver, Server};
-use multimaster::decide::step::{StartAt, Step};
+use multimaster::decide::roles::Roles;
+use multimaster::decide::step::{Action, PodAction, StartAt, Step};
 use multimaster::decide::{Decision, decide};
 use multimaster::wire::agent::Origin;
 
-use crate::event::{Event, Fault, Scenario};
+use crate::event::{Event, Fault, Meeting, Scenario};
 use crate::invariants::Invariant;
 use crate::operator::Decider;
 use crate::run::run;
@@ -59,10 +60,7 @@ pub fn opens_at_once(observed: &Observed, now: Timestamp) -> Decision {
     let back = observed.members.iter().find_map(|member| {
         let (server, _) = member.with_data()?;
         let in_ring = !decision.status.member_statuses[usize::from(member.ordinal)].bypassed;
-        (server.super_read_only && in_ring).then(|| Step::Open {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
-        })
+        (server.super_read_only && in_ring).then(|| Step::member(member.ordinal, &server.uuid, Action::Open))
     });
     if decision.status.epoch > 0 && back.is_some() {
         decision.steps.retain(|step| !step.is_risky());
@@ -166,10 +164,7 @@ pub fn labels_whoever_is_open(observed: &Observed, now: Timestamp) -> Decision {
             && !server.super_read_only
             && !pod.serving
         {
-            let step = Step::Serve {
-                ordinal: member.ordinal,
-                pod_uid: pod.uid.clone(),
-            };
+            let step = Step::pod(member.ordinal, &pod.uid, PodAction::Serve);
             decision.steps.insert(0, step);
         }
     }
@@ -183,7 +178,9 @@ fn i6_a_bypassed_member_gets_the_label() {
 
 pub fn not_fenced_at_contact(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
-    decision.steps.retain(|step| !matches!(step, Step::Fence { .. }));
+    decision
+        .steps
+        .retain(|step| !matches!(step.on_member(), Some(Action::Fence)));
     decision
 }
 
@@ -212,7 +209,7 @@ fn i7_ready_is_a_lie() {
 pub fn believes_in_links(observed: &Observed, now: Timestamp) -> Decision {
     let mut believed = observed.clone();
     for channel in servers(&mut believed).flat_map(|(_, server)| &mut server.channels) {
-        (channel.receiver, channel.silent_seconds) = (Receiver::On, Some(0));
+        (channel.receiver, channel.seconds_since_contact) = (Receiver::On, Some(0));
     }
     decide(&believed, now)
 }
@@ -267,16 +264,14 @@ fn i8_a_channel_is_removed_with_its_relay_logs() {
 fn clones_over(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     for step in &mut decision.steps {
-        if let Step::NewLife {
-            ordinal, server_uuid, ..
+        if let Step::Member {
+            ordinal,
+            server_uuid,
+            action: Action::NewLife { .. },
         } = step
-            && let Some(donor) = observed.ring().downstream(*ordinal)
+            && let Some(donor) = Roles::of(observed).ring.downstream(*ordinal)
         {
-            *step = Step::Clone {
-                ordinal: *ordinal,
-                server_uuid: server_uuid.clone(),
-                donor,
-            };
+            *step = Step::member(*ordinal, server_uuid.clone(), Action::Clone { donor });
         }
     }
     decision
@@ -293,7 +288,9 @@ fn i8_a_member_with_data_is_cloned_over() {
 
 pub fn never_starts(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
-    decision.steps.retain(|step| !matches!(step, Step::Start { .. }));
+    decision
+        .steps
+        .retain(|step| !matches!(step.on_member(), Some(Action::Start { .. })));
     decision
 }
 
@@ -320,14 +317,13 @@ fn i12_an_applier_is_started_that_overwrites_what_is_in_its_way() {
 pub fn founds_late(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     for step in &mut decision.steps {
-        if let Step::Clone {
-            ordinal, server_uuid, ..
+        if let Step::Member {
+            ordinal,
+            server_uuid,
+            action: Action::Clone { .. },
         } = step
         {
-            *step = Step::Found {
-                ordinal: *ordinal,
-                server_uuid: server_uuid.clone(),
-            };
+            *step = Step::member(*ordinal, server_uuid.clone(), Action::Found);
         }
     }
     decision
@@ -344,11 +340,11 @@ pub fn without_witnesses(observed: &Observed, now: Timestamp) -> Decision {
     for member in &mut believed.members {
         if matches!(member.server, Probe::Unreachable(_)) {
             member.pod.iter_mut().for_each(|pod| pod.ready = false);
-            member.sightings.clear();
+            member.witness_probes.clear();
         }
     }
     for channel in servers(&mut believed).flat_map(|(_, server)| &mut server.channels) {
-        channel.silent_seconds = Some(5);
+        channel.seconds_since_contact = Some(5);
     }
     decide(&believed, now)
 }
@@ -392,14 +388,16 @@ pub fn points_channels_again(observed: &Observed, now: Timestamp) -> Decision {
         let server = member
             .server()
             .filter(|_| member.report().is_some_and(|report| report.origin != Origin::Empty))?;
-        let upstream = observed.ring().upstream(member.ordinal)?;
+        let upstream = Roles::of(observed).ring.upstream(member.ordinal)?;
         member.link(upstream).filter(|link| link.receiver == Receiver::Off)?;
-        Some(Step::Attach {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
-            upstream,
-            start: StartAt::AutoPosition,
-        })
+        Some(Step::member(
+            member.ordinal,
+            &server.uuid,
+            Action::Attach {
+                upstream,
+                start: StartAt::AutoPosition,
+            },
+        ))
     });
     let mut decision = decide(observed, now);
     if attach.is_some() {
@@ -411,4 +409,75 @@ pub fn points_channels_again(observed: &Observed, now: Timestamp) -> Decision {
 #[test]
 fn i9_a_channel_that_exists_is_never_pointed_anew() {
     finds(Invariant::I9, points_channels_again, Flaws::default());
+}
+
+/// An applier that a lock has stopped is left alone, as if a person had to decide something.
+pub fn never_tries_again(observed: &Observed, now: Timestamp) -> Decision {
+    let mut decision = decide(observed, now);
+    let is_interrupted = |ordinal, upstream| {
+        let link = observed.member(ordinal).and_then(|member| member.link(upstream));
+        link.is_some_and(|link| link.interruption().is_some())
+    };
+    decision.steps.retain(|step| match (step.ordinal(), step.on_member()) {
+        (Some(ordinal), Some(Action::Start { upstream })) => !is_interrupted(ordinal, *upstream),
+        _ => true,
+    });
+    decision
+}
+
+#[test]
+fn i9_an_applier_that_met_a_lock_stands_for_ever() {
+    finds(Invariant::I9, never_tries_again, Flaws::default());
+}
+
+#[test]
+fn rows_are_lost_where_what_is_in_conflict_is_deleted() {
+    let flaws = Flaws {
+        deletes_all: true,
+        ..Flaws::default()
+    };
+    finds(Invariant::Rows, decide, flaws);
+}
+
+#[test]
+fn i5_a_conflict_is_settled_whatever_the_rows_are() {
+    let flaws = Flaws {
+        settles_unequal: true,
+        ..Flaws::default()
+    };
+    finds(Invariant::I5, decide, flaws);
+}
+
+#[test]
+fn i5_rows_are_compared_while_a_late_write_is_in_flight() {
+    let flaws = Flaws {
+        settles_early: true,
+        ..Flaws::default()
+    };
+    finds_in(late_write, Invariant::I5, decide, flaws);
+}
+
+/// The late write is slow to be applied at the member that wins.
+fn late_write(seed: u64) -> Scenario {
+    let mut scenario = Scenario::from_seed(seed);
+    (scenario.setup.halts, scenario.setup.single, scenario.setup.prefers) = (false, false, 0);
+    let (first, second, kind) = (0, 1, Meeting::InsertsAndDeletes);
+    let slow = Fault::Slow { member: 0, lasts: 100 };
+    let faults = [(99, slow), (100, Fault::Conflict { first, second, kind })];
+    scenario.events = faults.map(|(at, fault)| Event { at, fault }).into();
+    scenario
+}
+
+fn says_conflict_free(observed: &Observed, now: Timestamp) -> Decision {
+    let mut decision = decide(observed, now);
+    let mut conditions = decision.status.conditions.iter_mut();
+    if let Some(free) = conditions.find(|it| it.type_ == conditions::CONFLICT_FREE) {
+        free.status = "True".into();
+    }
+    decision
+}
+
+#[test]
+fn conflict_free_is_said_while_a_conflict_is_open() {
+    finds(Invariant::ConflictFree, says_conflict_free, Flaws::default());
 }

@@ -3,16 +3,16 @@
 use multimaster::api::MultiMasterCluster;
 use multimaster::decide::conflicts::record::Unread;
 use multimaster::decide::observed::{
-    Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, Sighting, SqlError,
+    Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, SqlError, WitnessProbe,
 };
 use multimaster::decide::serve::opening::note_fenced;
 use multimaster::names;
 use multimaster::wire::agent::Report;
 
 use crate::model::disk;
-use crate::model::member::{self, Mysqld};
+use crate::model::member::{self, Mysqld, SECOND};
 use crate::model::replication::silence;
-use crate::model::transactions::uuid;
+use crate::model::transactions::{Ledger, uuid};
 use crate::world::World;
 
 type Pods = Vec<Option<member::Pod>>;
@@ -85,12 +85,12 @@ impl World {
         let reported = matches!(agent, Probe::Reached(_));
         let mut member = Member {
             ordinal,
-            unheard: self.unheard(operator, ordinal, cached.filter(|_| reported).map(|pod| pod.uid)),
+            since_contact: self.since_contact(operator, ordinal, cached.filter(|_| reported).map(|pod| pod.uid)),
             pod: cached.map(pod),
             agent,
             server,
-            sightings: match was_silent && cached.is_some() {
-                true => self.sightings(operator, ordinal, pods),
+            witness_probes: match was_silent && cached.is_some() {
+                true => self.witness_probes(operator, ordinal, pods),
                 false => Vec::new(),
             },
             last_seen_fenced: false,
@@ -126,20 +126,20 @@ impl World {
             self.members[at].sessions = [None; 2];
         }
         self.members[at].sessions[operator] = Some(boot);
-        match server(&self.members[at], self.now) {
+        match server(&self.members[at], self.now, &self.ledger) {
             Some(server) => Probe::Reached(server),
             None => Probe::Unreachable("no data directory".into()),
         }
     }
 
     /// What the agents that this operator reaches see of a member, through the member's agent.
-    fn sightings(&self, operator: usize, ordinal: u8, pods: &Pods) -> Vec<Sighting> {
+    fn witness_probes(&self, operator: usize, ordinal: u8, pods: &Pods) -> Vec<WitnessProbe> {
         let look = |by: u8| {
             let pod = pods[usize::from(by)].as_ref()?;
             let asked = self.is_connected(operator, by, pod.uid);
             let reaches = self.cut[usize::from(by)][usize::from(ordinal)] == 0;
             let answered = reaches && self.members[usize::from(ordinal)].answers();
-            asked.then_some(Sighting { by, answered })
+            asked.then_some(WitnessProbe { by, answered })
         };
         (0..self.setup.members).filter_map(look).collect()
     }
@@ -165,7 +165,7 @@ fn pod(pod: &member::Pod) -> Pod {
 }
 
 /// What an operator reads from the server of this member.
-pub fn server(member: &member::Member, now: u64) -> Option<Server> {
+pub fn server(member: &member::Member, now: u64, ledger: &Ledger) -> Option<Server> {
     let (data, record) = (member.data()?, member.disk.record.as_ref()?);
     debug_assert_eq!(member.mysqld, Mysqld::Running);
     Some(Server {
@@ -177,18 +177,26 @@ pub fn server(member: &member::Member, now: u64) -> Option<Server> {
         executed: data.executed.gtid_set(),
         purged: data.purged.gtid_set(),
         client_sessions: 0,
-        channels: data.channels.iter().map(|it| channel(it, now)).collect(),
+        channels: data.channels.iter().map(|it| channel(it, now, ledger)).collect(),
         binary_logs: vec!["binlog.000001".into()],
-        conflicts: Vec::new(),
+        conflicts: data
+            .records
+            .values()
+            .map(|number| ledger.records[*number].clone())
+            .collect(),
         unread: Unread::default(),
     })
 }
 
-fn channel(channel: &disk::Channel, now: u64) -> Channel {
+fn channel(channel: &disk::Channel, now: u64, ledger: &Ledger) -> Channel {
     let error = |(number, text): &(u32, String)| SqlError {
         number: *number,
         text: text.clone(),
     };
+    let blocked = channel
+        .relay_log
+        .front()
+        .filter(|_| channel.applier_error.is_some() && !channel.applier);
     Channel {
         name: names::channel(channel.upstream),
         source_host: names::member_host("demo", "default", channel.upstream),
@@ -206,7 +214,8 @@ fn channel(channel: &disk::Channel, now: u64) -> Channel {
         receiver_file: "binlog.000001".into(),
         applied_file: "binlog.000001".into(),
         applied_offset: 4,
-        silent_seconds: silence(channel, now),
-        blocked: None,
+        seconds_since_contact: silence(channel, now),
+        blocked: blocked.map(|id| ledger.gtid(*id)),
+        seconds_since_error: i64::try_from(now.saturating_sub(channel.failed_at) / SECOND).ok(),
     }
 }

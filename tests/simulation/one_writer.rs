@@ -20,7 +20,7 @@ fn single(seed: u64) -> Scenario {
 fn does_not_wait(observed: &Observed, now: Timestamp) -> Decision {
     let mut observed = observed.clone();
     for member in &mut observed.members {
-        member.unheard = SignedDuration::MAX;
+        member.since_contact = SignedDuration::MAX;
     }
     decide(&forgetting_confirmations(observed), now)
 }
@@ -44,7 +44,7 @@ fn forgetting_confirmations(mut observed: Observed) -> Observed {
         if let Probe::Reached(report) = &mut member.agent
             && let Some(lease) = &mut report.lease
         {
-            lease.silent_milliseconds = None;
+            lease.since_confirmed_milliseconds = None;
         }
     }
     observed

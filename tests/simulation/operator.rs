@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use multimaster::api::MultiMasterCluster;
 use multimaster::decide::Decision;
 use multimaster::decide::observed::Observed;
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{ClusterAction, Step};
 use multimaster::names::LABEL_READS;
 
+use crate::conflicts::{Part, Work};
 use crate::model::member::{Order, Pod, SECOND, Statement};
 use crate::world::World;
 
@@ -62,8 +63,11 @@ pub struct Pass {
     pub looked: u64,
     /// resourceVersion of the resource that was observed.
     pub version: Option<String>,
+    pub observed: Arc<Observed>,
     pub decision: Arc<Decision>,
     pub effects: VecDeque<Effect>,
+    /// What a conflict step knows of its conflict.
+    pub work: Work,
 }
 
 #[derive(Clone, Debug, Hash)]
@@ -91,6 +95,10 @@ pub enum Effect {
     DeletePod {
         ordinal: u8,
         pod: String,
+    },
+    Conflict {
+        ordinal: u8,
+        part: Part,
     },
 }
 
@@ -230,9 +238,11 @@ impl World {
         }
         self.operators[at].pass = Some(Pass {
             looked: self.now,
-            version: observed.cluster.metadata.resource_version,
+            version: observed.cluster.metadata.resource_version.clone(),
+            observed: Arc::new(observed),
             decision: Arc::new(decision),
             effects,
+            work: Work::default(),
         });
         true
     }
@@ -243,7 +253,11 @@ impl World {
         before: &multimaster::api::status::MultiMasterClusterStatus,
         decision: &Decision,
     ) {
-        let steps: Vec<&Step> = decision.steps.iter().filter(|step| **step != Step::Apply).collect();
+        let steps: Vec<&Step> = decision
+            .steps
+            .iter()
+            .filter(|step| **step != Step::Cluster(ClusterAction::Apply))
+            .collect();
         let states = |status: &multimaster::api::status::MultiMasterClusterStatus| -> Vec<String> {
             let text = |member: &multimaster::api::status::MemberStatus| {
                 let message = member.message.as_ref().map(|message| format!(" ({message})"));
@@ -310,6 +324,7 @@ impl World {
                 uuid,
                 order,
             } => self.order(at, ordinal, &pod, &uuid, order).map_err(later),
+            Effect::Conflict { ordinal, part } => self.conflict_effect(at, ordinal, part).map_err(later),
             Effect::DeletePod { ordinal, pod } => {
                 if is_pod(self.members[usize::from(ordinal)].pod.as_ref(), &pod) {
                     self.delete_pod(ordinal);

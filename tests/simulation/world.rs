@@ -11,7 +11,7 @@ use crate::lease::Agent;
 use crate::model::disk::NAMED_ROWS;
 use crate::model::member::{Frozen, Member, Mysqld, Pod, SECOND};
 use crate::model::replication::{Pace, replicate};
-use crate::model::transactions::{Bits, Id, Ledger, Transaction};
+use crate::model::transactions::{Bits, Change, Id, Ledger, Transaction, tagged};
 use crate::operator::{Decider, Operator};
 use crate::random::chance;
 
@@ -41,6 +41,12 @@ pub struct Flaws {
     pub loses_effects: bool,
     /// Agents do not enforce the lease of the one writer.
     pub keeps_writing: bool,
+    /// Rows in conflict are deleted, not written again.
+    pub deletes_all: bool,
+    /// A conflict is settled whatever the rows are.
+    pub settles_unequal: bool,
+    /// Rows are compared while writes of a side are in flight.
+    pub settles_early: bool,
     /// Nothing that a member lacks is taken for undetectable.
     pub trusting: bool,
     /// Not judged, so that what follows from it is seen.
@@ -151,7 +157,7 @@ impl World {
     /// Every transaction that exists on some disk.
     pub fn copies(&self) -> Bits {
         self.members.iter().fold(Bits::default(), |mut all, member| {
-            all.add(&member.disk.copies());
+            all.add(&member.disk.copies(&self.ledger));
             all
         })
     }
@@ -203,7 +209,7 @@ impl World {
                 it.start_mysqld(now + starts, false, flawed, &mut self.ledger);
             }
             Mysqld::Starting { at: ready, again } if now >= ready => {
-                let before = it.disk.copies();
+                let before = it.disk.copies(&self.ledger);
                 if !it.arrive(&mut self.ledger) {
                     it.start_mysqld(now + starts, again, flawed, &mut self.ledger);
                 }
@@ -258,7 +264,7 @@ impl World {
             .data()
             .filter(|_| alive)
             .map(crate::model::disk::Data::clone_of);
-        let before = self.members[at].disk.copies();
+        let before = self.members[at].disk.copies(&self.ledger);
         let it = &mut self.members[at];
         it.stop_mysqld(&self.ledger);
         // Without a complete copy the agent throws away what there is, once it has judged it.
@@ -285,32 +291,43 @@ impl World {
         let mut recent = self.ledger.transactions.iter().rev().take(30);
         let own = recent
             .find(|earlier| earlier.life == life && earlier.row < NAMED_ROWS && data.rows.contains_key(&earlier.row));
-        let (row, inserts) = match (named, own) {
-            (Some(row), _) => (row, !data.rows.contains_key(&row)),
-            (None, Some(own)) if kind < 30 => (own.row, false),
-            (None, _) => (data.next_row(ordinal), true),
+        let row = match (named, own) {
+            (Some(row), _) => row,
+            (None, Some(own)) if kind < 30 => own.row,
+            (None, _) => data.next_row(ordinal),
         };
-        self.commit(ordinal, row, inserts);
+        let is_there = data.rows.contains_key(&row);
+        self.commit(ordinal, row, !is_there);
     }
 
     /// One transaction is acknowledged: a new row, or a change of one that is there.
     pub fn commit(&mut self, ordinal: u8, row: u32, inserts: bool) -> Option<Id> {
+        let value = self.ledger.transactions.len();
+        let change = match inserts {
+            true => Change::Insert(value),
+            false => Change::Update(value),
+        };
+        self.commit_as(ordinal, false, row, change)
+    }
+
+    /// One transaction under the member's own life; `ours`: the operator's, with its tag.
+    pub fn commit_as(&mut self, ordinal: u8, ours: bool, row: u32, change: Change) -> Option<Id> {
         let member = &self.members[usize::from(ordinal)];
         let (record, data) = (member.disk.record.as_ref()?, member.data()?);
-        let life = data.uuid?;
-        let transaction = Transaction {
+        let life = if ours { tagged(data.uuid?) } else { data.uuid? };
+        let id = self.ledger.transactions.len();
+        self.ledger.transactions.push(Transaction {
             life,
             number: data.executed.next(life),
             server_id: record.server_id,
             row,
-            inserts,
+            change,
+            of: id,
             taken_by: ordinal,
-        };
-        let id = self.ledger.transactions.len();
-        self.ledger.transactions.push(transaction);
+        });
         self.judge_write(id);
         if let Some(data) = &mut self.members[usize::from(ordinal)].disk.data {
-            data.execute(id, &transaction).unwrap();
+            data.execute(id, &self.ledger).unwrap();
         }
         Some(id)
     }
@@ -325,6 +342,7 @@ impl World {
                 } else {
                     3
                 },
+                locked: self.members[at].locked,
                 applies_twice: self.flaws.applies_twice,
                 loses_effects: self.flaws.loses_effects,
             };
@@ -347,6 +365,7 @@ fn cluster(setup: &Setup) -> MultiMasterCluster {
             "isolation": {"leaseSeconds": setup.period.max(1) * 2 + 1},
             "storage": {"size": "1Gi"},
             "replication": {"healing": healing},
+            "conflicts": if setup.halts { serde_json::json!({"policy": "Halt"}) } else { serde_json::json!({"policy": "Prefer", "prefer": [setup.prefers]}) },
             "failureDetection": {"periodSeconds": setup.period, "bypassAfterSeconds": setup.bypass_after, "holdOutSeconds": setup.hold_out},
         },
     }))

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use jiff::SignedDuration;
 use multimaster::api::status::conditions;
-use multimaster::decide::conflicts::{Record, Stage, open};
+use multimaster::decide::conflicts::{Record, Sides, Stage};
 use multimaster::decide::decide;
 use multimaster::decide::observed::Observed;
-use multimaster::decide::step::Step;
+use multimaster::decide::step::{Action, Step};
 use multimaster::names::{self, ANNOTATION_SETTLE};
 
 use crate::VERSIONS;
@@ -47,7 +47,7 @@ fn a_conflict_that_waits_for_a_person_goes_on_waiting_and_is_settled_by_one() {
     for version in VERSIONS {
         let mut observed = ring(version, "conflicts").observed();
         let now = recorded(&observed) + SignedDuration::from_secs(1);
-        let waiting = open(&observed);
+        let waiting: Vec<&Record> = Sides::of(&observed).open().collect();
         let ids: BTreeSet<String> = waiting
             .iter()
             .flat_map(|record| &record.rows)
@@ -64,7 +64,7 @@ fn a_conflict_that_waits_for_a_person_goes_on_waiting_and_is_settled_by_one() {
         let free = condition(&decision, conditions::CONFLICT_FREE);
         assert_eq!(free.status, "False");
         assert!(ids.iter().any(|id| free.message.contains(id)), "{}", free.message);
-        let settles = |step: &Step| matches!(step, Step::Settle { .. });
+        let settles = |step: &Step| matches!(step.on_member(), Some(Action::Settle { .. }));
         assert!(!decision.steps.iter().any(settles), "{:?}", decision.steps);
 
         let winner = names::member(observed.name(), 1);
@@ -72,7 +72,7 @@ fn a_conflict_that_waits_for_a_person_goes_on_waiting_and_is_settled_by_one() {
         let annotations = observed.cluster.metadata.annotations.get_or_insert_default();
         annotations.insert(ANNOTATION_SETTLE.into(), orders.join(","));
         let decision = decide(&observed, now);
-        let right = |step: &Step| matches!(step, Step::Settle { winner: Some(1), .. });
+        let right = |step: &Step| matches!(step.on_member(), Some(Action::Settle { winner: Some(1), .. }));
         assert!(decision.steps.iter().any(right), "{:?}", decision.steps);
     }
 }

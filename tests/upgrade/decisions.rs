@@ -1,9 +1,10 @@
 //! What this version decides where an earlier one has stopped: from its status, its agents' reports and its servers.
 
 use jiff::{SignedDuration, Timestamp};
-use multimaster::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
+use multimaster::api::reasons::Reason;
+use multimaster::api::status::{MemberState, MultiMasterClusterStatus, conditions};
 use multimaster::decide::observed::{Observed, Probe};
-use multimaster::decide::step::{StartAt, Step};
+use multimaster::decide::step::{Action, ClusterAction, PodAction, StartAt, Step};
 use multimaster::decide::{Decision, decide};
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::wire::agent::Origin;
@@ -164,13 +165,25 @@ fn states(observed: &Observed) -> Vec<MemberState> {
 
 fn carry_out(observed: &mut Observed, step: &Step, case: &str) {
     match step {
-        Step::Apply | Step::Balance { .. } => {}
-        Step::Open { ordinal, .. } => {
+        Step::Cluster(ClusterAction::Apply) | Step::Cluster(ClusterAction::Balance { .. }) => {}
+        Step::Member {
+            ordinal,
+            action: Action::Open,
+            ..
+        } => {
             server(observed, *ordinal).super_read_only = false;
             pod(observed, *ordinal).ready = true;
         }
-        Step::Serve { ordinal, .. } => pod(observed, *ordinal).serving = true,
-        Step::ServeReads { ordinal, .. } => pod(observed, *ordinal).reads = true,
+        Step::Pod {
+            ordinal,
+            action: PodAction::Serve,
+            ..
+        } => pod(observed, *ordinal).serving = true,
+        Step::Pod {
+            ordinal,
+            action: PodAction::ServeReads,
+            ..
+        } => pod(observed, *ordinal).reads = true,
         step => panic!("{case}: {step:?} has no place here"),
     }
 }
@@ -230,7 +243,7 @@ fn what_a_member_had_executed_is_held_against_its_disk() {
         let steps = touches(&decision);
         let new_life = steps
             .iter()
-            .any(|step| matches!(step, Step::NewLife { ordinal: 2, lost, .. } if own.contains(lost)));
+            .any(|step| matches!(step, Step::Member { ordinal: 2, action: Action::NewLife { lost }, .. } if own.contains(lost)));
         assert!(new_life, "{steps:?}");
     }
 }
@@ -252,7 +265,7 @@ fn earlier_lives_of_a_member_are_known() {
         let server = server(&mut observed, 1);
         server.executed = server.executed.difference(&written);
         let decision = decide(&observed, after(&observed, 1));
-        let opens = |step: &&&Step| matches!(step, Step::Open { .. });
+        let opens = |step: &&&Step| matches!(step.on_member(), Some(Action::Open));
         assert_eq!(
             touches(&decision).iter().filter(opens).count(),
             0,
@@ -290,14 +303,17 @@ fn a_ring_that_was_founded_is_not_founded_again() {
             server.channels.clear();
         }
         let decision = decide(&observed, after(&observed, 1));
-        let founds = |step: &&&Step| matches!(step, Step::Found { .. } | Step::Open { .. });
+        let founds = |step: &&&Step| matches!(step.on_member(), Some(Action::Found | Action::Open));
         assert_eq!(
             touches(&decision).iter().filter(founds).count(),
             0,
             "{:?}",
             decision.steps
         );
-        assert_eq!(condition(&decision, conditions::READY).reason, reasons::DATA_LOST);
+        assert_eq!(
+            condition(&decision, conditions::READY).reason,
+            Reason::DataLost.as_ref()
+        );
     }
 }
 
@@ -315,8 +331,7 @@ fn a_link_begins_at_the_place_that_was_recorded() {
         };
         let decision = decide(&observed, after(&observed, 1));
         let steps = touches(&decision);
-        let attaches =
-            |step: &&Step| matches!(step, Step::Attach { ordinal: 1, upstream: 0, start: at, .. } if *at == start);
+        let attaches = |step: &&Step| matches!(step, Step::Member { ordinal: 1, action: Action::Attach { upstream: 0, start: at }, .. } if *at == start);
         assert!(
             steps.iter().copied().any(|step| attaches(&step)),
             "{steps:?}, not from {start}"
@@ -335,7 +350,18 @@ fn the_writer_is_known_and_no_other_is_opened() {
         observed.members[usize::from(ordinal)].server = Probe::Unreachable("no answer".into());
         let decision = decide(&observed, after(&observed, 1));
         assert_eq!(decision.status.writer, Some(writer));
-        let opens = |step: &&&Step| matches!(step, Step::Open { .. } | Step::Serve { .. });
+        let opens = |step: &&&Step| {
+            matches!(
+                step,
+                Step::Member {
+                    action: Action::Open,
+                    ..
+                } | Step::Pod {
+                    action: PodAction::Serve,
+                    ..
+                }
+            )
+        };
         assert_eq!(
             touches(&decision).iter().filter(opens).count(),
             0,
@@ -356,14 +382,17 @@ fn what_was_compared_is_not_compared_again() {
         );
         let compares = |observed: &Observed| {
             let decision = decide(observed, after(observed, 1));
-            decision.steps.iter().any(|step| matches!(step, Step::Compare { .. }))
+            decision
+                .steps
+                .iter()
+                .any(|step| matches!(step, Step::Cluster(ClusterAction::Compare { .. })))
         };
         assert!(!compares(&observed));
         let decision = decide(&observed, after(&observed, 1));
         let converged = condition(&decision, conditions::CONVERGED);
         assert_eq!(
             (converged.status.as_str(), converged.reason.as_str()),
-            ("False", reasons::DIVERGED)
+            ("False", Reason::Diverged.as_ref())
         );
         assert!(
             converged.message.contains(&comparison.differences[0].object),
@@ -373,7 +402,10 @@ fn what_was_compared_is_not_compared_again() {
         let later = comparison.started_at.unwrap().0 + SignedDuration::from_hours(25);
         let decision = decide(&observed, later);
         assert!(
-            decision.steps.iter().any(|step| matches!(step, Step::Compare { .. })),
+            decision
+                .steps
+                .iter()
+                .any(|step| matches!(step, Step::Cluster(ClusterAction::Compare { .. }))),
             "{:?}",
             decision.steps
         );
@@ -392,10 +424,16 @@ fn a_member_that_drains_has_the_rest_of_its_time() {
         let since = member.since.as_ref().unwrap().0;
         let restarts = |seconds: i64| {
             let decision = decide(&observed, since + SignedDuration::from_secs(seconds));
-            decision
-                .steps
-                .iter()
-                .any(|step| matches!(step, Step::Restart { ordinal: 2, .. }))
+            decision.steps.iter().any(|step| {
+                matches!(
+                    step,
+                    Step::Pod {
+                        ordinal: 2,
+                        action: PodAction::Restart { .. },
+                        ..
+                    }
+                )
+            })
         };
         assert!(!restarts(29) && restarts(31));
     }
@@ -410,10 +448,27 @@ fn a_first_database_is_created_once() {
             decision
                 .steps
                 .iter()
-                .any(|step| matches!(step, Step::CreateDatabase { .. }))
+                .any(|step| matches!(step.on_member(), Some(Action::CreateDatabase)))
         };
         assert!(!creates(&observed));
         observed.cluster.status.as_mut().unwrap().database_created = false;
         assert!(creates(&observed), "nothing asks for it");
+    }
+}
+
+#[test]
+fn haproxy_pods_that_do_what_is_wanted_get_no_order() {
+    for version in VERSIONS {
+        let mut observed = ring(version, "single-writer").observed();
+        assert_eq!(observed.balancers.len(), 2);
+        let balances = |observed: &Observed| {
+            let decision = decide(observed, after(observed, 1));
+            let is_order = |step: &Step| matches!(step, Step::Cluster(ClusterAction::Balance { .. }));
+            decision.steps.iter().any(is_order)
+        };
+        assert!(!balances(&observed), "{version}");
+        let balancer = &mut observed.cluster.spec.balancer;
+        balancer.check_milliseconds = Some(500);
+        assert!(balances(&observed), "{version}");
     }
 }

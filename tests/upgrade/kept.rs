@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use multimaster::api::MultiMasterCluster;
 use multimaster::decide::conflicts::{Record, Stage};
 use multimaster::decide::observed::{Balancer, Channel, Member, Observed, Pod, Probe, Receiver, Server, SqlError};
-use multimaster::mysql::transaction::Place;
+use multimaster::mysql::transaction::BinlogPosition;
 use multimaster::names;
 use multimaster::wire::agent::Report;
 use serde::de::DeserializeOwned;
@@ -203,8 +203,9 @@ fn channel(row: &Value) -> Channel {
         receiver_file: text("Source_Log_File"),
         applied_file: text("Relay_Source_Log_File"),
         applied_offset: text("Exec_Source_Log_Pos").parse().unwrap(),
-        silent_seconds: Some(0),
+        seconds_since_contact: Some(0),
         blocked: None,
+        seconds_since_error: None,
     }
 }
 
@@ -222,7 +223,7 @@ fn record(row: &Value) -> Record {
         for_a_person: optional("for_a_person"),
         winner: optional("winner").map(|winner| winner.parse().unwrap()),
         known: text(row, "known").parse().unwrap(),
-        kept: optional("kept_file").map(|file| Place {
+        kept: optional("kept_file").map(|file| BinlogPosition {
             file,
             offset: text(row, "kept_offset").parse().unwrap(),
         }),

@@ -7,7 +7,7 @@ use axum::http::Uri;
 use multimaster::api::IsolationPolicy;
 use multimaster::operator::web::merge::{Asked, merge};
 use multimaster::wire::agent::{
-    CloneOrder, EmptyOrder, Look, Order, Origin, PATH_REPORT, Phase, Report, Terms, VERSION,
+    CloneOrder, EmptyOrder, LeaseRenewal, Order, Origin, PATH_REPORT, Phase, Report, VERSION, WitnessAnswer,
 };
 use multimaster::wire::balancer::{self, State};
 use multimaster::wire::history::Extract;
@@ -90,7 +90,7 @@ fn an_agents_report_in_every_phase() {
             assert_eq!(fenced.cut_off_since.0.to_string(), "2026-01-02T03:04:05Z");
             let lease = report.lease.unwrap();
             assert_eq!(
-                (lease.writer, lease.held, lease.silent_milliseconds),
+                (lease.writer, lease.held, lease.since_confirmed_milliseconds),
                 (2, false, Some(1500))
             );
         }
@@ -111,7 +111,7 @@ fn an_operators_orders_are_understood() {
         let empty: EmptyOrder = read(&wire["empty"]);
         assert_eq!(empty.server_uuid, uuid);
         assert!(empty.held_elsewhere.contains(&format!("{uuid}:77").parse().unwrap()));
-        assert!(read::<Look>(&wire["look"]).answered);
+        assert!(read::<WitnessAnswer>(&wire["look"]).answered);
     }
 }
 
@@ -126,7 +126,7 @@ fn an_operators_terms_are_understood() {
             for (n, line) in lines.iter().enumerate() {
                 let ordinal = u8::try_from(n % 3).unwrap();
                 let uri: Uri = format!("{PATH_REPORT}?{line}").parse().unwrap();
-                let Query(terms) = Query::<Terms>::try_from_uri(&uri).unwrap();
+                let Query(terms) = Query::<LeaseRenewal>::try_from_uri(&uri).unwrap();
                 assert_eq!(terms.policy, IsolationPolicy::KeepWriting, "{line}");
                 assert_eq!(terms.after_seconds, cluster.spec.isolation.after_seconds, "{line}");
                 assert_eq!(terms.clock, (n >= 3).then_some(73_512), "{line}");

@@ -10,7 +10,7 @@ use multimaster::agent::life::{Intent, Life};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::FencedItself;
 use multimaster::wire::agent::{
-    CloneOrder, EmptyOrder, LeaseReport, Look, Order, Origin, Phase, Report, Terms, VERSION,
+    CloneOrder, EmptyOrder, LeaseRenewal, LeaseReport, Order, Origin, Phase, Report, VERSION, WitnessAnswer,
 };
 use serde::Serialize;
 
@@ -36,7 +36,7 @@ fn write() {
             server_uuid: server_uuid.clone(),
         },
     );
-    save(&wire, "look", &Look { answered: true });
+    save(&wire, "look", &WitnessAnswer { answered: true });
     let clone = CloneOrder {
         version: VERSION,
         server_uuid: server_uuid.clone(),
@@ -69,7 +69,7 @@ fn terms(cluster: &MultiMasterCluster) -> String {
             let others = (0..3)
                 .filter(|other| *other != ordinal)
                 .map(|other| (other, address(other)));
-            let terms = Terms::of(cluster, ordinal, clock, &others.collect::<Vec<_>>());
+            let terms = LeaseRenewal::of(cluster, ordinal, clock, &others.collect::<Vec<_>>());
             lines += &format!("{terms}\n");
         }
     }
@@ -111,7 +111,7 @@ fn report(phase: Phase) -> Report {
         lease: Some(LeaseReport {
             writer: 2,
             held: false,
-            silent_milliseconds: Some(1500),
+            since_confirmed_milliseconds: Some(1500),
         }),
     }
 }

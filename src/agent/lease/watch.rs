@@ -1,4 +1,4 @@
-//! Enforces the lease: renews it with the word of the other members, and fences the server when it has ended.
+//! Enforces the lease: asks the other members to confirm the writer before it ends, and fences the server once it has ended.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -20,14 +20,14 @@ use crate::names::{self, keys};
 use crate::wire::agent::{PATH_CONFIRM, Phase};
 use crate::wire::io::client::AgentClient;
 
-/// How often it is asked whether the lease still runs: after a standstill clients get in for so long.
+/// How often the lease is checked. After a freeze clients can write for this long.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// For the server to become fenced; then it is killed. Part of the margin that a new writer waits for beyond the lease.
+/// How long the server has to become fenced. After that mysqld is killed. This time is part of the margin that a new writer waits beyond the lease.
 const FENCE_DEADLINE: Duration = Duration::from_millis(700);
 
-/// A server that is known to be fenced is looked at again after this.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After this time a server that was fenced is checked again.
+const CHECK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Enforces the lease for as long as the agent runs.
 pub async fn watch(member: Arc<Member>, shared: Arc<Shared>) -> Infallible {
@@ -48,7 +48,7 @@ pub async fn watch(member: Arc<Member>, shared: Arc<Shared>) -> Infallible {
             }
             Verdict::Ended(_) | Verdict::Reader => {
                 let wrote = shared.lease().take_wrote();
-                if !wrote && seen_fenced.is_some_and(|seen| now.duration_since(seen) < LOOK_AGAIN) {
+                if !wrote && seen_fenced.is_some_and(|seen| now.duration_since(seen) < CHECK_AGAIN) {
                     continue;
                 }
                 let fenced = fence_if_open(&shared, verdict, wrote).await;
@@ -59,11 +59,19 @@ pub async fn watch(member: Arc<Member>, shared: Arc<Shared>) -> Infallible {
     }
 }
 
-/// Every other member of the ring says so, as far as the operator last said who they are.
+/// Whether every other member of the ring, by the operator's last renewal, confirms that this member is the writer. If it is alone in the ring,
+/// whether every other member does: the operator may have chosen one that has come back since.
 async fn others_confirm(member: &Member, shared: &Shared) -> bool {
-    let Some(terms) = shared.terms() else { return false };
+    let Some(renewal) = shared.renewal() else { return false };
+    let others = match renewal.ring.is_empty() {
+        true => &renewal.members,
+        false => &renewal.ring,
+    };
+    if others.is_empty() {
+        return false;
+    }
     let deadline = shared.lease().lasts() / LAST_PART;
-    let asked = join_all(terms.ring.iter().map(|address| confirms(member, *address, deadline))).await;
+    let asked = join_all(others.iter().map(|address| confirms(member, *address, deadline))).await;
     let refusal = asked.iter().find_map(|answer| answer.as_ref().err());
     if let Some(error) = refusal {
         warn!("no operator confirms that this member is the writer, nor does every other member: {error:#}");
@@ -74,7 +82,7 @@ async fn others_confirm(member: &Member, shared: &Shared) -> bool {
 async fn confirms(member: &Member, address: IpAddr, deadline: Duration) -> anyhow::Result<()> {
     let authority = member.args.tls.join("ca.crt");
     let authority = std::fs::read(&authority).with_context(|| format!("cannot read {}", authority.display()))?;
-    // The certificate is that of all pods of the cluster.
+    // All pods of the cluster have one certificate.
     let host = names::service_host(&member.args.cluster, &member.args.pod_namespace);
     let token = member.credential(keys::AGENT_TOKEN)?;
     let client = AgentClient::new(address, &host, member.args.port, &authority, token)?;
@@ -85,13 +93,13 @@ async fn confirms(member: &Member, address: IpAddr, deadline: Duration) -> anyho
         .with_context(|| format!("the agent at {address}"))
 }
 
-/// Answers whether the server is known to be fenced.
+/// Fences the server if it may be open. Returns whether it is known to be fenced.
 async fn fence_if_open(shared: &Shared, verdict: Verdict, wrote: bool) -> bool {
-    // Until mysqld answers it is fenced, and during a clone clients are kept out by other means.
+    // Before mysqld answers it is fenced, and during a clone `read_only` keeps clients out.
     if shared.phase() != Phase::Running {
         return true;
     }
-    // One that has been the writer until now is open, and has no time to lose.
+    // A server that was the writer until now is open: no time for a probe.
     if !wrote
         && let Ok(state) = shared.sql.probe(FENCE_DEADLINE).await
         && state.is_fenced()
@@ -99,33 +107,36 @@ async fn fence_if_open(shared: &Shared, verdict: Verdict, wrote: bool) -> bool {
         return true;
     }
     let fenced = fence(shared).await;
-    // One that never was the writer is fenced since it started, or the operator fences it.
+    // A server that never was the writer is fenced since its start, or the operator fences it.
     let killed = !fenced && wrote && shared.phase() == Phase::Running;
     if killed {
         shared.kill.notify_one();
     }
     match verdict {
-        // After it was done: who finds it open takes the word for past.
-        Verdict::Ended(until) if fenced || killed => say(shared, until),
+        // Noted after fencing: the watch for isolation removes the note of a server that it finds open.
+        Verdict::Ended(until) if fenced || killed => note_fenced(shared, until),
         _ => info!(?verdict, fenced, "another member is the writer"),
     }
     fenced
 }
 
-fn say(shared: &Shared, until: Option<Instant>) {
-    let silent = until.map(|until| until.elapsed()).unwrap_or_default() + shared.lease().lasts();
-    let (now, silent) = (
+/// Shows in the report that the agent has fenced its server.
+fn note_fenced(shared: &Shared, until: Option<Instant>) {
+    let unconfirmed = until.map(|until| until.elapsed()).unwrap_or_default() + shared.lease().lasts();
+    let (now, unconfirmed) = (
         Timestamp::now(),
-        SignedDuration::try_from(silent).unwrap_or(SignedDuration::ZERO),
+        SignedDuration::try_from(unconfirmed).unwrap_or(SignedDuration::ZERO),
     );
-    warn!("nobody has confirmed for {silent:#} that this member is the writer: fenced");
+    warn!(
+        "no operator has confirmed for {unconfirmed:#} that this member is the writer, nor has every other member: fenced"
+    );
     shared.set_fenced_itself(Some(FencedItself {
-        cut_off_since: Time(now - silent),
+        cut_off_since: Time(now - unconfirmed),
         at: Time(now),
     }));
 }
 
-/// Fences the server; answers whether it could be done in time.
+/// Fences the server. Returns whether that succeeded within [`FENCE_DEADLINE`].
 pub async fn fence(shared: &Shared) -> bool {
     match timeout(FENCE_DEADLINE, sql::fence(&shared.sql, FENCE_DEADLINE)).await {
         Ok(Ok(())) => true,

@@ -172,13 +172,13 @@ fn counters_that_begin_anew_lose_and_double_nothing() {
     history.sample(&[(7, vec![row(0, Up, 1, [2, 150, 1500])])], at(2));
     assert_eq!(figures(&history, 0), (1, of([2, 150, 1500])));
 
-    // A reload: the open one goes on in the old worker, the new one counts from zero.
+    // A reload: the open connection stays in the old worker, and the new worker counts from zero.
     let reloaded = |new, old| [(8, vec![row(0, Up, 1, new)]), (7, vec![row(0, Up, 1, old)])];
     history.log(started(8, 3, 3, "m-0"), at(3));
     history.sample(&reloaded([1, 10, 10], [2, 160, 1600]), at(3));
     assert_eq!(figures(&history, 0), (2, of([3, 170, 1610])));
 
-    // The old one's last session ends, and with it the worker, before anybody could look at its counters again.
+    // The old worker's last session ends, and with it the worker, before its counters could be read again.
     history.log(ended(7, 2, 1, 2900), at(4));
     for second in 4..30 {
         history.sample(&[(8, vec![row(0, Up, 1, [1, 10, 10])])], at(second));

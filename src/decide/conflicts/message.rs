@@ -1,18 +1,18 @@
-//! What people are told of conflicts.
+//! The message about conflicts.
 
 use super::record::{ConflictingRow, Record, Stage};
-use super::sides::{open, origin, winner, writer};
+use super::sides::{Sides, origin, writer};
 use super::unread;
 use crate::decide::observed::{Channel, Member, Observed, SqlError};
 use crate::names::{self, ANNOTATION_SETTLE};
 
-/// Conflicts that a condition tells one by one: its message has an end, and an API server that refuses it refuses all of status.
-const MOST_TOLD: usize = 10;
+/// So many conflicts are listed: the message of a condition has a limit, and an API server that refuses it refuses all of status.
+const MOST_LISTED: usize = 10;
 
-/// What a person is told of the conflicts, if there are any: of so many that the API server takes it, those that wait for a person first.
-pub fn told(observed: &Observed) -> Option<String> {
-    let mut open = open(observed);
-    open.sort_by_cached_key(|record| record.for_a_person.is_none() && winner(observed, record).is_some());
+/// The message about open conflicts, if there are any. Those that wait for a person come first.
+pub fn message(observed: &Observed, sides: &Sides) -> Option<String> {
+    let mut open: Vec<&Record> = sides.open().collect();
+    open.sort_by_cached_key(|record| record.for_a_person.is_none() && sides.winner(record).is_some());
     let unrecorded = unrecorded(observed).map(|(member, error)| {
         format!(
             "{} stands at a transaction that it cannot apply, error {}: {}",
@@ -23,20 +23,20 @@ pub fn told(observed: &Observed) -> Option<String> {
     });
     let unread = unread::open(observed)
         .into_iter()
-        .map(|record| unread::told_of(observed, record));
-    let recorded = open.iter().map(|record| told_of(observed, record));
-    let mut told: Vec<String> = unread.chain(recorded).chain(unrecorded).take(MOST_TOLD).collect();
-    match count(observed).saturating_sub(told.len()) {
+        .map(|record| unread::message_of(observed, record));
+    let recorded = open.iter().map(|record| of_record(observed, sides, record));
+    let mut listed: Vec<String> = unread.chain(recorded).chain(unrecorded).take(MOST_LISTED).collect();
+    match count(observed, sides).saturating_sub(listed.len()) {
         0 => {}
-        more => told.push(format!("and {more} more, see the table multimaster.conflicts")),
+        more => listed.push(format!("and {more} more, see the table multimaster.conflicts")),
     }
     if unread::more(observed) > 0 {
-        told.push("so many are open that no new one is settled before others are".into());
+        listed.push("so many are open that no new one is settled before others are".into());
     }
-    (!told.is_empty()).then(|| told.join("; "))
+    (!listed.is_empty()).then(|| listed.join("; "))
 }
 
-fn told_of(observed: &Observed, record: &Record) -> String {
+fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
     let name =
         |ordinal: Option<u8>| ordinal.map_or("a member".into(), |ordinal| names::member(observed.name(), ordinal));
     let observer = name(writer(observed, &record.observer));
@@ -52,7 +52,7 @@ fn told_of(observed: &Observed, record: &Record) -> String {
     };
     let asks = |row: &ConflictingRow, member: &str| {
         format!(
-            "who wins? kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
+            "name the winner: kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
             observed.name(),
             row.id
         )
@@ -62,7 +62,7 @@ fn told_of(observed: &Observed, record: &Record) -> String {
         name(origin(observed, record)),
         rows.join(", ")
     );
-    match (&record.for_a_person, winner(observed, record), record.rows.first()) {
+    match (&record.for_a_person, sides.winner(record), record.rows.first()) {
         // All sides are executed: what is left is whose row is to be everywhere.
         (Some(why), _, Some(row)) if record.stage == Stage::Taken => {
             format!(
@@ -102,8 +102,8 @@ fn unrecorded(observed: &Observed) -> impl Iterator<Item = (&Member, &SqlError)>
 }
 
 /// How many there are: recorded, whether they can be read or not, or not recorded yet.
-pub fn count(observed: &Observed) -> usize {
+pub fn count(observed: &Observed, sides: &Sides) -> usize {
     let more = usize::try_from(unread::more(observed)).unwrap_or(usize::MAX);
-    let seen = unrecorded(observed).count() + open(observed).len() + unread::open(observed).len();
+    let seen = unrecorded(observed).count() + sides.open().count() + unread::open(observed).len();
     seen.saturating_add(more)
 }

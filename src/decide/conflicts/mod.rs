@@ -1,17 +1,24 @@
-//! Conflicts: what an applier stopped at, who wins, and when it is settled. `docs/ring.md`, "Conflicts".
+//! Conflicts: what an applier stopped at, which rows win, and when it is settled. `docs/ring.md`, "Conflicts".
 //!
 //! - [`record`]: a conflict as `multimaster.conflicts` has it.  [`unread`]: records that cannot be read, or are too many to be read.
-//! - [`sides`]: which records are one conflict, and who wins.
+//! - [`sides`]: which records are one conflict, and which member wins.
 //! - [`stages`]: the next step.
-//! - [`message`]: what people are told.
+//! - [`compared`]: what follows when rows were compared.
+//! - [`schema_changes`]: schema changes that two members carried out.
+//! - [`taking`]: how the changes of a transaction are carried out where other rows are in their way.
+//! - [`mod@message`]: what people read of them.
 
+pub mod compared;
 pub mod message;
 pub mod record;
+pub mod schema_changes;
 pub mod sides;
 pub mod stages;
+pub mod taking;
 pub mod unread;
 
-pub use message::{count, told};
-pub use record::{ConflictingRow, Record, Stage, is_ours};
-pub use sides::{group, losers, open, ordered, winner, writer};
-pub use stages::{awaited, next};
+pub use compared::{Outcome, outcome};
+pub use message::{count, message};
+pub use record::{ConflictingRow, Record, Stage, holds, is_ours};
+pub use sides::{Sides, losers, ordered, related, writer};
+pub use stages::{awaited, examined_again, next, settled};

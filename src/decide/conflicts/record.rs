@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::rows::RowKey;
-use crate::mysql::transaction::Place;
+use crate::mysql::transaction::BinlogPosition;
 use crate::names::GTID_TAG;
 
 /// One transaction that one member could not apply, as `multimaster.conflicts` has it.
@@ -28,7 +28,7 @@ pub struct Record {
     /// `gtid_executed` of the observer when it was seen, and again when it was taken: what was written in ignorance of the other side.
     pub known: GtidSet,
     /// Where in the observer's binary logs its own rows were copied aside.
-    pub kept: Option<Place>,
+    pub kept: Option<BinlogPosition>,
 }
 
 /// How far a conflict has come.
@@ -50,7 +50,7 @@ pub enum Stage {
 /// A row that two transactions wrote in ways that exclude each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConflictingRow {
-    /// [`RowKey::id`].
+    /// [`RowKey::id`] of the key as the collation compares it: the same for `a` and `A`, if the collation takes them for one.
     pub id: String,
     /// Which row.
     pub key: RowKey,
@@ -65,20 +65,22 @@ impl Record {
         self.stage != Stage::Settled
     }
 
-    pub(super) fn shares_a_row(&self, other: &Self) -> bool {
-        self.rows
-            .iter()
-            .any(|row| other.rows.iter().any(|theirs| theirs.id == row.id))
+    /// What an examination of the transaction makes of a conflict that waits; whether that is something else than before.
+    pub fn examined(&mut self, rows: Vec<ConflictingRow>, for_a_person: Option<String>, is_identical: bool) -> bool {
+        let stage = if is_identical { Stage::Identical } else { Stage::Waiting };
+        let is_new = (&self.rows, &self.for_a_person, self.stage) != (&rows, &for_a_person, stage);
+        (self.rows, self.for_a_person, self.stage) = (rows, for_a_person, stage);
+        is_new
     }
 
-    /// Each was written before its member knew of the other.
-    pub(super) fn is_one_with(&self, other: &Self) -> bool {
-        self.shares_a_row(other)
-            && (self.is_open() && other.is_open() || holds(&self.known, &other.gtid) || holds(&other.known, &self.gtid))
+    /// If they share a row: whether each was written before its member knew of the other.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        self.is_open() && other.is_open() || holds(&self.known, &other.gtid) || holds(&other.known, &self.gtid)
     }
 }
 
-pub(super) fn holds(set: &GtidSet, gtid: &str) -> bool {
+/// The transaction with this GTID is in the set.
+pub fn holds(set: &GtidSet, gtid: &str) -> bool {
     gtid.parse().is_ok_and(|gtid| set.contains(&gtid))
 }
 

@@ -1,15 +1,17 @@
 //! What is to be done next about a conflict: from the stopped applier to equal rows.
 
 use super::record::{Record, Stage, UnreadRecord, holds, is_ours};
-use super::sides::{group, open, origin, winner, writer};
+use super::sides::{Sides, origin, writer};
 use super::unread;
 use crate::decide::observed::{Channel, Member, Observed, Server};
-use crate::decide::step::{Remedy, Step};
+use crate::decide::roles::Roles;
+use crate::decide::step::{Action, Remedy, Step};
 use crate::mysql::gtid::GtidSet;
 use crate::names::{self, GTID_TAG};
 
-/// What is to be done next about conflicts.
-pub fn next(observed: &Observed) -> Option<Step> {
+/// What is to be done next about conflicts, until all sides are executed.
+pub fn next(roles: &Roles, sides: &Sides) -> Option<Step> {
+    let observed = roles.observed;
     let able = || {
         observed
             .members
@@ -19,70 +21,110 @@ pub fn next(observed: &Observed) -> Option<Step> {
     let stopped =
         able().flat_map(|(member, server)| server.channels.iter().map(move |channel| (member, server, channel)));
     stopped
-        .filter_map(|(member, server, channel)| about_stopped(observed, member, server, channel))
+        .filter_map(|(member, server, channel)| about_stopped(observed, sides, (member, server, channel)))
         .next()
-        .or_else(|| able().find_map(|(member, server)| resumed(observed, member, server)))
-        .or_else(|| compared(observed, |record| record.for_a_person.is_none()))
+        .or_else(|| able().find_map(|(member, server)| resumed(sides, member, server)))
 }
 
-/// Rows to compare that a person has to make equal: looked at once a pass, and nothing waits for it.
-pub fn awaited(observed: &Observed) -> Option<Step> {
-    compared(observed, |record| {
-        record.for_a_person.is_some() && winner(observed, record).is_some()
+/// Rows to compare: all sides are executed.
+pub fn settled(roles: &Roles, sides: &Sides) -> Option<Step> {
+    compared(roles, sides, |record| record.for_a_person.is_none())
+}
+
+/// Rows that a person has to make equal: looked at once a pass, and nothing waits for it.
+pub fn awaited(roles: &Roles, sides: &Sides) -> Option<Step> {
+    compared(roles, sides, |record| {
+        record.for_a_person.is_some() && sides.winner(record).is_some()
     })
 }
 
+/// Seconds after an applier stopped in which its transaction is examined in every pass, and how often it is examined after that.
+const OFTEN: i64 = 60;
+const EVERY: i64 = 30;
+
+/// A transaction without known rows that waits for a person: the reason may be past. Nothing waits for it.
+pub fn examined_again(observed: &Observed) -> Option<Step> {
+    let period = i64::from(observed.cluster.spec.failure_detection.period_seconds);
+    // A pass more than it takes, so that each of several has its turn.
+    let is_due = |since: &i64| *since < OFTEN || since % EVERY <= 3 * period;
+    let mut due = Vec::new();
+    for (member, server) in observed
+        .members
+        .iter()
+        .filter_map(|member| Some((member, member.with_data()?.0)))
+    {
+        for channel in &server.channels {
+            let (Some(upstream), Some(gtid)) = (names::upstream_of(&channel.name), &channel.blocked) else {
+                continue;
+            };
+            let waits = server.own_record(gtid).is_some_and(|record| {
+                let waits = record.stage == Stage::Waiting && record.for_a_person.is_some();
+                waits && record.rows.is_empty() && !is_ours(gtid)
+            });
+            let source = observed.member(upstream).and_then(Member::with_data);
+            if channel.conflict().is_some() && waits && source.is_some() {
+                let gtid = gtid.clone();
+                let step = Step::member(member.ordinal, &server.uuid, Action::Examine { upstream, gtid });
+                due.extend(channel.seconds_since_error.filter(is_due).map(|since| (since, step)));
+            }
+        }
+    }
+    // One a pass, each in its turn.
+    let turn = due
+        .first()
+        .map_or(0, |(since, _)| since / EVERY + since / period.max(1));
+    let turn = usize::try_from(turn).unwrap_or_default() % due.len().max(1);
+    due.into_iter().nth(turn).map(|(_, step)| step)
+}
+
 /// A channel whose applier stands at a transaction.
-fn about_stopped(observed: &Observed, member: &Member, server: &Server, channel: &Channel) -> Option<Step> {
+fn about_stopped(
+    observed: &Observed,
+    sides: &Sides,
+    (member, server, channel): (&Member, &Server, &Channel),
+) -> Option<Step> {
     channel.conflict()?;
     let (upstream, gtid) = (names::upstream_of(&channel.name)?, channel.blocked.as_ref()?);
     let (ordinal, server_uuid) = (member.ordinal, server.uuid.clone());
     if holds(&server.executed, gtid) {
-        return Some(Step::Start {
-            ordinal,
-            server_uuid,
-            upstream,
-        });
+        return Some(Step::member(ordinal, server_uuid, Action::Start { upstream }));
     }
-    let settle = |remedy, winner| Step::Settle {
-        ordinal,
-        server_uuid: server_uuid.clone(),
-        upstream,
-        gtid: gtid.clone(),
-        remedy,
-        winner,
+    let settle = |remedy, winner| {
+        Step::member(
+            ordinal,
+            &server_uuid,
+            Action::Settle {
+                upstream,
+                gtid: gtid.clone(),
+                remedy,
+                winner,
+            },
+        )
     };
     // It could be done, and not noted; or it was noted in words that only a newer version knows.
     let is_unread = |record: &UnreadRecord| record.observer == server.uuid && record.gtid == *gtid;
     if server.unread.table.is_some() || server.unread.records.iter().any(is_unread) {
         return None;
     }
+    // The transaction is read from its upstream. A step that cannot succeed would keep the others waiting.
+    observed.member(upstream)?.with_data()?;
+    let record = server.own_record(gtid);
     if is_ours(gtid) {
-        return Some(settle(Remedy::Take, None));
+        // It has a record only if it could not be taken.
+        return record.is_none().then(|| settle(Remedy::Take, None));
     }
-    let Some(record) = server
-        .conflicts
-        .iter()
-        .find(|record| record.observer == server.uuid && record.gtid == *gtid)
-    else {
-        let can_be_read = observed
-            .member(upstream)
-            .is_some_and(|source| source.with_data().is_some());
-        return can_be_read.then(|| Step::Examine {
-            ordinal,
-            server_uuid,
-            upstream,
-            gtid: gtid.clone(),
-        });
+    let Some(record) = record else {
+        let gtid = gtid.clone();
+        return Some(Step::member(ordinal, server_uuid, Action::Examine { upstream, gtid }));
     };
     if record.stage == Stage::Identical {
         return Some(settle(Remedy::Skip, None));
     }
-    // One of those that were not read may be its other side, and decide who wins.
+    // One of those that were not read may be its other side, and decide which one wins.
     if unread::more(observed) > 0 {
         return None;
     }
-    let winner = winner(observed, record)?;
+    let winner = sides.winner(record)?;
     let remedy = if Some(winner) == origin(observed, record) {
         Remedy::Take
     } else {
@@ -92,21 +134,23 @@ fn about_stopped(observed: &Observed, member: &Member, server: &Server, channel:
 }
 
 /// A member that has executed what it stopped at, while the record does not say so: the operator ended in between, or a person mended it.
-fn resumed(observed: &Observed, member: &Member, server: &Server) -> Option<Step> {
+fn resumed(sides: &Sides, member: &Member, server: &Server) -> Option<Step> {
     let own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
     let mut executed = own.filter(|record| holds(&server.executed, &record.gtid));
     let record = executed.find(|record| matches!(record.stage, Stage::Waiting | Stage::Identical | Stage::Settling))?;
-    Some(Step::NoteTaken {
-        ordinal: member.ordinal,
-        server_uuid: server.uuid.clone(),
-        gtid: record.gtid.clone(),
-        winner: record.winner.or_else(|| winner(observed, record)),
-    })
+    Some(Step::member(
+        member.ordinal,
+        &server.uuid,
+        Action::NoteTaken {
+            gtid: record.gtid.clone(),
+            winner: record.winner.or_else(|| sides.winner(record)),
+        },
+    ))
 }
 
 /// Rows to compare on all members of the ring: when each has executed all that the sides wrote in ignorance of each other.
-fn compared(observed: &Observed, is_meant: impl Fn(&Record) -> bool) -> Option<Step> {
-    let ring = observed.ring();
+fn compared(roles: &Roles, sides: &Sides, is_meant: impl Fn(&Record) -> bool) -> Option<Step> {
+    let (observed, ring) = (roles.observed, roles.ring);
     let in_ring: Option<Vec<(&Member, &Server)>> = ring
         .ordinals()
         .map(|ordinal| {
@@ -115,19 +159,31 @@ fn compared(observed: &Observed, is_meant: impl Fn(&Record) -> bool) -> Option<S
         })
         .collect();
     let in_ring = in_ring?;
-    open(observed)
-        .into_iter()
+    // It waits for what is in flight, and behind an applier that stands something always is.
+    let stands = |server: &Server| server.channels.iter().any(|channel| channel.conflict().is_some());
+    if in_ring.iter().any(|(_, server)| stands(server)) {
+        return None;
+    }
+    let existing = || {
+        in_ring.iter().fold(GtidSet::default(), |all, (_, server)| {
+            let retrieved = server.channels.iter().map(|channel| &channel.retrieved);
+            retrieved.fold(all.union(&server.executed), |all, set| all.union(set))
+        })
+    };
+    sides
+        .open()
         .filter(|record| record.stage == Stage::Taken)
         .filter(|record| is_meant(record))
         .find_map(|record| {
-            let group: Vec<&Record> = group(observed, record)
+            let group: Vec<&Record> = sides
+                .group(record)
                 .into_iter()
                 .filter(|other| other.is_open())
                 .collect();
             // A side that is not in the ring yet brings more.
             let sides_are_in = group.iter().all(|side| {
-                let observer = writer(observed, &side.observer);
-                side.stage == Stage::Taken && observer.is_none_or(|observer| ring.contains(observer))
+                let mut writers = [writer(observed, &side.observer), origin(observed, side)].into_iter();
+                side.stage == Stage::Taken && writers.all(|side| side.is_none_or(|side| ring.contains(side)))
             });
             let mut awaited = group
                 .iter()
@@ -136,17 +192,25 @@ fn compared(observed: &Observed, is_meant: impl Fn(&Record) -> bool) -> Option<S
                 // What re-asserted rows before.
                 awaited = awaited.union(&server.executed.tagged(GTID_TAG));
             }
+            // With every member in the ring, what none of them has is lost with a disk.
+            if in_ring.len() == observed.members.len() {
+                awaited = awaited.difference(&awaited.difference(&existing()));
+            }
             let ready = sides_are_in && in_ring.iter().all(|(_, server)| server.executed.contains(&awaited));
-            let winner = winner(observed, record);
+            let winner = sides.winner(record);
             let (at, server) = keeper(observed, &group, winner, &in_ring).or(in_ring.first())?;
-            ready.then(|| Step::CompareRows {
-                ordinal: at.ordinal,
-                server_uuid: server.uuid.clone(),
-                conflicts: group
-                    .iter()
-                    .map(|side| (side.observer.clone(), side.gtid.clone()))
-                    .collect(),
-                reassert: winner.is_some(),
+            ready.then(|| {
+                Step::member(
+                    at.ordinal,
+                    &server.uuid,
+                    Action::CompareRows {
+                        conflicts: group
+                            .iter()
+                            .map(|side| (side.observer.clone(), side.gtid.clone()))
+                            .collect(),
+                        reassert: winner.is_some(),
+                    },
+                )
             })
         })
 }

@@ -11,13 +11,13 @@ use crate::decide::observed::{Member, Observed};
 /// Every open record that cannot be read once: as its observer has it, if that one can be asked.
 pub fn open(observed: &Observed) -> Vec<&UnreadRecord> {
     let servers = || observed.members.iter().filter_map(Member::server);
-    let told_by_its_observer = |record: &UnreadRecord| {
+    let read_at_its_observer = |record: &UnreadRecord| {
         let mut servers = servers();
         servers.any(|server| server.uuid == record.observer && server.unread.table.is_none())
     };
     let mut all: BTreeMap<(&str, &str), &UnreadRecord> = BTreeMap::new();
     for server in servers() {
-        let counts = |record: &&UnreadRecord| record.observer == server.uuid || !told_by_its_observer(record);
+        let counts = |record: &&UnreadRecord| record.observer == server.uuid || !read_at_its_observer(record);
         for record in server.unread.records.iter().filter(counts) {
             all.entry((&record.observer, &record.gtid)).or_insert(record);
         }
@@ -31,22 +31,22 @@ pub fn more(observed: &Observed) -> u64 {
     servers.map(|server| server.unread.more).max().unwrap_or_default()
 }
 
-/// Members whose conflicts nobody knows, and why.
+/// Members whose conflicts cannot be known, and why.
 pub fn unknown(observed: &Observed) -> Option<String> {
     let tables = observed.members.iter().filter_map(|member| {
         let why = member.server()?.unread.table.as_ref()?;
         let name = member.name(observed.name());
         Some(format!(
-            "nobody knows the conflicts of {name}: its table multimaster.conflicts cannot be read: {why}. Restart its pod: \
-             its agent makes a missing table and missing rights anew. If somebody has altered the table, rename it away before"
+            "the conflicts of {name} cannot be known: its table multimaster.conflicts cannot be read: {why}. Restart its pod: \
+             its agent makes a missing table and missing rights anew. If the table was altered, rename it away before"
         ))
     });
     let tables: Vec<String> = tables.collect();
     (!tables.is_empty()).then(|| tables.join("; "))
 }
 
-/// What a person is told of one.
-pub fn told_of(observed: &Observed, record: &UnreadRecord) -> String {
+/// The message about one.
+pub fn message_of(observed: &Observed, record: &UnreadRecord) -> String {
     let observer = sides::writer(observed, &record.observer);
     let observer = observer.map_or("a member".into(), |ordinal| names::member(observed.name(), ordinal));
     format!(

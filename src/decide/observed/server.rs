@@ -1,6 +1,7 @@
 //! What a server said over SQL.
 
 use crate::decide::conflicts::record::{Record, Unread};
+use crate::mysql::errors::passes;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
@@ -21,7 +22,7 @@ pub struct Server {
     pub executed: GtidSet,
     /// `gtid_purged`.
     pub purged: GtidSet,
-    /// Connections of anybody but the product itself.
+    /// Connections of clients: all but those of the product itself.
     pub client_sessions: u64,
     /// Replication channels.
     pub channels: Vec<Channel>,
@@ -66,6 +67,8 @@ pub struct Channel {
     pub applier_error: Option<SqlError>,
     /// GTID of the transaction at which the applier stopped.
     pub blocked: Option<String>,
+    /// Whole seconds since the applier stopped for an error, by the server's clock.
+    pub seconds_since_error: Option<i64>,
     /// `Seconds_Behind_Source`.
     pub lag_seconds: Option<i64>,
     /// `Source_Log_File`: where the receiver reads.
@@ -74,8 +77,8 @@ pub struct Channel {
     pub applied_file: String,
     /// `Exec_Source_Log_Pos`.
     pub applied_offset: u64,
-    /// Whole seconds since anything was heard from the source, a heartbeat or a transaction.
-    pub silent_seconds: Option<i64>,
+    /// Whole seconds since the last contact with the source: a heartbeat, a transaction, or a read position that moved.
+    pub seconds_since_contact: Option<i64>,
 }
 
 /// An error of a replication thread.
@@ -88,6 +91,12 @@ pub struct SqlError {
 }
 
 impl Server {
+    /// The record of a transaction that this server's own applier could not apply.
+    pub fn own_record(&self, gtid: &str) -> Option<&Record> {
+        let mut records = self.conflicts.iter();
+        records.find(|record| record.observer == self.uuid && record.gtid == gtid)
+    }
+
     /// The channel whose upstream is this member.
     pub fn channel_from(&self, upstream: u8) -> Option<&Channel> {
         let name = names::channel(upstream);
@@ -107,24 +116,42 @@ impl Channel {
         self.receiver == Receiver::On && self.applier_running
     }
 
-    /// The applier stopped at a transaction that it cannot apply.
+    /// The error of an applier that stopped at a transaction that it cannot apply.
     pub fn conflict(&self) -> Option<&SqlError> {
-        if self.applier_running {
-            None
-        } else {
-            self.applier_error.as_ref()
-        }
+        self.stopped_for().filter(|error| !passes(error.number, &error.text))
+    }
+
+    /// The error of an applier that stopped for a reason that passes: a lock that another session holds, a full disk.
+    pub fn interruption(&self) -> Option<&SqlError> {
+        self.stopped_for().filter(|error| passes(error.number, &error.text))
+    }
+
+    /// What it has retrieved is about to be executed: its applier runs, or is started again soon.
+    pub fn is_applying(&self) -> bool {
+        self.applier_running || self.interruption().is_some()
+    }
+
+    /// The error for which the applier stopped.
+    pub fn stopped_for(&self) -> Option<&SqlError> {
+        self.applier_error.as_ref().filter(|_| !self.applier_running)
     }
 
     /// The error for which the receiver stopped for good.
     pub fn gave_up(&self) -> Option<&SqlError> {
-        self.receiver_error.as_ref().filter(|_| self.receiver == Receiver::Off)
+        let error = self.receiver_error.as_ref().filter(|_| self.receiver == Receiver::Off);
+        error.filter(|error| !is_of_connecting(error))
     }
 
-    /// Somebody stopped a thread; nothing is wrong with it.
+    /// A thread was stopped, and nothing is wrong with it.
     pub fn stopped_by_hand(&self) -> bool {
-        let receiver = self.receiver == Receiver::Off && self.receiver_error.is_none();
+        let receiver = self.receiver == Receiver::Off && self.gave_up().is_none();
         let applier = !self.applier_running && self.applier_error.is_none();
         receiver || applier
     }
+}
+
+/// Whether a receiver tries again after this error for ever (`SOURCE_RETRY_COUNT = 0`). One that was stopped meanwhile keeps the error. 2000 to 2999
+/// are errors of the client library; a source that refuses the login answers with its own, and the text says what was tried.
+fn is_of_connecting(error: &SqlError) -> bool {
+    (2000..3000).contains(&error.number) || error.text.contains("connecting to source")
 }

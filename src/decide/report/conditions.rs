@@ -3,37 +3,38 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions, reasons};
+use crate::api::reasons::Reason;
+use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions};
 use crate::names;
 use crate::wire::agent::Origin;
 
 use super::judgement::Judgement;
-use super::states::purged;
+use super::states::{purged, tries_again};
 use crate::decide::comparison;
 use crate::decide::conflicts;
 use crate::decide::conflicts::unread;
-use crate::decide::observed::{Member, Observed};
+use crate::decide::findings::Data;
+use crate::decide::observed::Member;
 use crate::decide::ring::health::is_blind;
-use crate::decide::ring::links::{self, LinkNeed, link_replicates};
+use crate::decide::ring::links::LinkNeed;
 use crate::decide::ring::recorded;
 use crate::decide::serve::drain::is_outdated;
-use crate::decide::serve::fencing;
 use crate::decide::step::Step;
+use crate::decide::view::View;
 
 /// What conditions are made of.
 pub(super) struct Facts<'a> {
-    pub(super) observed: &'a Observed,
+    pub(super) view: &'a View<'a>,
     pub(super) next: &'a MultiMasterClusterStatus,
     pub(super) steps: &'a [Step],
 }
 
 impl Facts<'_> {
     pub(super) fn conditions(&self, present: &[Condition], now: Timestamp) -> Vec<Condition> {
-        let unknown = |judgement: Judgement| match is_blind(self.observed) {
-            true => (
-                "Unknown",
-                reasons::NO_MEMBER_REACHABLE,
-                "no member answers; perhaps it is the operator that is cut off, so nothing is changed".into(),
+        let unknown = |judgement: Judgement| match is_blind(self.view.observed) {
+            true => Judgement::unknown(
+                Reason::NoMemberReachable,
+                "no member answers; perhaps it is the operator that is cut off, so nothing is changed",
             ),
             false => judgement,
         };
@@ -43,7 +44,7 @@ impl Facts<'_> {
             (conditions::RING_CLOSED, unknown(self.ring_closed())),
             (conditions::DEGRADED, unknown(self.degraded())),
             (conditions::CONFLICT_FREE, unknown(self.conflict_free())),
-            (conditions::CONVERGED, comparison::converged(self.observed, now)),
+            (conditions::CONVERGED, comparison::converged(self.view, now)),
             (conditions::PROGRESSING, self.progressing()),
             (conditions::PAUSED, self.paused()),
         ];
@@ -53,13 +54,13 @@ impl Facts<'_> {
         own.chain(of_others(present)).collect()
     }
 
-    /// `demo-1 is Failed (why), demo-2 is Cloning`: those who do not serve.
+    /// `demo-1 is Failed (why), demo-2 is Cloning`: the members that do not serve.
     fn absent(&self) -> Option<String> {
         let absent: Vec<String> = self
             .next
             .member_statuses
             .iter()
-            .take(self.observed.cluster.spec.members.into())
+            .take(self.view.observed.cluster.spec.members.into())
             .filter(|member| !member.state.serves() && member.state != MemberState::Halted)
             .map(|member| {
                 let bypassed = if member.bypassed { " and bypassed" } else { "" };
@@ -77,50 +78,51 @@ impl Facts<'_> {
 
     fn all_data_lost(&self) -> bool {
         let empty = |member: &Member| member.report().is_some_and(|report| report.origin == Origin::Empty);
-        self.next.epoch > 0 && self.observed.members.iter().all(empty)
+        self.next.epoch > 0 && self.view.observed.members.iter().all(empty)
     }
 
     fn ready(&self) -> Judgement {
         let pod_problem = || {
-            self.observed
+            self.view
+                .observed
                 .members
                 .iter()
                 .filter(|member| member.server().is_none())
                 .find_map(|member| member.pod.as_ref()?.problem.as_ref())
         };
-        if let Some(problem) = self.observed.problems.first().or_else(pod_problem) {
-            return ("False", problem.reason, problem.message.clone());
+        if let Some(problem) = self.view.observed.problems.first().or_else(pod_problem) {
+            return Judgement::no(problem.reason, problem.message.clone());
         }
         if self.next.epoch == 0 {
-            return (
-                "False",
-                reasons::FOUNDING,
+            return Judgement::no(
+                Reason::Founding,
                 self.absent().unwrap_or_else(|| "the ring is being founded".into()),
             );
         }
         if self.all_data_lost() {
-            return ("False", reasons::DATA_LOST, "every volume is empty, so there is nothing to serve; delete this resource and create it again to begin anew".into());
+            return Judgement::no(
+                Reason::DataLost,
+                "every volume is empty, so there is nothing to serve; delete this resource and create it again to begin anew",
+            );
         }
         if let Some(absent) = self.absent() {
-            return ("False", reasons::MEMBERS_ABSENT, absent);
+            return Judgement::no(Reason::MembersAbsent, absent);
         }
         match self.broken_links() {
-            Some(broken) => ("False", reasons::LINKS_BROKEN, broken),
-            None if self.next.balancer.message.is_some() => (
-                "False",
-                reasons::BALANCER_NOT_SERVING,
+            Some(broken) => Judgement::no(Reason::LinksBroken, broken),
+            None if self.next.balancer.message.is_some() => Judgement::no(
+                Reason::BalancerNotServing,
                 self.next.balancer.message.clone().unwrap_or_default(),
             ),
             // Whoever waited for Ready wants to log in.
-            None if self.observed.cluster.spec.database.is_some() && !self.next.database_created => {
-                ("False", reasons::FOUNDING, "the first database is being created".into())
+            None if self.view.observed.cluster.spec.database.is_some() && !self.next.database_created => {
+                Judgement::no(Reason::Founding, "the first database is being created")
             }
-            None => (
-                "True",
-                reasons::ALL_MEMBERS_SERVE,
+            None => Judgement::yes(
+                Reason::AllMembersServe,
                 format!(
                     "all {} members serve in the ring {}{}",
-                    self.observed.cluster.spec.members,
+                    self.view.observed.cluster.spec.members,
                     self.next.ring,
                     match &self.next.writer {
                         Some(writer) => format!("; {} takes the writes", writer.name),
@@ -143,24 +145,21 @@ impl Facts<'_> {
         if self.next.balancer.is_haproxy() && self.next.balancer.serving == 0 {
             let message = self.next.balancer.message.clone().unwrap_or_default();
             let way_out = "with spec.balancer.type Service, and without HAProxy's settings, it leads to the members";
-            return (
-                "False",
-                reasons::BALANCER_NOT_SERVING,
-                format!("nobody is behind the Service; {way_out}; {message}"),
+            return Judgement::no(
+                Reason::BalancerNotServing,
+                format!("no HAProxy pod is behind the Service; {way_out}; {message}"),
             );
         }
         match serving.is_empty() {
-            true => (
-                "False",
-                reasons::NO_MEMBER_SERVES,
+            true => Judgement::no(
+                Reason::NoMemberServes,
                 match self.next.writer.as_ref().and_then(|writer| self.why_not(&writer.name)) {
                     Some(why) => format!("no member takes writes through the Service: {why}"),
                     None => "no member takes writes through the Service".into(),
                 },
             ),
-            false => (
-                "True",
-                reasons::MEMBERS_SERVE,
+            false => Judgement::yes(
+                Reason::MembersServe,
                 format!("writes are taken by {}", serving.join(", ")),
             ),
         }
@@ -177,126 +176,137 @@ impl Facts<'_> {
         ))
     }
 
+    /// Links that do not replicate, and left-over channels whose applier is started again.
     fn broken_links(&self) -> Option<String> {
-        let broken: Vec<String> = self
-            .observed
-            .ring()
-            .ordinals()
-            .filter(|downstream| !link_replicates(self.observed, *downstream))
-            .filter_map(|downstream| self.next.member_statuses.get(usize::from(downstream)))
-            .filter_map(|member| member.links.first().map(|link| (member, link)))
-            .map(|(member, link)| match &link.last_error {
-                Some(error) => format!("{} does not replicate from {}: {error}", member.name, link.upstream),
-                None => format!("{} does not replicate from {}", member.name, link.upstream),
-            })
-            .collect();
+        let mut broken = Vec::new();
+        for finding in self.view.findings.members() {
+            let ordinal = finding.member.ordinal;
+            let Some(member) = self.next.member_statuses.get(usize::from(ordinal)) else {
+                continue;
+            };
+            let is_broken = !finding.link_replicates && !self.view.roles().is_bypassed(ordinal);
+            if let Some(link) = member.links.first().filter(|_| is_broken) {
+                let why = link.retry.as_ref().map(tries_again).or(link.last_error.clone());
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+                broken.push(format!(
+                    "{} does not replicate from {}{why}",
+                    member.name, link.upstream
+                ));
+            }
+            for link in member.links.iter().skip(1) {
+                broken.extend(link.retry.as_ref().map(|retry| {
+                    format!(
+                        "{} has yet to apply what it received from {} in an earlier ring: {}",
+                        member.name,
+                        link.upstream,
+                        tries_again(retry)
+                    )
+                }));
+            }
+        }
         (!broken.is_empty()).then(|| broken.join("; "))
     }
 
     fn ring_closed(&self) -> Judgement {
-        let lost = self.observed.members.iter().find_map(|member| {
-            let (server, _) = member
-                .with_data()
-                .filter(|_| !self.observed.is_bypassed(member.ordinal))?;
-            match links::need(self.observed, member.ordinal, server) {
-                LinkNeed::Purged(missing) => Some(purged(self.observed, member, server, &missing)),
-                _ => None,
-            }
+        let in_ring = |data: &&Data| !self.view.roles().is_bypassed(data.ordinal());
+        let findings = &self.view.findings;
+        let lost = findings.with_data().filter(in_ring).find_map(|data| match &data.need {
+            LinkNeed::Purged(missing) => Some(purged(findings, data, missing)),
+            _ => None,
         });
         match (lost, self.broken_links()) {
-            (Some(lost), _) => ("False", reasons::POSITION_LOST, lost),
-            (None, Some(broken)) => ("False", reasons::LINKS_BROKEN, broken),
-            (None, None) => ("True", reasons::ALL_LINKS_REPLICATE, self.closed()),
+            (Some(lost), _) => Judgement::no(Reason::PositionLost, lost),
+            (None, Some(broken)) => Judgement::no(Reason::LinksBroken, broken),
+            (None, None) => Judgement::yes(Reason::AllLinksReplicate, self.closed()),
         }
     }
 
     fn closed(&self) -> String {
-        match self.observed.ring().ordinals().count() {
-            1 => format!(
-                "{} is alone",
-                names::member(
-                    self.observed.name(),
-                    self.observed.ring().ordinals().next().unwrap_or_default()
-                )
-            ),
+        let mut ring = self.view.roles().ring.ordinals();
+        match (ring.next(), ring.next()) {
+            (Some(only), None) => format!("{} is alone", names::member(self.view.observed.name(), only)),
             _ => format!("the ring is {}", self.next.ring),
         }
     }
 
     fn degraded(&self) -> Judgement {
         match self.absent() {
-            Some(absent) => ("True", reasons::MEMBERS_ABSENT, absent),
-            None => ("False", reasons::ALL_MEMBERS_SERVE, "every member serves".into()),
+            Some(absent) => Judgement::yes(Reason::MembersAbsent, absent),
+            None => Judgement::no(Reason::AllMembersServe, "every member serves"),
         }
     }
 
     fn conflict_free(&self) -> Judgement {
-        let stopped = self.observed.members.iter().any(|member| member.conflict().is_some());
-        let unknown = unread::unknown(self.observed);
-        let Some(told) = conflicts::told(self.observed) else {
+        let stopped = self
+            .view
+            .observed
+            .members
+            .iter()
+            .any(|member| member.conflict().is_some());
+        let unknown = unread::unknown(self.view.observed);
+        let Some(open) = conflicts::message(self.view.observed, &self.view.sides) else {
             return match unknown {
-                None => ("True", reasons::NO_CONFLICTS, "no conflict is open".into()),
-                Some(why) => ("Unknown", reasons::CONFLICTS_UNREADABLE, why),
+                None => Judgement::yes(Reason::NoConflicts, "no conflict is open"),
+                Some(why) => Judgement::unknown(Reason::ConflictsUnreadable, why),
             };
         };
         let message = match unknown {
-            None => told,
-            Some(why) => format!("{told}; {why}"),
+            None => open,
+            Some(why) => format!("{open}; {why}"),
         };
         match stopped {
-            true => ("False", reasons::APPLIER_STOPPED, message),
-            false => ("False", reasons::SETTLING, message),
+            true => Judgement::no(Reason::ApplierStopped, message),
+            false => Judgement::no(Reason::Settling, message),
         }
     }
 
     fn progressing(&self) -> Judgement {
-        if let Some(problem) = self.observed.problems.first() {
-            return ("False", problem.reason, problem.message.clone());
+        if let Some(problem) = self.view.observed.problems.first() {
+            return Judgement::no(problem.reason, problem.message.clone());
         }
-        if let Err(unreadable) = recorded::executed(self.observed) {
-            return ("False", reasons::STATUS_UNREADABLE, unreadable);
+        if let Err(unreadable) = recorded::executed(self.view.observed) {
+            return Judgement::no(Reason::StatusUnreadable, unreadable);
         }
         let outdated: Vec<String> = self
+            .view
             .observed
             .members
             .iter()
-            .filter(|member| is_outdated(self.observed, member))
-            .map(|member| member.name(self.observed.name()))
+            .filter(|member| is_outdated(self.view.observed, member))
+            .map(|member| member.name(self.view.observed.name()))
             .collect();
         let orders = [
-            fencing::ordered(self.observed).err(),
-            conflicts::ordered(self.observed).err(),
-            comparison::asked(self.observed).err(),
+            self.view.roles().ordered_fenced.clone().err(),
+            conflicts::ordered(self.view.observed).err(),
+            comparison::asked(self.view.observed).err(),
         ];
         if let Some(wrong) = orders.into_iter().flatten().next() {
-            return ("False", reasons::INVALID_ANNOTATION, wrong);
+            return Judgement::no(Reason::InvalidAnnotation, wrong);
         }
         if self.next.epoch == 0 {
-            ("True", reasons::FOUNDING, "the ring is being founded".into())
+            Judgement::yes(Reason::Founding, "the ring is being founded")
         } else if !outdated.is_empty() {
-            (
-                "True",
-                reasons::ROLLING_RESTART,
+            Judgement::yes(
+                Reason::RollingRestart,
                 format!("members to restart: {}", outdated.join(", ")),
             )
-        } else if let Some(leaving) = self.observed.leaving() {
-            let name = leaving.name(self.observed.name());
+        } else if let Some(leaving) = self.view.roles().leaving {
+            let name = leaving.name(self.view.observed.name());
             match leaving.server() {
-                Some(_) => ("True", reasons::SCALING, format!("{name} leaves the ring")),
-                None => (
-                    "False",
-                    reasons::LEAVING_BLOCKED,
+                Some(_) => Judgement::yes(Reason::Scaling, format!("{name} leaves the ring")),
+                None => Judgement::no(
+                    Reason::LeavingBlocked,
                     format!(
-                        "{name} cannot leave: it does not answer, and may hold writes that nobody else has; bring it back"
+                        "{name} cannot leave: it does not answer, and may hold writes that no other member has; bring it back"
                     ),
                 ),
             }
         } else if self.joins() {
-            ("True", reasons::SCALING, "new members are made".into())
+            Judgement::yes(Reason::Scaling, "new members are made")
         } else if self.steps.iter().any(Step::is_risky) || self.absent().is_some() {
-            ("True", reasons::REATTACHING, "members are brought back".into())
+            Judgement::yes(Reason::Reattaching, "members are brought back")
         } else {
-            ("False", reasons::STABLE, "there is nothing to do".into())
+            Judgement::no(Reason::Stable, "there is nothing to do")
         }
     }
 
@@ -307,13 +317,9 @@ impl Facts<'_> {
     }
 
     fn paused(&self) -> Judgement {
-        match self.observed.cluster.spec.paused {
-            Some(true) => (
-                "True",
-                reasons::PAUSED,
-                "spec.paused is true: nothing is changed".into(),
-            ),
-            _ => ("False", reasons::NOT_PAUSED, "the operator is at work".into()),
+        match self.view.observed.cluster.spec.paused {
+            Some(true) => Judgement::yes(Reason::Paused, "spec.paused is true: nothing is changed"),
+            _ => Judgement::no(Reason::NotPaused, "the operator is at work"),
         }
     }
 }
@@ -342,18 +348,18 @@ fn of_others(present: &[Condition]) -> impl Iterator<Item = Condition> {
 pub fn condition(
     present: &[Condition],
     type_: &str,
-    (status, reason, message): Judgement,
+    judgement: Judgement,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
     let before = present
         .iter()
-        .find(|condition| condition.type_ == type_ && condition.status == status);
+        .find(|condition| condition.type_ == type_ && condition.status == judgement.status);
     Condition {
         type_: type_.into(),
-        status: status.into(),
-        reason: reason.into(),
-        message,
+        status: judgement.status.into(),
+        reason: judgement.reason.as_ref().into(),
+        message: judgement.message,
         observed_generation: generation,
         last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
     }
@@ -365,7 +371,7 @@ pub fn not_observed(
     generation: Option<i64>,
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
-    let judgement: Judgement = ("Unknown", reasons::NOT_OBSERVED, "not looked at yet".into());
+    let judgement = Judgement::unknown(Reason::NotObserved, "not looked at yet");
     let mut next = present.clone();
     next.observed_generation = generation;
     let own = TYPES

@@ -1,4 +1,4 @@
-//! What people are told: the status, its conditions, the state of each member, events.
+//! What people read: the status, its conditions, the state of each member, events.
 
 pub mod conditions;
 pub mod events;

@@ -1,201 +1,247 @@
 //! What each member is doing, in the words of `docs/ring.md`.
 
-use crate::api::status::MemberState;
+use crate::api::status::{MemberState, Retry};
 use crate::mysql::gtid::GtidSet;
+use crate::names::ANNOTATION_FENCE;
 
-use crate::decide::observed::{Member, Observed, Server};
+use crate::decide::findings::{Data, Finding, Findings};
+use crate::decide::observed::{Member, SqlError};
 use crate::decide::ring::behind;
 use crate::decide::ring::health::{Health, NEWER_AGENT};
-use crate::decide::ring::lineage::{catch_up_target, downstream_lacks, has_caught_up, is_foreign, lost};
-use crate::decide::ring::links::{self, LinkNeed, ring_is_closed};
+use crate::decide::ring::links::LinkNeed;
 use crate::decide::ring::rebuild::donor;
-use crate::decide::serve::drain;
-use crate::decide::serve::fencing;
-use crate::decide::serve::opening;
-use crate::decide::step::Step;
+use crate::decide::ring::recorded;
+use crate::decide::serve::{drain, opening};
+use crate::decide::step::Action;
 
-/// State of a member, and why where the state alone does not say.
-pub fn state(observed: &Observed, member: &Member) -> (MemberState, Option<String>) {
-    match Health::of(member, observed) {
-        Health::NoPod(why) => (MemberState::Pending, Some(why)),
-        Health::Starting(why) if member.is_cloning() => (MemberState::Cloning, Some(why)),
-        Health::Starting(why) => (MemberState::Starting, Some(why)),
-        Health::Suspect(_) | Health::Failed(_) if is_coming(observed, member) => {
-            (MemberState::Starting, Some("its agent does not answer yet".into()))
+/// What a member is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// In a word.
+    pub word: MemberState,
+    /// Why, where the word alone does not say.
+    pub message: Option<String>,
+}
+
+impl State {
+    fn because(word: MemberState, message: impl Into<String>) -> Self {
+        Self {
+            word,
+            message: Some(message.into()),
         }
-        Health::Suspect(why) => match observed.recorded(member.ordinal) {
-            // Its clients' time to finish goes on.
-            Some(before) if drain::goes_on_draining(observed, member) => (before.state, before.message.clone()),
-            _ => (MemberState::Suspect, Some(why)),
-        },
-        Health::Failed(why) => (MemberState::Failed, Some(why)),
-        Health::Alive(why) => (
-            MemberState::Suspect,
-            Some(format!("alive, but does not answer as it should: {why}")),
-        ),
-        Health::Reached => reached(observed, member),
     }
 }
 
-/// A new pod, of which nothing was heard yet: it has not failed.
-fn is_coming(observed: &Observed, member: &Member) -> bool {
-    let before = observed
+impl From<MemberState> for State {
+    fn from(word: MemberState) -> Self {
+        Self { word, message: None }
+    }
+}
+
+/// State of a member, and why where the state alone does not say.
+pub fn state(findings: &Findings, finding: &Finding) -> State {
+    let member = finding.member;
+    match &finding.health {
+        Health::NoPod(why) => State::because(MemberState::Pending, why),
+        Health::Starting(why) if member.is_cloning() => State::because(MemberState::Cloning, why),
+        Health::Starting(why) => State::because(MemberState::Starting, why),
+        Health::Suspect(_) | Health::Failed(_) if is_coming(findings, member) => {
+            State::because(MemberState::Starting, "its agent does not answer yet")
+        }
+        Health::Suspect(why) => match findings.observed.recorded(member.ordinal) {
+            // Its clients' time to finish goes on.
+            Some(before) if drain::goes_on_draining(findings, member) => State {
+                word: before.state,
+                message: before.message.clone(),
+            },
+            _ => State::because(MemberState::Suspect, why),
+        },
+        Health::Failed(why) => State::because(MemberState::Failed, why),
+        Health::Alive(why) => State::because(
+            MemberState::Suspect,
+            format!("alive, but does not answer as it should: {why}"),
+        ),
+        Health::Reached => reached(findings, finding),
+    }
+}
+
+/// A new pod that has not answered yet: it has not failed.
+fn is_coming(findings: &Findings, member: &Member) -> bool {
+    let before = findings
+        .observed
         .recorded(member.ordinal)
         .map(|status| status.state)
         .unwrap_or_default();
     !member.has_label() && matches!(before, MemberState::Pending | MemberState::Starting)
 }
 
-fn reached(observed: &Observed, member: &Member) -> (MemberState, Option<String>) {
-    if observed.is_leaving(member) {
+fn reached(findings: &Findings, finding: &Finding) -> State {
+    let (roles, member) = (&findings.roles, finding.member);
+    if roles.is_leaving(member.ordinal) {
         let why = format!(
             "spec.members is {}: it goes when its clients are gone and all it holds is on another member; its volume stays",
-            observed.cluster.spec.members
+            findings.observed.cluster.spec.members
         );
-        return (MemberState::Leaving, Some(why));
+        return State::because(MemberState::Leaving, why);
     }
     if member.is_cloning() {
-        return (MemberState::Cloning, None);
+        return MemberState::Cloning.into();
     }
-    if let Some((_, report)) = member.empty() {
-        let waits = (observed.epoch() > 0)
-            .then(|| donor(observed, member.ordinal).err())
-            .flatten();
-        let failed = report
-            .last_clone_error
-            .as_ref()
-            .map(|error| format!("the last copy failed: {error}"));
-        return (MemberState::Empty, failed.or(waits));
+    if member.empty().is_some() {
+        return empty(findings, member);
     }
     let Some(server) = member.server() else {
-        return (MemberState::Suspect, None);
+        return MemberState::Suspect.into();
     };
-    if !server.super_read_only && observed.is_bypassed(member.ordinal) {
-        let why = "it is back, and took writes while the others had closed the ring around it; it is fenced first";
-        return (MemberState::Returning, Some(why.into()));
-    }
-    if !server.super_read_only && observed.is_reader(member.ordinal) {
-        let why = "it takes writes, and another member is the writer; it is fenced first";
-        return (MemberState::Returning, Some(why.into()));
-    }
     if !server.super_read_only {
-        if let Some(error) = member.conflict() {
-            return (
-                MemberState::Halted,
-                Some(format!("error {}: {}", error.number, error.text)),
-            );
-        }
-        return match member.has_label() {
-            true => (MemberState::Serving, None),
-            false => draining(observed, member).unwrap_or((MemberState::Open, None)),
-        };
+        return open(findings, member);
     }
-    if member.with_data().is_none() {
-        let why = match member.is_of_a_newer_agent() {
-            true => NEWER_AGENT,
-            false => "its agent does not answer",
-        };
-        return (MemberState::Returning, Some(why.into()));
+    match &finding.data {
+        Some(data) => fenced(findings, data),
+        None if member.is_of_a_newer_agent() => State::because(MemberState::Returning, NEWER_AGENT),
+        None => State::because(MemberState::Returning, "its agent does not answer"),
     }
-    if is_foreign(observed, member) {
+}
+
+fn empty(findings: &Findings, member: &Member) -> State {
+    let failed = member.report().and_then(|report| report.last_clone_error.as_ref());
+    let failed = failed.map(|error| format!("the last copy failed: {error}"));
+    let waits = || {
+        donor(findings, member.ordinal)
+            .err()
+            .filter(|_| findings.observed.epoch() > 0)
+    };
+    State {
+        word: MemberState::Empty,
+        message: failed.or_else(waits),
+    }
+}
+
+/// It takes writes.
+fn open(findings: &Findings, member: &Member) -> State {
+    let roles = &findings.roles;
+    if roles.is_bypassed(member.ordinal) {
+        let why = "it is back, and took writes while the others had closed the ring around it; it is fenced first";
+        return State::because(MemberState::Returning, why);
+    }
+    if roles.is_reader(member.ordinal) {
+        let why = "it takes writes, and another member is the writer; it is fenced first";
+        return State::because(MemberState::Returning, why);
+    }
+    match member.conflict() {
+        Some(error) => halted(error),
+        None if member.has_label() => MemberState::Serving.into(),
+        None => draining(findings, member).unwrap_or(MemberState::Open.into()),
+    }
+}
+
+/// It takes no writes, and holds data.
+fn fenced(findings: &Findings, data: &Data) -> State {
+    let (roles, ordinal, lineage) = (&findings.roles, data.ordinal(), &data.lineage);
+    if lineage.is_foreign {
         let why = "its volume has a history that this cluster has never seen; give it back the volume it had, or an empty one";
-        return (MemberState::Quarantined, Some(why.into()));
+        return State::because(MemberState::Quarantined, why);
     }
-    let lost = lost(observed, member.ordinal, server);
-    if let Some(lost) = lost.as_ref().ok().filter(|lost| !lost.is_empty()) {
-        return (
-            MemberState::Returning,
-            Some(format!(
-                "its disk went back in time and lacks its own {lost}; it gets a new life"
-            )),
-        );
+    if let Ok(lost) = &lineage.lost
+        && !lost.is_empty()
+    {
+        let why = format!("its disk went back in time and lacks its own {lost}; it gets a new life");
+        return State::because(MemberState::Returning, why);
     }
-    if fencing::is_ordered(observed, member.ordinal) {
-        let why = format!(
-            "the annotation {} names it; it replicates and takes no writes",
-            crate::names::ANNOTATION_FENCE
-        );
-        return (MemberState::Fenced, Some(why));
+    if roles.is_ordered_fenced(ordinal) {
+        let why = format!("the annotation {ANNOTATION_FENCE} names it; it replicates and takes no writes");
+        return State::because(MemberState::Fenced, why);
     }
-    if observed.is_reader(member.ordinal) && !observed.is_bypassed(member.ordinal) {
-        if let Some(error) = member.conflict() {
-            return (
-                MemberState::Halted,
-                Some(format!("error {}: {}", error.number, error.text)),
-            );
+    if roles.is_reader(ordinal) && !roles.is_bypassed(ordinal) {
+        if let Some(error) = data.member.conflict() {
+            return halted(error);
         }
-        let linked = matches!(
-            links::need(observed, member.ordinal, server),
-            LinkNeed::Nothing | LinkNeed::Patience
-        );
-        if linked && has_caught_up(observed, member, server) {
-            return draining(observed, member).unwrap_or((MemberState::Reading, None));
+        if data.is_linked() && lineage.has_caught_up {
+            return draining(findings, data.member).unwrap_or(MemberState::Reading.into());
         }
     }
-    if let Err(unreadable) = lost {
-        return (MemberState::Returning, Some(unreadable));
+    if let Err(unreadable) = &lineage.lost {
+        return State::because(MemberState::Returning, unreadable);
     }
-    match links::need(observed, member.ordinal, server) {
-        LinkNeed::Step(_) => (MemberState::Returning, None),
-        LinkNeed::Purged(missing) => (MemberState::Returning, Some(purged(observed, member, server, &missing))),
-        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict if has_caught_up(observed, member, server) => {
-            let held_out = observed
-                .recorded(member.ordinal)
-                .and_then(|status| status.held_out_until.as_ref());
-            let lacks = downstream_lacks(observed, member, server).filter(|lacks| !lacks.is_empty());
-            let purged = lacks.map(|lacks| {
-                format!("it has purged {lacks}, which its downstream lacks and must get from elsewhere first")
-            });
-            let why = held_out.map(|until| {
-                format!(
-                    "it was bypassed twice within five minutes and is held out until {}",
-                    until.0
-                )
-            });
-            let is_writer = observed.writer() == Some(member.ordinal);
-            let waits = || opening::may_open(observed, member, server).err().filter(|_| is_writer);
-            (MemberState::Returning, why.or(purged).or_else(waits))
-        }
-        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Conflict => {
-            (MemberState::CatchingUp, catch_up_target(observed, member).err())
+    match &data.need {
+        LinkNeed::Step(_) => MemberState::Returning.into(),
+        LinkNeed::Purged(missing) => State::because(MemberState::Returning, purged(findings, data, missing)),
+        LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Interrupted(_) | LinkNeed::Conflict => {
+            if lineage.has_caught_up {
+                return State {
+                    word: MemberState::Returning,
+                    message: waits_for(findings, data),
+                };
+            }
+            let unreadable = lineage.catch_up_target.as_ref().err().cloned();
+            let upstream = roles.ring.upstream(ordinal);
+            let retry = upstream.and_then(|upstream| recorded::retry(findings.observed, ordinal, upstream));
+            State {
+                word: MemberState::CatchingUp,
+                message: unreadable.or_else(|| retry.map(tries_again)),
+            }
         }
     }
 }
 
-fn draining(observed: &Observed, member: &Member) -> Option<(MemberState, Option<String>)> {
+/// What a member that has caught up waits for before it comes back.
+fn waits_for(findings: &Findings, data: &Data) -> Option<String> {
+    let recorded = findings.observed.recorded(data.ordinal());
+    let held_out = recorded.and_then(|status| status.held_out_until.as_ref());
+    if let Some(until) = held_out {
+        return Some(format!(
+            "it was bypassed twice within five minutes and is held out until {}",
+            until.0
+        ));
+    }
+    if let Some(lacks) = data.downstream_lacks.as_ref().filter(|lacks| !lacks.is_empty()) {
+        return Some(format!(
+            "it has purged {lacks}, which its downstream lacks and must get from elsewhere first"
+        ));
+    }
+    let is_writer = findings.roles.writer == Some(data.ordinal());
+    is_writer.then(|| opening::may_open(findings, data).err()).flatten()
+}
+
+fn halted(error: &SqlError) -> State {
+    State::because(MemberState::Halted, format!("error {}: {}", error.number, error.text))
+}
+
+fn draining(findings: &Findings, member: &Member) -> Option<State> {
     let why = || {
         format!(
             "it is to be restarted for a new image or configuration; its clients have {} s to finish",
-            drain::GOODBYE.as_secs()
+            drain::DRAIN.as_secs()
         )
     };
-    drain::is_draining(observed, member).then(|| (MemberState::Draining, Some(why())))
+    drain::is_draining(findings, member).then(|| State::because(MemberState::Draining, why()))
+}
+
+/// What is said of an applier that is started again.
+pub fn tries_again(retry: &Retry) -> String {
+    let transaction = match retry.transaction.as_str() {
+        "" => "a transaction",
+        gtid => gtid,
+    };
+    format!(
+        "it cannot apply {transaction} yet; attempts since then: {}; {}",
+        retry.attempts, retry.error
+    )
 }
 
 /// What is said of a link whose upstream no longer has what its downstream needs.
-pub fn purged(observed: &Observed, member: &Member, server: &Server, missing: &GtidSet) -> String {
-    let upstream = observed
-        .ring()
-        .upstream(member.ordinal)
-        .and_then(|upstream| observed.member(upstream));
+pub fn purged(findings: &Findings, data: &Data, missing: &GtidSet) -> String {
+    let observed = findings.observed;
+    let upstream = findings.roles.ring.upstream(data.ordinal());
+    let upstream = upstream.and_then(|upstream| observed.member(upstream));
     let upstream = upstream.map_or_else(String::new, |upstream| upstream.name(observed.name()));
-    let way_out = match behind::way_out(observed, member, server, missing) {
-        Ok(Step::GiveUp { .. }) => "it is rebuilt as a copy".into(),
+    let way_out = match behind::way_out(findings, data, missing) {
+        Ok(step) if matches!(step.on_member(), Some(Action::Reclone { .. })) => "it is rebuilt as a copy".into(),
         Ok(_) => "another member helps".into(),
         Err(waits) => waits,
     };
     format!(
         "{upstream} has purged the binary logs with {missing}, which {} needs; {way_out}",
-        member.name(observed.name())
+        data.member.name(observed.name())
     )
-}
-
-/// The ring is closed and every member serves: what Ready means.
-pub fn ring_is_whole(observed: &Observed) -> bool {
-    ring_is_closed(observed)
-        && observed
-            .members
-            .iter()
-            .filter(|member| member.ordinal < observed.cluster.spec.members)
-            .all(|member| state(observed, member).0.serves())
 }

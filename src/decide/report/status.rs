@@ -4,22 +4,23 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::as_read::AsRead;
-use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, reasons};
+use crate::api::reasons::Reason;
+use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, Retry};
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
 use super::conditions::Facts;
-use super::states::state;
 use crate::decide::comparison;
 use crate::decide::conflicts;
+use crate::decide::findings::Finding;
 use crate::decide::observed::{Channel, Member, Observed, Receiver, Server};
-use crate::decide::ring::lineage::{catch_up_target, former_lives, is_foreign};
-use crate::decide::ring::links::{link_replicates, recorded_position, ring_is_closed};
+use crate::decide::ring::links::recorded_position;
 use crate::decide::ring::recorded;
+use crate::decide::roles::Roles;
 use crate::decide::serve::balance;
 use crate::decide::serve::drain::is_outdated;
-use crate::decide::serve::fencing;
-use crate::decide::step::Step;
+use crate::decide::step::{Action, Step};
+use crate::decide::view::View;
 use crate::resources::labels::selector_text;
 
 /// Positions, GTID sets and lag change with every write; they are recorded at most this often.
@@ -27,12 +28,12 @@ const RECORD_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
 
 /// The status that this pass writes. The present one, unchanged, when there is nothing new to say or it is too early to say it.
 pub fn status(
-    observed: &Observed,
+    view: &View,
     present: MultiMasterClusterStatus,
     steps: &[Step],
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
-    let mut next = fresh(observed, &present, steps, now).over(&present);
+    let mut next = fresh(view, &present, steps, now).over(&present);
     next.recorded_at = present.recorded_at.clone();
     if next == present {
         return present;
@@ -62,20 +63,16 @@ fn without_record(status: &MultiMasterClusterStatus) -> MultiMasterClusterStatus
     rest
 }
 
-fn fresh(
-    observed: &Observed,
-    present: &MultiMasterClusterStatus,
-    steps: &[Step],
-    now: Timestamp,
-) -> MultiMasterClusterStatus {
-    let members: Vec<MemberStatus> = observed
-        .members
+fn fresh(view: &View, present: &MultiMasterClusterStatus, steps: &[Step], now: Timestamp) -> MultiMasterClusterStatus {
+    let (observed, findings) = (view.observed, &view.findings);
+    let members: Vec<MemberStatus> = findings
+        .members()
         .iter()
-        .map(|member| member_status(observed, member, now))
+        .map(|finding| member_status(view, finding, steps, now))
         .collect();
     let serving = members.iter().filter(|member| member.state.serves()).count();
     let links = || members.iter().flat_map(|member| &member.links);
-    let ready_members = if ring_is_closed(observed) { serving } else { 0 };
+    let ready_members = if findings.ring_is_closed { serving } else { 0 };
     let mut next = MultiMasterClusterStatus {
         as_read: AsRead::default(),
         observed_generation: observed.cluster.metadata.generation,
@@ -85,11 +82,13 @@ fn fresh(
         serving: format!("{serving}/{}", observed.cluster.spec.members),
         selector: selector_text(&observed.cluster),
         epoch: observed.epoch(),
-        ring: observed
-            .ring()
-            .drawing(|downstream| link_replicates(observed, downstream)),
+        ring: view.roles().ring.drawing(|downstream| {
+            findings
+                .member(downstream)
+                .is_some_and(|finding| finding.link_replicates)
+        }),
         max_lag_seconds: links().filter_map(|link| link.lag_seconds).max(),
-        conflicts: u32::try_from(conflicts::count(observed)).unwrap_or(u32::MAX),
+        conflicts: u32::try_from(conflicts::count(observed, &view.sides)).unwrap_or(u32::MAX),
         database_created: present.database_created,
         writer: observed
             .cluster
@@ -104,7 +103,7 @@ fn fresh(
     };
     next.phase = phase(observed, &next);
     next.conditions = Facts {
-        observed,
+        view,
         next: &next,
         steps,
     }
@@ -116,18 +115,17 @@ fn count(number: usize) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> MemberStatus {
+fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp) -> MemberStatus {
+    let (observed, roles, member) = (view.observed, view.roles(), finding.member);
     let before = observed.recorded(member.ordinal);
-    let (state, message) = state(observed, member);
+    let state = view.state(member.ordinal);
     let since = before
         .filter(|before| before.state == state)
         .and_then(|before| before.since.clone())
         .or(Some(Time(now)));
     // Of a foreign volume nothing is recorded: with its UUID in status it would be known, and so no longer foreign.
-    let data = member
-        .with_data()
-        .map(|(server, _)| server)
-        .filter(|_| !is_foreign(observed, member));
+    let own = finding.data.as_ref().filter(|data| !data.lineage.is_foreign);
+    let data = own.map(|data| data.server);
     let fenced = data.is_some_and(|server| server.super_read_only);
     MemberStatus {
         name: member.name(observed.name()),
@@ -137,7 +135,7 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
         bypassed_at: before.and_then(|before| before.bypassed_at.clone()),
         held_out_until: before.and_then(|before| before.held_out_until.clone()),
         absent_since: before.and_then(|before| before.absent_since.clone()),
-        message,
+        message: view.message(member.ordinal).map(str::to_owned),
         reads: member.pod.as_ref().is_some_and(|pod| pod.reads),
         server_id: data
             .map(|server| server.server_id)
@@ -145,14 +143,14 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
         server_uuid: data
             .map(|server| server.uuid.clone())
             .or(before.and_then(|before| before.server_uuid.clone())),
-        former_server_uuids: former_lives(observed, member),
+        former_server_uuids: finding.former_lives.clone(),
         writable: member.server().map(|server| !server.super_read_only),
         gtid_executed: gtid_executed(observed, member, before, data),
-        catch_up_to: match data {
+        catch_up_to: match own {
             // As long as it is to stay fenced there is nothing to catch up with yet.
-            Some(_) if fencing::is_ordered(observed, member.ordinal) => None,
-            Some(_) if fenced => match catch_up_target(observed, member) {
-                Ok(target) => target.map(|set| set.to_string()),
+            Some(_) if roles.is_ordered_fenced(member.ordinal) => None,
+            Some(data) if fenced => match &data.lineage.catch_up_target {
+                Ok(target) => target.as_ref().map(ToString::to_string),
                 Err(_) => before.and_then(|before| before.catch_up_to.clone()),
             },
             Some(_) => None,
@@ -169,7 +167,7 @@ fn member_status(observed: &Observed, member: &Member, now: Timestamp) -> Member
             Some(report) => report.kept.clone(),
             None => before.map(|before| before.kept.clone()).unwrap_or_default(),
         },
-        links: link_statuses(observed, member, before),
+        links: link_statuses(roles, member, steps, before),
     }
 }
 
@@ -187,8 +185,8 @@ fn gtid_executed(observed: &Observed, member: &Member, before: Option<&MemberSta
 }
 
 /// The link, then what is left over from other rings.
-fn link_statuses(observed: &Observed, member: &Member, before: Option<&MemberStatus>) -> Vec<LinkStatus> {
-    let link = observed.ring().upstream(member.ordinal);
+fn link_statuses(roles: &Roles, member: &Member, steps: &[Step], before: Option<&MemberStatus>) -> Vec<LinkStatus> {
+    let link = roles.ring.upstream(member.ordinal);
     let channels = member.server().map_or(&[][..], |server| &server.channels);
     let left_over = channels
         .iter()
@@ -196,19 +194,22 @@ fn link_statuses(observed: &Observed, member: &Member, before: Option<&MemberSta
         .filter(|upstream| Some(*upstream) != link);
     let statuses = link.into_iter().chain(left_over);
     statuses
-        .map(|upstream| link_status(observed, member, upstream, before))
+        .map(|upstream| LinkStatus {
+            retry: retry(roles.observed, member, upstream, steps),
+            ..link_status(roles, member, upstream, before)
+        })
         .collect()
 }
 
-fn link_status(observed: &Observed, member: &Member, upstream: u8, before: Option<&MemberStatus>) -> LinkStatus {
-    let name = names::member(observed.name(), upstream);
+fn link_status(roles: &Roles, member: &Member, upstream: u8, before: Option<&MemberStatus>) -> LinkStatus {
+    let name = names::member(roles.observed.name(), upstream);
     let before = before
         .and_then(|before| before.links.iter().find(|link| link.upstream == name))
         .and_then(|link| link.position.clone());
     let Some(link) = member.link(upstream) else {
         return LinkStatus {
             upstream: name,
-            position: kept_position(observed, member, upstream, before),
+            position: kept_position(roles, member, upstream, before),
             ..LinkStatus::default()
         };
     };
@@ -230,15 +231,34 @@ fn link_status(observed: &Observed, member: &Member, upstream: u8, before: Optio
                     .is_none_or(|before| before.source_uuid == position.source_uuid)
             })
             .or(before),
+        retry: None,
     }
 }
 
+/// The transaction that the applier could not apply for a reason that passes, until it is executed.
+fn retry(observed: &Observed, member: &Member, upstream: u8, steps: &[Step]) -> Option<Retry> {
+    let before = recorded::retry(observed, member.ordinal, upstream);
+    let server = member.server();
+    let channel = server.and_then(|server| server.channel_from(upstream));
+    let (Some(server), Some(channel), Some(error)) = (server, channel, channel.and_then(Channel::interruption)) else {
+        return before.cloned();
+    };
+    let transaction = channel.blocked.clone().unwrap_or_default();
+    let earlier = before.filter(|retry| retry.transaction == transaction);
+    let starts = Step::member(member.ordinal, &server.uuid, Action::Start { upstream });
+    Some(Retry {
+        transaction,
+        attempts: earlier.map_or(0, |retry| retry.attempts) + u32::from(steps.contains(&starts)),
+        error: format!("{}: {}", error.number, error.text),
+    })
+}
+
 /// A channel that is gone leaves its position behind in status, unless one of the ends has begun another life.
-fn kept_position(observed: &Observed, member: &Member, upstream: u8, before: Option<Position>) -> Option<Position> {
-    let upstream = observed.member(upstream).and_then(Member::with_data);
+fn kept_position(roles: &Roles, member: &Member, upstream: u8, before: Option<Position>) -> Option<Position> {
+    let upstream = roles.observed.member(upstream).and_then(Member::with_data);
     match (member.with_data(), upstream) {
         (Some((downstream, _)), Some((source, _))) => {
-            recorded_position(observed, member.ordinal, &downstream.uuid, &source.uuid).cloned()
+            recorded_position(roles, member.ordinal, &downstream.uuid, &source.uuid).cloned()
         }
         _ => before,
     }
@@ -269,7 +289,7 @@ fn phase(observed: &Observed, next: &MultiMasterClusterStatus) -> Phase {
     } else if observed
         .problems
         .iter()
-        .any(|problem| problem.reason == reasons::INVALID_SPEC)
+        .any(|problem| problem.reason == Reason::InvalidSpec)
     {
         Phase::Invalid
     } else if next.epoch == 0 {

@@ -1,7 +1,7 @@
 //! The beginning of a ring.
 
 use crate::decide::observed::Observed;
-use crate::decide::step::Step;
+use crate::decide::step::{Action, Step};
 
 /// True once the ring may leave epoch 0: every member reported, and not one of them could still be founded.
 pub fn is_founded(observed: &Observed) -> bool {
@@ -25,8 +25,5 @@ pub fn found(observed: &Observed) -> Option<Step> {
         .members
         .iter()
         .find_map(|member| Some((member, member.empty()?)))?;
-    Some(Step::Found {
-        ordinal: member.ordinal,
-        server_uuid: server.uuid.clone(),
-    })
+    Some(Step::member(member.ordinal, &server.uuid, Action::Found))
 }

@@ -3,12 +3,13 @@
 use crate::names;
 use crate::wire::agent::Phase;
 
-use crate::decide::observed::{Channel, Member, Observed, Probe, Receiver, Sighting};
+use crate::decide::observed::{Channel, Member, Observed, Probe, Receiver, WitnessProbe};
+use crate::decide::roles::Roles;
 
-/// Heartbeats come every second; a receiver that heard nothing for this long bears witness against its upstream.
-const SILENT_SECONDS: i64 = 3;
-/// One that heard something within this time bears witness for it.
-const HEARD_SECONDS: i64 = 2;
+/// Heartbeats come every second. A receiver whose last contact is this long ago, in seconds, bears witness against its upstream.
+const LOST_SECONDS: i64 = 3;
+/// A receiver whose last contact is less than this long ago, in seconds, bears witness for its upstream.
+const LATELY_SECONDS: i64 = 2;
 
 /// What is said of a member whose agent says what this version does not know.
 pub const NEWER_AGENT: &str = "its agent is newer and reports a phase or an origin that this operator does not know, so nothing is done to it; start the newer operator again";
@@ -32,7 +33,7 @@ pub enum Health {
 
 impl Health {
     /// Judges one member.
-    pub fn of(member: &Member, observed: &Observed) -> Self {
+    pub fn of(member: &Member, roles: &Roles) -> Self {
         let Some(pod) = &member.pod else {
             return Self::NoPod("there is no pod".into());
         };
@@ -67,16 +68,16 @@ impl Health {
             Some(Phase::Unknown) => return Self::Alive(NEWER_AGENT.into()),
             Some(Phase::Running) | None => {}
         }
-        // Its threads that only read, and send heartbeats, go on: whoever hears them does not know.
+        // Its threads that only read, and those that send heartbeats, go on: contact with them proves nothing.
         if member.report().is_some_and(|report| report.volume_full) {
             return Self::Failed(format!(
                 "{why}; its volume is full and mysqld waits for room: give it more (spec.storage.size), or take something away"
             ));
         }
-        if let Some(witness) = defender(member, observed) {
+        if let Some(witness) = defender(member, roles) {
             return Self::Suspect(format!("{why}; but {witness}"));
         }
-        match accuser(member, observed) {
+        match accuser(member, roles) {
             Some(witness) => Self::Failed(format!("{why}; {witness}")),
             None => Self::Suspect(why),
         }
@@ -88,31 +89,34 @@ impl Health {
     }
 }
 
-/// Its downstream's channel, and who that is.
-fn channel_from<'a>(member: &Member, observed: &'a Observed) -> Option<(String, &'a Channel)> {
-    let downstream = observed.member(observed.ring().downstream(member.ordinal)?)?;
+/// Name and channel of its downstream.
+fn channel_from<'a>(member: &Member, roles: &Roles<'a>) -> Option<(String, &'a Channel)> {
+    let observed = roles.observed;
+    let downstream = observed.member(roles.ring.downstream(member.ordinal)?)?;
     Some((downstream.name(observed.name()), downstream.link(member.ordinal)?))
 }
 
 /// Another live member that reaches it.
-fn defender(member: &Member, observed: &Observed) -> Option<String> {
-    let heard = |link: &Channel| {
-        let lately = link.silent_seconds.is_some_and(|seconds| seconds < HEARD_SECONDS);
+fn defender(member: &Member, roles: &Roles) -> Option<String> {
+    let is_in_contact = |link: &Channel| {
+        let lately = link
+            .seconds_since_contact
+            .is_some_and(|seconds| seconds < LATELY_SECONDS);
         link.receiver == Receiver::On && lately
     };
-    let by_link = channel_from(member, observed)
-        .filter(|(_, link)| heard(link))
+    let by_link = channel_from(member, roles)
+        .filter(|(_, link)| is_in_contact(link))
         .map(|(name, _)| format!("{name} replicates from it"));
     let by_agent = || {
-        let sighting = |sighting: &&Sighting| sighting.answered && sighting.by != member.ordinal;
-        let by = member.sightings.iter().find(sighting)?.by;
-        Some(format!("it answers {}", names::member(observed.name(), by)))
+        let reached = |probe: &&WitnessProbe| probe.answered && probe.by != member.ordinal;
+        let by = member.witness_probes.iter().find(reached)?.by;
+        Some(format!("it answers {}", names::member(roles.observed.name(), by)))
     };
     by_link.or_else(by_agent)
 }
 
 /// Who agrees that the member does not answer.
-fn accuser(member: &Member, observed: &Observed) -> Option<String> {
+fn accuser(member: &Member, roles: &Roles) -> Option<String> {
     let pod = member.pod.as_ref()?;
     if pod.terminating {
         return Some("its pod is ending".into());
@@ -120,21 +124,23 @@ fn accuser(member: &Member, observed: &Observed) -> Option<String> {
     if !pod.ready {
         return Some("its pod is not Ready".into());
     }
-    if let Some(sighting) = member.sightings.iter().find(|sighting| !sighting.answered) {
-        return Some(match sighting.by == member.ordinal {
+    if let Some(probe) = member.witness_probes.iter().find(|probe| !probe.answered) {
+        return Some(match probe.by == member.ordinal {
             true => "its mysqld does not answer its own agent".into(),
             false => format!(
                 "it does not answer {} either",
-                names::member(observed.name(), sighting.by)
+                names::member(roles.observed.name(), probe.by)
             ),
         });
     }
-    let (name, link) = channel_from(member, observed)?;
+    let (name, link) = channel_from(member, roles)?;
     if link.receiver != Receiver::On {
         return Some(format!("{name} is not connected to it either"));
     }
-    let silent = link.silent_seconds.is_some_and(|seconds| seconds >= SILENT_SECONDS);
-    silent.then(|| format!("{name} hears nothing from it either"))
+    let is_lost = link
+        .seconds_since_contact
+        .is_some_and(|seconds| seconds >= LOST_SECONDS);
+    is_lost.then(|| format!("{name} has lost contact with it, too"))
 }
 
 /// Pods run, and nothing in them answers, not even an agent: it is probably the operator that is cut off.

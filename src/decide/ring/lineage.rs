@@ -4,29 +4,88 @@ use crate::mysql::gtid::GtidSet;
 
 use super::recorded;
 use crate::decide::observed::{Member, Observed, Server};
+use crate::decide::roles::Roles;
 
-/// What other reachable members have of anything: executed, or retrieved and not yet applied.
-fn known_elsewhere(observed: &Observed, ordinal: u8) -> GtidSet {
-    observed
-        .others(ordinal)
-        .filter_map(Member::server)
-        .fold(GtidSet::default(), |known, server| known.union(&server.held()))
+/// What is known of transactions, whichever member has them: the same for all members, so it is read once.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What each reachable member has of anything, by ordinal: executed, or retrieved and not yet applied.
+    held: Vec<Option<GtidSet>>,
+    /// What status recorded as executed, by any member.
+    recorded: Result<GtidSet, String>,
 }
 
-/// Transactions under this server's UUID that status or a reachable member has and it has not: its disk went back in time.
-/// While it is empty the member has all it ever acknowledged (invariant I11).
-///
-/// # Errors
-/// Why nobody knows: a set in status cannot be read.
-pub fn lost(observed: &Observed, ordinal: u8, server: &Server) -> Result<GtidSet, String> {
-    let recorded = recorded::executed(observed)?;
-    let own = known_elsewhere(observed, ordinal).union(&recorded).only(&server.uuid);
+impl Known {
+    /// Reads it from one observation.
+    pub fn of(observed: &Observed) -> Self {
+        let servers = observed.members.iter().map(Member::server);
+        Self {
+            held: servers.map(|server| server.map(Server::held)).collect(),
+            recorded: recorded::executed(observed),
+        }
+    }
+
+    /// What reachable members other than this one have.
+    fn elsewhere(&self, ordinal: u8) -> GtidSet {
+        let others = (0..).zip(&self.held).filter(|(other, _)| *other != ordinal);
+        others
+            .filter_map(|(_, held)| held.as_ref())
+            .fold(GtidSet::default(), |known, held| known.union(held))
+    }
+}
+
+/// Whose data a member has, and what it lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
+    pub is_foreign: bool,
+    /// Transactions under this server's UUID that status or a reachable member has and this server has not: its disk went back in time.
+    /// While this is empty the member has all it ever acknowledged (invariant I11). An error says why that cannot be known: a set in status
+    /// cannot be read.
+    pub lost: Result<GtidSet, String>,
+    /// What a fenced member must have executed before it may open. Set once at contact and kept in status, because the upstream goes on
+    /// writing. `None`: it takes writes, or its upstream is out of reach, so there is nothing to wait for yet. An error says that what status
+    /// recorded cannot be read, and that its upstream cannot be asked for anything to take its place.
+    pub catch_up_target: Result<Option<GtidSet>, String>,
+    /// It is fenced, and holds all that it has to hold before it opens.
+    pub has_caught_up: bool,
+}
+
+impl Lineage {
+    /// Judges the data of one member, whose server is `server` in this pass.
+    pub fn of(roles: &Roles, known: &Known, member: &Member, server: &Server, former_lives: &[String]) -> Self {
+        let elsewhere = known.elsewhere(member.ordinal);
+        let judged = Self {
+            is_foreign: is_foreign(roles.observed, member),
+            lost: lost(server, &known.recorded, &elsewhere),
+            catch_up_target: Ok(None),
+            has_caught_up: false,
+        };
+        if !server.super_read_only {
+            return judged;
+        }
+        // A new life that opened without what its earlier lives wrote could hand out auto-increment values again (invariant I4).
+        let former = former_lives
+            .iter()
+            .fold(GtidSet::default(), |all, uuid| all.union(&elsewhere.only(uuid)));
+        let catch_up_target = catch_up_target(roles, member, &former);
+        Self {
+            has_caught_up: has_caught_up(roles, member, server, &catch_up_target, &former, elsewhere),
+            catch_up_target,
+            ..judged
+        }
+    }
+
+    /// It is known to have lost nothing.
+    pub fn has_lost_nothing(&self) -> bool {
+        self.lost.as_ref().is_ok_and(GtidSet::is_empty)
+    }
+}
+
+fn lost(server: &Server, recorded: &Result<GtidSet, String>, elsewhere: &GtidSet) -> Result<GtidSet, String> {
+    let recorded = recorded.as_ref().map_err(String::clone)?;
+    let own = elsewhere.union(recorded).only(&server.uuid);
     Ok(own.difference(&server.executed))
-}
-
-/// It is known to have lost nothing.
-pub fn has_lost_nothing(observed: &Observed, ordinal: u8, server: &Server) -> bool {
-    lost(observed, ordinal, server).is_ok_and(|lost| lost.is_empty())
 }
 
 /// UUIDs of the earlier lives of this ordinal, as status and the volume remember them, oldest first.
@@ -49,66 +108,58 @@ pub fn former_lives(observed: &Observed, member: &Member) -> Vec<String> {
     lives
 }
 
-/// What earlier lives of this ordinal wrote, as far as it survives on reachable members. A new life that opened without it could hand
-/// out auto-increment values again (invariant I4).
-fn written_by_former_lives(observed: &Observed, member: &Member) -> GtidSet {
-    let known = known_elsewhere(observed, member.ordinal);
-    former_lives(observed, member)
-        .iter()
-        .fold(GtidSet::default(), |all, uuid| all.union(&known.only(uuid)))
-}
-
-/// What the member must have executed before it may open. Set once at contact and kept in status, because the upstream goes on
-/// writing. `None`: its upstream is out of reach, there is nothing to wait for yet.
-///
-/// # Errors
-/// What status recorded cannot be read, and its upstream cannot be asked for anything to take its place.
-pub fn catch_up_target(observed: &Observed, member: &Member) -> Result<Option<GtidSet>, String> {
+fn catch_up_target(roles: &Roles, member: &Member, former: &GtidSet) -> Result<Option<GtidSet>, String> {
+    let observed = roles.observed;
     let kept = recorded::catch_up_to(observed, member.ordinal);
     if let Ok(Some(_)) = kept {
         return kept;
     }
-    let upstream = observed.ring().upstream(member.ordinal);
+    let upstream = roles.ring.upstream(member.ordinal);
     let upstream = upstream.and_then(|upstream| observed.member(upstream)?.with_data());
     match upstream {
-        Some((upstream, _)) => Ok(Some(
-            upstream.executed.union(&written_by_former_lives(observed, member)),
-        )),
+        Some((upstream, _)) => Ok(Some(upstream.executed.union(former))),
         None => kept,
     }
 }
 
-/// It holds all that it has to hold before it opens.
-pub fn has_caught_up(observed: &Observed, member: &Member, server: &Server) -> bool {
-    let former = written_by_former_lives(observed, member);
-    if !server.executed.contains(&former) {
+fn has_caught_up(
+    roles: &Roles,
+    member: &Member,
+    server: &Server,
+    target: &Result<Option<GtidSet>, String>,
+    former: &GtidSet,
+    elsewhere: GtidSet,
+) -> bool {
+    if !server.executed.contains(former) {
         return false;
     }
     // An applier that stands at a conflict will not get further by waiting. A member of the ring was open when it met the conflict, or would
     // have been, so it stays writable and marked; one that is bypassed would bring the conflict to the others (docs/ring.md, "Conflicts").
-    if observed.link(member).is_some_and(|link| link.conflict().is_some()) {
-        return !observed.is_bypassed(member.ordinal);
+    if roles.link(member).is_some_and(|link| link.conflict().is_some()) {
+        return !roles.is_bypassed(member.ordinal);
     }
-    let (Ok(target), Ok(obtainable)) = (catch_up_target(observed, member), obtainable(observed, member.ordinal)) else {
+    let (Ok(target), Ok(obtainable)) = (target, obtainable(roles.observed, member.ordinal, elsewhere)) else {
         return false;
     };
-    target.is_none_or(|target| server.executed.contains(&target.intersection(&obtainable)))
+    target
+        .as_ref()
+        .is_none_or(|target| server.executed.contains(&target.intersection(&obtainable)))
 }
 
 /// What others have, or had when they were last seen and are merely suspect now. What went with an absent member, or with a disk that was set
-/// back, may never come: nobody waits for it.
-fn obtainable(observed: &Observed, ordinal: u8) -> Result<GtidSet, String> {
+/// back, may never come: no member waits for it.
+fn obtainable(observed: &Observed, ordinal: u8, elsewhere: GtidSet) -> Result<GtidSet, String> {
     let is_suspect = |member: &&Member| {
         let status = observed.recorded(member.ordinal);
         member.server().is_none() && status.is_some_and(|status| status.absent_since.is_none())
     };
     let mut suspects = observed.others(ordinal).filter(is_suspect);
-    suspects.try_fold(known_elsewhere(observed, ordinal), |all, suspect| {
+    suspects.try_fold(elsewhere, |all, suspect| {
         Ok(all.union(&recorded::executed_by(observed, suspect.ordinal)?))
     })
 }
 
-/// A data directory that this cluster has never seen, with a history that it shares with nobody: somebody else's volume.
+/// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
 pub fn is_foreign(observed: &Observed, member: &Member) -> bool {
     let (Some((server, report)), Some(status)) = (member.with_data(), observed.recorded(member.ordinal)) else {
         return false;
@@ -131,8 +182,8 @@ pub fn is_foreign(observed: &Observed, member: &Member) -> bool {
     histories.peek().is_some() && histories.all(|history| server.executed.difference(history) == server.executed)
 }
 
-/// It takes no writes, and another member of the ring has executed all that it has.
-pub fn is_drained(observed: &Observed, member: &Member) -> bool {
+/// It holds nothing, or it takes no writes and another member of the ring has executed all that it has.
+pub fn is_drained(roles: &Roles, member: &Member) -> bool {
     if member.empty().is_some() {
         return true;
     }
@@ -140,7 +191,7 @@ pub fn is_drained(observed: &Observed, member: &Member) -> bool {
         return false;
     };
     let held = server.held();
-    observed
+    roles
         .others_in_ring(member.ordinal)
         .filter_map(Member::with_data)
         .any(|(other, _)| other.executed.contains(&held))
@@ -148,8 +199,8 @@ pub fn is_drained(observed: &Observed, member: &Member) -> bool {
 
 /// What the member has purged and its downstream needs: until that has come from elsewhere the one cannot replicate from the other. `None`:
 /// the downstream cannot be asked.
-pub fn downstream_lacks(observed: &Observed, member: &Member, server: &Server) -> Option<GtidSet> {
-    let downstream = observed.ring().downstream(member.ordinal)?;
-    let (downstream, _) = observed.member(downstream)?.with_data()?;
+pub fn downstream_lacks(roles: &Roles, member: &Member, server: &Server) -> Option<GtidSet> {
+    let downstream = roles.ring.downstream(member.ordinal)?;
+    let (downstream, _) = roles.observed.member(downstream)?.with_data()?;
     Some(server.purged.difference(&downstream.executed))
 }

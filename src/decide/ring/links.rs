@@ -1,19 +1,24 @@
 //! How a link is attached: which place in the upstream's binary logs, and when it may not be.
 
 use crate::api::Positioning;
-use crate::api::status::Position;
+use crate::api::status::{Position, Retry};
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 
-use crate::decide::observed::{Channel, Observed, Server};
-use crate::decide::step::{FIRST_EVENT, StartAt, Step};
+use super::recorded;
+use crate::decide::observed::{Channel, Member, Observed, Server};
+use crate::decide::roles::Roles;
+use crate::decide::step::{Action, FIRST_EVENT, StartAt, Step};
 
 /// What MySQL says when the source has purged what the replica lacks.
 const PURGED: &str = "purged required binary logs";
 
-/// A link that was silent this long is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
+/// A link whose last contact is this long ago is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
 /// is about what status claims, and a busy machine delays heartbeats.
 const BELIEVED_SECONDS: i64 = 10;
+
+/// The longest pause, in seconds, before an applier that stopped for a reason that passes is started again.
+const LONGEST_PAUSE: i64 = 60;
 
 /// What a link needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,15 +33,18 @@ pub enum LinkNeed {
     Purged(GtidSet),
     /// Its applier stands at a transaction that it cannot apply.
     Conflict,
+    /// Its applier stopped for a reason that passes; the step is due once the pause is over.
+    Interrupted(Option<Step>),
 }
 
 /// What the link into this member needs. `downstream` is its server as seen in this pass.
-pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
-    let Some(upstream) = observed.ring().upstream(ordinal) else {
+pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
+    let Some(upstream) = roles.ring.upstream(ordinal) else {
         return LinkNeed::Nothing;
     };
     let server_uuid = downstream.uuid.clone();
-    let source = observed
+    let source = roles
+        .observed
         .member(upstream)
         .and_then(|member| member.with_data())
         .map(|(server, _)| server);
@@ -51,13 +59,8 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
                 false => LinkNeed::Purged(missing),
             };
         }
-        return match start_at(observed, ordinal, downstream, source) {
-            Some(start) => LinkNeed::Step(Step::Attach {
-                ordinal,
-                server_uuid,
-                upstream,
-                start,
-            }),
+        return match start_at(roles, ordinal, downstream, source) {
+            Some(start) => LinkNeed::Step(Step::member(ordinal, server_uuid, Action::Attach { upstream, start })),
             None => LinkNeed::Patience,
         };
     };
@@ -65,29 +68,36 @@ pub fn need(observed: &Observed, ordinal: u8, downstream: &Server) -> LinkNeed {
         return LinkNeed::Conflict;
     }
     if let Some(source) = source {
-        if let Some(why) = misplaced(observed, ordinal, channel, source)
+        if let Some(why) = misplaced(roles, ordinal, channel, source)
             && downstream.executed.contains(&channel.retrieved)
         {
-            return LinkNeed::Step(Step::Detach {
-                ordinal,
-                server_uuid,
-                upstream,
-                why,
-            });
+            return LinkNeed::Step(Step::member(ordinal, server_uuid, Action::Detach { upstream, why }));
         }
         let missing = source.purged.difference(&downstream.executed.union(&channel.retrieved));
         if channel.receiver_error.is_some() && !missing.is_empty() {
             return LinkNeed::Purged(missing);
         }
     }
+    let start = Step::member(ordinal, server_uuid, Action::Start { upstream });
+    if channel.interruption().is_some() {
+        let is_due = may_be_retried(roles.observed, ordinal, upstream, channel);
+        return LinkNeed::Interrupted(is_due.then_some(start));
+    }
     if channel.stopped_by_hand() || source.is_some_and(|source| gave_up_on_what_is_past(channel, source)) {
-        return LinkNeed::Step(Step::Start {
-            ordinal,
-            server_uuid,
-            upstream,
-        });
+        return LinkNeed::Step(start);
     }
     LinkNeed::Nothing
+}
+
+/// Its applier stopped for a reason that passes, and the pause is over: 1 s, doubled by each attempt.
+pub fn may_be_retried(observed: &Observed, ordinal: u8, upstream: u8, channel: &Channel) -> bool {
+    let same = |retry: &&Retry| retry.transaction == channel.blocked.as_deref().unwrap_or_default();
+    let earlier = recorded::retry(observed, ordinal, upstream).filter(same);
+    let attempts = earlier.map_or(0, |retry| retry.attempts);
+    let pause = LONGEST_PAUSE.min(1 << attempts.min(6));
+    // A clock that was set back must not keep it waiting.
+    let is_over = |seconds: i64| !(0..pause).contains(&seconds);
+    channel.interruption().is_some() && channel.seconds_since_error.is_some_and(is_over)
 }
 
 /// A receiver stops for good, error 13114, when its source has fewer transactions of its own than the replica (its disk went back in time), and
@@ -100,25 +110,26 @@ fn gave_up_on_what_is_past(channel: &Channel, source: &Server) -> bool {
         .is_some_and(|error| earlier_life || error.text.contains(PURGED))
 }
 
-/// What appliers that run are about to execute.
+/// What appliers are about to execute: those that run, and those that are started again soon.
 fn coming(server: &Server) -> GtidSet {
-    let running = server.channels.iter().filter(|channel| channel.applier_running);
-    running.fold(GtidSet::default(), |all, channel| all.union(&channel.retrieved))
+    let applying = server.channels.iter().filter(|channel| channel.is_applying());
+    applying.fold(GtidSet::default(), |all, channel| all.union(&channel.retrieved))
 }
 
 /// The place that status recorded for the link into this member, if it was recorded for the present lives of both ends. A clone, or a disk
 /// that went back in time, has not applied what the earlier life had: its old position would skip that.
 pub fn recorded_position<'a>(
-    observed: &'a Observed,
+    roles: &Roles<'a>,
     ordinal: u8,
     downstream_uuid: &str,
     upstream_uuid: &str,
 ) -> Option<&'a Position> {
+    let observed = roles.observed;
     let status = observed.recorded(ordinal)?;
     if status.server_uuid.as_deref() != Some(downstream_uuid) {
         return None;
     }
-    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal)?);
+    let upstream = names::member(observed.name(), roles.ring.upstream(ordinal)?);
     let link = status.links.iter().find(|link| link.upstream == upstream)?;
     link.position
         .as_ref()
@@ -126,11 +137,11 @@ pub fn recorded_position<'a>(
 }
 
 /// Where a channel that does not exist yet starts. Never "now".
-pub fn start_at(observed: &Observed, ordinal: u8, downstream: &Server, source: &Server) -> Option<StartAt> {
-    if observed.cluster.spec.replication.positioning == Positioning::Gtid {
+pub fn start_at(roles: &Roles, ordinal: u8, downstream: &Server, source: &Server) -> Option<StartAt> {
+    if roles.observed.cluster.spec.replication.positioning == Positioning::Gtid {
         return Some(StartAt::AutoPosition);
     }
-    let recorded = recorded_position(observed, ordinal, &downstream.uuid, &source.uuid)
+    let recorded = recorded_position(roles, ordinal, &downstream.uuid, &source.uuid)
         .filter(|position| source.binary_logs.contains(&position.file));
     if let Some(position) = recorded {
         return Some(StartAt::Position {
@@ -146,12 +157,12 @@ pub fn start_at(observed: &Observed, ordinal: u8, downstream: &Server, source: &
 }
 
 /// Why a channel that reads by file and offset reads at a place that means nothing in its upstream's logs.
-fn misplaced(observed: &Observed, ordinal: u8, channel: &Channel, source: &Server) -> Option<String> {
-    if observed.cluster.spec.replication.positioning == Positioning::Gtid {
+fn misplaced(roles: &Roles, ordinal: u8, channel: &Channel, source: &Server) -> Option<String> {
+    if roles.observed.cluster.spec.replication.positioning == Positioning::Gtid {
         return None;
     }
-    let upstream = names::member(observed.name(), observed.ring().upstream(ordinal)?);
-    let status = observed.recorded(ordinal)?;
+    let upstream = names::member(roles.observed.name(), roles.ring.upstream(ordinal)?);
+    let status = roles.observed.recorded(ordinal)?;
     let recorded = status
         .links
         .iter()
@@ -166,25 +177,35 @@ fn misplaced(observed: &Observed, ordinal: u8, channel: &Channel, source: &Serve
     gone.then(|| format!("{upstream} no longer has the binary log {}", channel.receiver_file))
 }
 
-/// The link into this member brings it what its upstream writes, as far as can be seen; or it has nobody to replicate from.
-pub fn link_replicates(observed: &Observed, downstream: u8) -> bool {
-    let Some(upstream) = observed.ring().upstream(downstream) else {
+/// The link into this member brings it what its upstream writes, as far as can be seen; or there is no member to replicate from.
+pub fn link_replicates(roles: &Roles, downstream: u8) -> bool {
+    let Some(upstream) = roles.ring.upstream(downstream) else {
         return true;
     };
-    let source_is_there = observed
-        .member(upstream)
-        .is_some_and(|member| member.with_data().is_some());
+    let observed = roles.observed;
+    let Some((source, _)) = observed.member(upstream).and_then(Member::with_data) else {
+        return false;
+    };
+    // A receiver believes in its connection for seconds after the server at the other end has gone; by now there may be another life.
+    let is_of_this_life = |link: &Channel| link.source_uuid.as_ref().is_none_or(|uuid| *uuid == source.uuid);
     let link = observed.member(downstream).and_then(|member| member.link(upstream));
-    source_is_there
+    !link_is_interrupted(roles, downstream)
         && link.is_some_and(|link| {
-            link.replicates() && link.silent_seconds.is_none_or(|seconds| seconds < BELIEVED_SECONDS)
+            link.replicates()
+                && is_of_this_life(link)
+                && link
+                    .seconds_since_contact
+                    .is_none_or(|seconds| seconds < BELIEVED_SECONDS)
         })
 }
 
-/// Every link replicates.
-pub fn ring_is_closed(observed: &Observed) -> bool {
-    observed
-        .ring()
-        .ordinals()
-        .all(|downstream| link_replicates(observed, downstream))
+/// The applier of the link into this member stopped for a reason that passes. It is started again, or tries again at this moment.
+pub fn link_is_interrupted(roles: &Roles, downstream: u8) -> bool {
+    let upstream = roles.ring.upstream(downstream);
+    upstream.is_some_and(|upstream| {
+        let member = roles.observed.member(downstream);
+        let link = member.and_then(|member| member.link(upstream));
+        link.is_some_and(|link| link.interruption().is_some())
+            || recorded::retry(roles.observed, downstream, upstream).is_some()
+    })
 }

@@ -1,4 +1,4 @@
-//! Who is in the ring, and who is the one writer: the only place where that changes. `docs/ring.md`, "Healing".
+//! Which members are in the ring, and which one is the writer: the only place where that changes. `docs/ring.md`, "Healing".
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,53 +9,59 @@ use crate::wire::agent::Origin;
 
 use super::founding::is_founded;
 use super::health::{Health, is_blind};
-use super::lineage::{downstream_lacks, has_caught_up, has_lost_nothing, is_drained, is_foreign};
-use super::links::{LinkNeed, link_replicates, need};
+use super::lineage;
+use super::links::LinkNeed;
 use super::recorded;
 use super::topology::Ring;
-use crate::decide::observed::{Member, Observed, Server};
-use crate::decide::serve::fencing;
+use crate::decide::findings::{Data, Findings};
+use crate::decide::observed::{Member, Observed};
+use crate::decide::roles::Roles;
 use crate::decide::serve::writer;
+use crate::decide::view::View;
+use crate::mysql::gtid::GtidSet;
 
 /// A member that is bypassed twice within this time is held out.
 const FLAPPING: SignedDuration = SignedDuration::from_mins(5);
 
 /// The observation with the epoch, the ring and the writer of this pass: what status will say before any step is taken.
-pub fn settled(observed: &Observed, now: Timestamp) -> Observed {
-    let mut settled = observed.clone();
+pub fn of_this_pass(observed: &Observed, now: Timestamp) -> Observed {
+    let mut next = observed.clone();
     if let Some(problem) = recorded::unreadable_fields(observed) {
-        settled.problems.push(problem);
-        return settled;
+        next.problems.push(problem);
+        return next;
     }
-    let name = settled.name().to_owned();
-    let status = settled.cluster.status.get_or_insert_default();
+    let name = next.name().to_owned();
+    let status = next.cluster.status.get_or_insert_default();
     for member in observed.members.iter().skip(status.member_statuses.len()) {
         status.member_statuses.push(MemberStatus {
             name: member.name(&name),
-            // Who comes later joins like one that returns.
+            // A member that comes later joins like one that returns.
             bypassed: status.epoch > 0,
             ..MemberStatus::default()
         });
     }
     if observed.cluster.spec.paused == Some(true) || is_blind(observed) {
-        return settled;
+        return next;
     }
-    record_absences(&mut settled, now);
-    let_go(&mut settled);
-    if settled.epoch() == 0 {
-        if is_founded(&settled) {
-            begin_epoch(&mut settled);
+    record_absences(&mut next, now);
+    let_go(&mut next);
+    if next.epoch() == 0 {
+        if is_founded(&next) {
+            begin_epoch(&mut next);
         }
-    } else if let Some(ring) = next_ring(&settled, now) {
-        close(&mut settled, ring, now);
-        begin_epoch(&mut settled);
-        let_go(&mut settled);
+    } else if let Some(ring) = next_ring(&Findings::of(&next), now) {
+        close(&mut next, ring, now);
+        begin_epoch(&mut next);
+        let_go(&mut next);
     }
-    let writer = writer::chosen(&settled, now);
-    if let Some(status) = &mut settled.cluster.status {
+    let writer = match next.cluster.has_single_writer() && next.epoch() > 0 {
+        true => writer::chosen(&View::of(&next), now),
+        false => None,
+    };
+    if let Some(status) = &mut next.cluster.status {
         status.writer = writer;
     }
-    settled
+    next
 }
 
 fn statuses(observed: &mut Observed) -> impl Iterator<Item = &mut MemberStatus> {
@@ -72,73 +78,81 @@ fn begin_epoch(observed: &mut Observed) {
     }
 }
 
-/// Forgets the member that is to leave, once it is out of the ring and holds nothing that nobody else has: then its pod goes.
+/// Forgets the member that is to leave, and its pod goes: in epoch 0 at once, later when it is out of the ring and another member of the ring has
+/// all that it holds.
 fn let_go(observed: &mut Observed) {
-    let may_go =
-        |member: &Member| observed.epoch() == 0 || observed.is_bypassed(member.ordinal) && is_drained(observed, member);
-    if observed.leaving().is_some_and(may_go) {
-        observed.members.pop();
-        if let Some(status) = &mut observed.cluster.status {
-            status.member_statuses.truncate(observed.members.len());
-        }
+    let roles = Roles::of(observed);
+    let may_go = |member: &&Member| {
+        observed.epoch() == 0 || roles.is_bypassed(member.ordinal) && lineage::is_drained(&roles, member)
+    };
+    if roles.leaving.filter(may_go).is_none() {
+        return;
+    }
+    observed.members.pop();
+    if let Some(status) = &mut observed.cluster.status {
+        status.member_statuses.truncate(observed.members.len());
     }
 }
 
 fn record_absences(observed: &mut Observed, now: Timestamp) {
-    let absent: Vec<bool> = observed
-        .members
-        .iter()
-        .map(|member| is_absent(observed, member))
-        .collect();
+    let roles = Roles::of(observed);
+    let members = observed.members.iter();
+    let absent: Vec<bool> = members.map(|member| is_absent(&roles, member)).collect();
     for (status, absent) in statuses(observed).zip(absent) {
         status.absent_since = absent.then(|| status.absent_since.clone().unwrap_or(Time(now)));
     }
 }
 
-/// It cannot take part in the ring. Not absent is one that is suspect, alive but refusing, or halted: to go around it would spread a conflict,
-/// or tear a ring that is whole.
-fn is_absent(observed: &Observed, member: &Member) -> bool {
-    match Health::of(member, observed) {
+/// It cannot take part in the ring. A member that is suspect, alive but refusing, or halted is not absent: to go around it would spread a
+/// conflict, or tear a ring that is whole.
+fn is_absent(roles: &Roles, member: &Member) -> bool {
+    match Health::of(member, roles) {
         Health::NoPod(_) | Health::Starting(_) | Health::Failed(_) => true,
         Health::Suspect(_) | Health::Alive(_) => false,
         // Empty also while it is being cloned.
         Health::Reached => {
-            let empty = member.report().is_some_and(|report| report.origin == Origin::Empty);
-            empty || is_foreign(observed, member)
+            let is_empty = member.report().is_some_and(|report| report.origin == Origin::Empty);
+            is_empty || lineage::is_foreign(roles.observed, member)
         }
     }
 }
 
 /// The ring that should be, if it is another than the present one.
-fn next_ring(observed: &Observed, now: Timestamp) -> Option<Ring> {
-    let ring = observed.ring();
+fn next_ring(findings: &Findings, now: Timestamp) -> Option<Ring> {
+    let (observed, roles, ring) = (findings.observed, &findings.roles, findings.roles.ring);
     let (lost, left): (Vec<u8>, Vec<u8>) = ring.ordinals().partition(|ordinal| is_due(observed, *ordinal, now));
     let heals = observed.cluster.spec.replication.healing() == Healing::Bypass;
     let holds_data = |ordinal: &u8| {
-        observed
-            .member(*ordinal)
-            .is_some_and(|member| member.with_data().is_some() && !is_absent(observed, member))
+        findings.member(*ordinal).is_some_and(|finding| {
+            let own = finding.data.as_ref().filter(|data| !data.lineage.is_foreign);
+            own.is_some() && finding.health == Health::Reached
+        })
     };
     if heals && !lost.is_empty() && left.iter().any(holds_data) {
         return Some(left.into_iter().collect());
     }
-    let leaves = |member: &&Member| ring.contains(member.ordinal) && is_drained(observed, member);
-    if let Some(member) = observed.leaving().filter(leaves) {
-        return Some(ring.ordinals().filter(|ordinal| *ordinal != member.ordinal).collect());
+    let leaving = roles.leaving.and_then(|member| findings.member(member.ordinal));
+    if let Some(leaves) = leaving.filter(|finding| ring.contains(finding.member.ordinal) && finding.is_drained) {
+        return Some(
+            ring.ordinals()
+                .filter(|ordinal| *ordinal != leaves.member.ordinal)
+                .collect(),
+        );
     }
     let bypassed = || {
-        let out = observed.members.iter().filter(|member| !ring.contains(member.ordinal));
-        out.filter_map(|member| Some((member, whole(observed, member)?)))
+        let out = findings.with_own_data().filter(|data| !ring.contains(data.ordinal()));
+        // Fenced, with all that was ever known of its own UUID.
+        out.filter(|data| data.server.super_read_only && data.lineage.has_lost_nothing())
     };
     if heals && left.is_empty() {
         // The one that has most; what others have beyond it merges when they return.
-        let able = bypassed()
-            .filter(|(member, _)| !observed.is_leaving(member) && !fencing::is_ordered(observed, member.ordinal));
-        let heir = able.max_by_key(|(_, server)| server.executed.count());
-        return heir.map(|(member, _)| Ring::from_iter([member.ordinal]));
+        let able =
+            bypassed().filter(|data| !roles.is_leaving(data.ordinal()) && !roles.is_ordered_fenced(data.ordinal()));
+        let heir = able.max_by_key(|data| data.server.executed.count());
+        return heir.map(|data| Ring::from_iter([data.ordinal()]));
     }
-    let back = bypassed().find(|(member, server)| may_join(observed, member, server, now));
-    back.map(|(member, _)| ring.ordinals().chain([member.ordinal]).collect())
+    let back = bypassed().find(|data| may_join(findings, data, now));
+    back.map(|data| ring.ordinals().chain([data.ordinal()]).collect())
 }
 
 /// It has been absent for long enough to be bypassed.
@@ -150,26 +164,23 @@ fn is_due(observed: &Observed, ordinal: u8, now: Timestamp) -> bool {
     since.is_some_and(|since| now.duration_since(since.0) >= after)
 }
 
-/// A fenced member that has all that was ever known of its own UUID.
-fn whole<'a>(observed: &Observed, member: &'a Member) -> Option<&'a Server> {
-    let (server, _) = member.with_data()?;
-    let whole =
-        server.super_read_only && !is_foreign(observed, member) && has_lost_nothing(observed, member.ordinal, server);
-    whole.then_some(server)
-}
-
 /// It has caught up, and its future downstream can replicate from it.
-fn may_join(observed: &Observed, member: &Member, server: &Server, now: Timestamp) -> bool {
-    !is_held_out(observed, member.ordinal, now)
-        && member.pod.as_ref().is_some_and(|pod| !pod.terminating)
-        && need(observed, member.ordinal, server) == LinkNeed::Nothing
-        && link_replicates(observed, member.ordinal)
-        && has_caught_up(observed, member, server)
-        && downstream_lacks(observed, member, server).is_some_and(|lacks| lacks.is_empty())
+fn may_join(findings: &Findings, data: &Data, now: Timestamp) -> bool {
+    let replicates = || {
+        findings
+            .member(data.ordinal())
+            .is_some_and(|finding| finding.link_replicates)
+    };
+    !is_held_out(findings.observed, data.ordinal(), now)
+        && data.member.pod.as_ref().is_some_and(|pod| !pod.terminating)
+        && data.need == LinkNeed::Nothing
+        && replicates()
+        && data.lineage.has_caught_up
+        && data.downstream_lacks.as_ref().is_some_and(GtidSet::is_empty)
 }
 
 /// It was bypassed too often lately.
-pub fn is_held_out(observed: &Observed, ordinal: u8, now: Timestamp) -> bool {
+fn is_held_out(observed: &Observed, ordinal: u8, now: Timestamp) -> bool {
     let until = observed
         .recorded(ordinal)
         .and_then(|status| status.held_out_until.as_ref());

@@ -1,4 +1,4 @@
-//! Who is in the ring, and what its links need: failure, healing, re-insertion, rebuilding.
+//! Which members are in the ring, and what its links need: failure, healing, re-insertion, rebuilding.
 
 pub mod behind;
 pub mod founding;

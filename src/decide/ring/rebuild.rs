@@ -1,49 +1,45 @@
-//! A member with an empty volume: whom to copy it from.
+//! A member with an empty volume: which member it is copied from.
 
-use super::lineage::is_foreign;
-use crate::decide::observed::{Member, Observed};
-use crate::decide::step::Step;
+use crate::decide::findings::Findings;
+use crate::decide::observed::Member;
+use crate::decide::step::{Action, Step};
+use crate::names;
 
-/// Why an empty member cannot be rebuilt yet, or its donor.
-pub fn donor(observed: &Observed, ordinal: u8) -> Result<u8, String> {
-    let ring = observed.ring();
-    let name = |ordinal| {
-        observed
-            .member(ordinal)
-            .map_or_else(String::new, |member| member.name(observed.name()))
-    };
-    let Some(downstream) = ring.downstream(ordinal) else {
+/// The member that an empty one is copied from.
+///
+/// # Errors
+/// Why it cannot be rebuilt yet.
+pub fn donor(findings: &Findings, ordinal: u8) -> Result<u8, String> {
+    let Some(downstream) = findings.roles.ring.downstream(ordinal) else {
         return Err("no other member of the ring is left to copy from".into());
     };
-    // The future downstream already has everything that the clone's binary logs will not. A copy of anybody else may have what the downstream
-    // could then get from nobody.
-    let member = observed.member(downstream);
-    let ours = |member: &&Member| !is_foreign(observed, member);
-    if member.filter(ours).and_then(Member::with_data).is_some() {
+    let name = names::member(findings.observed.name(), downstream);
+    // The future downstream already has everything that the clone's binary logs will not. A copy of any other member may have what the
+    // downstream could then get from none.
+    let finding = findings.member(downstream);
+    let data = finding.and_then(|finding| finding.data.as_ref());
+    if data.is_some_and(|data| !data.lineage.is_foreign) {
         Ok(downstream)
-    } else if member.and_then(Member::empty).is_some() {
-        Err(format!(
-            "waits for {}, its downstream, to be rebuilt first",
-            name(downstream)
-        ))
+    } else if finding.and_then(|finding| finding.member.empty()).is_some() {
+        Err(format!("waits for {name}, its downstream, to be rebuilt first"))
     } else {
-        Err(format!("waits for {}, its downstream, to copy from", name(downstream)))
+        Err(format!("waits for {name}, its downstream, to copy from"))
     }
 }
 
 /// The clone that is due, if any. One at a time: a server can be the donor of one only (error 3634).
-pub fn rebuild(observed: &Observed) -> Option<Step> {
-    if observed.members.iter().any(Member::is_cloning) {
+pub fn rebuild(findings: &Findings) -> Option<Step> {
+    let members = &findings.observed.members;
+    if members.iter().any(Member::is_cloning) {
         return None;
     }
-    let staying = observed.members.iter().filter(|member| !observed.is_leaving(member));
+    let staying = members
+        .iter()
+        .filter(|member| !findings.roles.is_leaving(member.ordinal));
     let due = staying.filter_map(|member| {
         let (server, report) = member.empty()?;
-        let step = Step::Clone {
-            ordinal: member.ordinal,
-            server_uuid: server.uuid.clone(),
-            donor: donor(observed, member.ordinal).ok()?,
-        };
+        let donor = donor(findings, member.ordinal).ok()?;
+        let step = Step::member(member.ordinal, &server.uuid, Action::Clone { donor });
         Some((report.last_clone_error.is_some(), step))
     });
     // One that fails again and again must not keep the others waiting.

@@ -1,10 +1,12 @@
 //! What earlier passes recorded in status, and decisions rest on. What of it cannot be read is never taken for nothing. `docs/ring.md`,
 //! "Versions side by side".
 
-use crate::api::status::reasons;
+use crate::api::reasons::Reason;
+use crate::api::status::Retry;
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::names;
 
+use crate::decide::conflicts::holds;
 use crate::decide::observed::{Member, Observed, Problem};
 
 /// Fields of status that decisions rest on and that this version cannot read: until it can, nothing is changed that could lose something.
@@ -12,7 +14,7 @@ pub fn unreadable_fields(observed: &Observed) -> Option<Problem> {
     let status = observed.cluster.status.as_ref()?;
     let fields: Vec<String> = status.unreadable().map(|path| format!("status.{path}")).collect();
     (!fields.is_empty()).then(|| Problem {
-        reason: reasons::STATUS_UNREADABLE,
+        reason: Reason::StatusUnreadable,
         message: format!(
             "{}: this version of the operator cannot read it, so it changes nothing; start the version that wrote it, or correct it with \
              `kubectl edit mmc {} --subresource=status`",
@@ -46,7 +48,7 @@ pub fn executed_by(observed: &Observed, ordinal: u8) -> Result<GtidSet, String> 
         // It says itself what it has, and this pass records that.
         Err(_) if observed.member(ordinal).is_some_and(|member| is_open(observed, member)) => Ok(GtidSet::default()),
         Err(error) => Err(format!(
-            "{}, so nobody knows whether a disk went back in time: no fenced member is opened, re-inserted or given a new life. Correct it \
+            "{}, so it cannot be known whether a disk went back in time: no fenced member is opened, re-inserted or given a new life. Correct it \
              with `kubectl edit mmc {} --subresource=status`, or empty it if no disk was set back",
             unreadable(observed, ordinal, "gtidExecuted", &error),
             observed.name(),
@@ -67,6 +69,21 @@ pub fn catch_up_to(observed: &Observed, ordinal: u8) -> Result<Option<GtidSet>, 
             .map_err(|error| unreadable(observed, ordinal, "catchUpTo", &error))
     });
     set.transpose()
+}
+
+/// The transaction that the applier of this channel could not apply for a reason that passes, as status recorded it, while the applier still has
+/// to apply it. An attempt may be under way.
+pub fn retry(observed: &Observed, ordinal: u8, upstream: u8) -> Option<&Retry> {
+    let name = names::member(observed.name(), upstream);
+    let mut links = observed.recorded(ordinal)?.links.iter();
+    let retry = links.find(|link| link.upstream == name)?.retry.as_ref()?;
+    let Some(server) = observed.member(ordinal)?.server() else {
+        return Some(retry);
+    };
+    let channel = server.channel_from(upstream)?;
+    let has = |set| holds(set, &retry.transaction);
+    let is_ahead = || channel.conflict().is_none() && has(&channel.retrieved) && !has(&server.executed);
+    (channel.interruption().is_some() || is_ahead()).then_some(retry)
 }
 
 /// It takes writes in the life that status knows: its history was checked before it was opened.

@@ -26,7 +26,7 @@ impl Ring {
         (0..16).filter(move |ordinal| self.contains(*ordinal))
     }
 
-    /// Whom this member replicates from, or would if it were in the ring: the nearest one before it. `None` when there is no other.
+    /// The member that this one replicates from, or would if it were in the ring: the nearest one before it. `None` when there is no other.
     pub fn upstream(self, ordinal: u8) -> Option<u8> {
         let before = self.ordinals().rev().find(|other| *other < ordinal);
         before
@@ -34,7 +34,7 @@ impl Ring {
             .filter(|other| *other != ordinal)
     }
 
-    /// Who replicates from this member, or would if it were in the ring. `None` when there is no other.
+    /// The member that replicates from this one, or would if it were in the ring. `None` when there is no other.
     pub fn downstream(self, ordinal: u8) -> Option<u8> {
         let behind = self.ordinals().find(|other| *other > ordinal);
         behind

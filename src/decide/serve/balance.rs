@@ -1,4 +1,4 @@
-//! HAProxy's pods: what each of them is told, and which of them are in the Service.
+//! HAProxy's pods: the order that each of them gets, and which of them are in the Service.
 
 use crate::api::balancer::BalancerType;
 use crate::api::status::BalancerStatus;
@@ -6,10 +6,10 @@ use crate::api::{MAX_MEMBERS, MultiMasterCluster};
 use crate::wire::balancer::{Order, Peer, Settings, Slot, State, VERSION};
 
 use super::drain;
-use super::fencing;
-use crate::decide::observed::{Balancer, Member, Observed, Probe};
+use crate::decide::findings::{Finding, Findings};
+use crate::decide::observed::{Balancer, Observed, Probe};
 use crate::decide::ring::health::Health;
-use crate::decide::step::Step;
+use crate::decide::step::{BalancerAction, ClusterAction, Step};
 
 /// Milliseconds between two checks where the spec does not say.
 const CHECK_MILLISECONDS: u16 = 1000;
@@ -23,11 +23,12 @@ pub fn is_impatient(cluster: &MultiMasterCluster) -> bool {
 
 /// Orders that differ from what HAProxy does, and labels of its pods that are to come or to go. `served`: the members that have the serving
 /// label once the steps before these are carried out.
-pub fn steps(observed: &Observed, served: &[u8]) -> Vec<Step> {
+pub fn steps(findings: &Findings, served: &[u8]) -> Vec<Step> {
+    let observed = findings.observed;
     if !observed.cluster.spec.balancer.is_haproxy() {
         return Vec::new();
     }
-    let order = order(observed, served);
+    let order = order(findings, served);
     let staying = || observed.balancers.iter().filter(|balancer| !balancer.pod.terminating);
     let differs = |balancer: &&Balancer| {
         balancer
@@ -41,24 +42,25 @@ pub fn steps(observed: &Observed, served: &[u8]) -> Vec<Step> {
         .collect();
     let mut steps = Vec::new();
     if !pods.is_empty() {
-        steps.push(Step::Balance {
+        steps.push(Step::Cluster(ClusterAction::Balance {
             pods,
             order: Box::new(order.clone()),
-        });
+        }));
     }
     steps.extend(
         staying()
             .filter(|balancer| balances(balancer) && !balancer.pod.serving)
-            .map(|balancer| Step::ServeBalancer {
+            .map(|balancer| Step::Balancer {
                 pod: balancer.name.clone(),
                 pod_uid: balancer.pod.uid.clone(),
+                action: BalancerAction::Serve,
             }),
     );
     steps.extend(withdrawals(&observed.balancers));
     steps
 }
 
-/// Its HAProxy does something, and Kubernetes knows: before that the label would lead nobody to it.
+/// Its HAProxy follows an order, and its pod is Ready: before that the label would lead no client to it.
 fn balances(balancer: &Balancer) -> bool {
     let follows = balancer.report.reached().is_some_and(|report| report.order.is_some());
     follows && balancer.pod.ready
@@ -82,10 +84,10 @@ fn withdraw(balancers: &[Balancer], balancer: &Balancer) -> Option<Step> {
     };
     let another = |other: &&Balancer| other.name != balancer.name && serves(other);
     balancers.iter().find(another)?;
-    Some(Step::WithdrawBalancer {
+    Some(Step::Balancer {
         pod: balancer.name.clone(),
         pod_uid: balancer.pod.uid.clone(),
-        why,
+        action: BalancerAction::Withdraw { why },
     })
 }
 
@@ -94,7 +96,8 @@ fn serves(balancer: &Balancer) -> bool {
 }
 
 /// What every HAProxy pod is to do.
-fn order(observed: &Observed, served: &[u8]) -> Order {
+fn order(findings: &Findings, served: &[u8]) -> Order {
+    let observed = findings.observed;
     let balancer = &observed.cluster.spec.balancer;
     let mut peers: Vec<Peer> = observed
         .balancers
@@ -108,7 +111,7 @@ fn order(observed: &Observed, served: &[u8]) -> Order {
         })
         .collect();
     peers.sort();
-    // Only who remembers clients tells others of them; nobody else is reloaded because of a new pod.
+    // Only sticky pods exchange what they remember of clients; without sticky clients no pod is reloaded because of a new one.
     if balancer.sticky != Some(true) {
         peers.clear();
     }
@@ -123,19 +126,20 @@ fn order(observed: &Observed, served: &[u8]) -> Order {
         },
         peers,
         slots: (0..MAX_MEMBERS)
-            .map(|ordinal| slot(observed, ordinal, served))
+            .map(|ordinal| slot(findings, ordinal, served))
             .collect(),
     }
 }
 
-fn slot(observed: &Observed, ordinal: u8, served: &[u8]) -> Slot {
+fn slot(findings: &Findings, ordinal: u8, served: &[u8]) -> Slot {
+    let observed = findings.observed;
     let balancer = &observed.cluster.spec.balancer;
-    let member = observed.member(ordinal);
-    let pod = member.and_then(|member| member.pod.as_ref());
+    let finding = findings.member(ordinal);
+    let pod = finding.and_then(|finding| finding.member.pod.as_ref());
     let address = pod.and_then(|pod| pod.ip.as_ref()?.parse().ok());
-    let state = match (member, address) {
+    let state = match (finding, address) {
         (Some(_), Some(_)) if served.contains(&ordinal) => State::Serve,
-        (Some(member), Some(_)) if may_finish(observed, member) => State::Drain,
+        (Some(finding), Some(_)) if may_finish(findings, finding) => State::Drain,
         _ => State::Out,
     };
     Slot {
@@ -147,17 +151,18 @@ fn slot(observed: &Observed, ordinal: u8, served: &[u8]) -> Slot {
     }
 }
 
-/// It takes nothing new, and the sessions that it has may end by themselves: it still takes writes, and nobody wants it fenced.
-fn may_finish(observed: &Observed, member: &Member) -> bool {
+/// It takes nothing new, and the sessions that it has may end by themselves: it still takes writes, and no person wants it fenced.
+fn may_finish(findings: &Findings, finding: &Finding) -> bool {
+    let (roles, member) = (&findings.roles, finding.member);
     let open = match member.server() {
         Some(server) => !server.super_read_only,
         // It has no label any more that would stand for it. Looks that failed prove nothing, and HAProxy checks it, too.
         None => {
-            let goes = observed.is_leaving(member) || drain::is_draining(observed, member);
-            goes && matches!(Health::of(member, observed), Health::Suspect(_) | Health::Alive(_))
+            let goes = roles.is_leaving(member.ordinal) || drain::is_draining(findings, member);
+            goes && matches!(finding.health, Health::Suspect(_) | Health::Alive(_))
         }
     };
-    open && !observed.is_bypassed(member.ordinal) && !fencing::is_ordered(observed, member.ordinal)
+    open && !roles.is_bypassed(member.ordinal) && !roles.is_ordered_fenced(member.ordinal)
 }
 
 /// What stands behind the Service.
@@ -190,11 +195,11 @@ fn message(observed: &Observed, serving: u8) -> String {
         .balancers
         .iter()
         .find_map(|balancer| balancer.pod.problem.as_ref());
-    let silent = observed.balancers.iter().find_map(|balancer| match &balancer.report {
+    let unreachable = observed.balancers.iter().find_map(|balancer| match &balancer.report {
         Probe::Unreachable(why) => Some(format!("{}: {why}", balancer.name)),
         _ => None,
     });
-    let why = problem.map(|problem| problem.message.clone()).or(silent);
+    let why = problem.map(|problem| problem.message.clone()).or(unreachable);
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     format!("{serving} of {wanted} HAProxy pods serve{why}")
 }

@@ -3,18 +3,19 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::fencing;
 use crate::api::status::{MemberState, conditions};
+use crate::decide::findings::Findings;
 use crate::decide::observed::{Member, Observed};
-use crate::decide::ring::links::ring_is_closed;
+use crate::decide::roles::Roles;
 
 /// How long the clients of a member that is to stop have to finish.
-pub const GOODBYE: SignedDuration = SignedDuration::from_secs(30);
+pub const DRAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// How long it takes at most until no new connection comes to a member whose label is gone.
 const ENDPOINTS: SignedDuration = SignedDuration::from_secs(3);
 
-/// The pod was made from another template than the present one. While nobody knows which that is, one that was taken out for its sake is.
+/// The pod was made from another template than the present one.
+/// While the present template is not known, a pod that was taken out of the Service for it counts as such.
 pub fn is_outdated(observed: &Observed, member: &Member) -> bool {
     let Some(pod) = &member.pod else { return false };
     match &observed.update_revision {
@@ -24,14 +25,15 @@ pub fn is_outdated(observed: &Observed, member: &Member) -> bool {
 }
 
 /// It is out of the Service to be restarted.
-pub fn is_draining(observed: &Observed, member: &Member) -> bool {
-    is_outdated(observed, member) && begun(observed).is_some_and(|begun| begun.ordinal == member.ordinal)
+pub fn is_draining(findings: &Findings, member: &Member) -> bool {
+    is_outdated(findings.observed, member) && begun(findings).is_some_and(|begun| begun.ordinal == member.ordinal)
 }
 
 /// It had begun to drain and still does, whether it answers this time or not.
-pub fn goes_on_draining(observed: &Observed, member: &Member) -> bool {
-    let leaves = || observed.is_leaving(member) && was(observed, member, MemberState::Leaving);
-    let drains = || is_draining(observed, member) && was(observed, member, MemberState::Draining);
+pub fn goes_on_draining(findings: &Findings, member: &Member) -> bool {
+    let observed = findings.observed;
+    let leaves = || findings.roles.is_leaving(member.ordinal) && was(observed, member, MemberState::Leaving);
+    let drains = || is_draining(findings, member) && was(observed, member, MemberState::Draining);
     leaves() || drains()
 }
 
@@ -42,39 +44,40 @@ fn was(observed: &Observed, member: &Member, state: MemberState) -> bool {
 }
 
 /// A member that is out of the Service: its clients are gone, or had their time to go.
-pub fn has_said_goodbye(observed: &Observed, member: &Member, now: Timestamp) -> bool {
+pub fn has_finished(observed: &Observed, member: &Member, now: Timestamp) -> bool {
     let since = observed
         .recorded(member.ordinal)
         .filter(|status| matches!(status.state, MemberState::Leaving | MemberState::Draining))
         .and_then(|status| status.since.as_ref());
     let idle = member.server().is_some_and(|server| server.client_sessions == 0);
     let for_ = |since: &Time| now.duration_since(since.0);
-    let done = |since| for_(since) >= GOODBYE || idle && for_(since) >= ENDPOINTS;
+    let done = |since| for_(since) >= DRAIN || idle && for_(since) >= ENDPOINTS;
     !member.has_label() && since.is_some_and(done)
 }
 
 /// The member whose restart has begun: it is out of the Service, while all others are in. If another one fails, or a link does, it goes back.
-pub(super) fn begun(observed: &Observed) -> Option<&Member> {
-    candidates(observed).find(|member| {
-        // It does not answer itself, so nobody knows of its links.
+pub(super) fn begun<'a>(findings: &Findings<'a>) -> Option<&'a Member> {
+    let observed = findings.observed;
+    candidates(&findings.roles).find(|member| {
+        // It does not answer, so its links cannot be seen.
         let is_silent = || member.with_data().is_none() && was(observed, member, MemberState::Draining);
-        let links = || ring_is_closed(observed) || ring_was_closed(observed) || is_silent();
-        !has_its_label(observed, member)
-            && others_serve(observed, member)
-            && (has_no_clients(observed, member) || links())
+        let links = || findings.ring_is_closed || ring_was_closed(observed) || is_silent();
+        !has_its_label(&findings.roles, member)
+            && others_serve(&findings.roles, member)
+            && (has_no_clients(&findings.roles, member) || links())
     })
 }
 
 /// Fenced, and not to be read from either.
-pub(super) fn has_no_clients(observed: &Observed, member: &Member) -> bool {
+pub(super) fn has_no_clients(roles: &Roles, member: &Member) -> bool {
     let fenced = member.server().is_some_and(|server| server.super_read_only);
-    fenced && (!observed.is_reader(member.ordinal) || fencing::is_ordered(observed, member.ordinal))
+    fenced && (!roles.is_reader(member.ordinal) || roles.is_ordered_fenced(member.ordinal))
 }
 
-/// Everybody but this member does what it is there for. Who leaves the ring does not count.
-pub(super) fn others_serve(observed: &Observed, member: &Member) -> bool {
-    others(observed, member).all(|other| is_in_service(observed, other))
-        && observed.members.iter().all(|any| any.conflict().is_none())
+/// Every other member does what it is there for. A member that leaves the ring does not count.
+pub(super) fn others_serve(roles: &Roles, member: &Member) -> bool {
+    others(roles.observed, member).all(|other| is_in_service(roles, other))
+        && roles.observed.members.iter().all(|any| any.conflict().is_none())
 }
 
 pub(super) fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = &'a Member> {
@@ -84,20 +87,20 @@ pub(super) fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterat
         .filter(move |other| other.ordinal < members)
 }
 
-fn is_in_service(observed: &Observed, member: &Member) -> bool {
-    let recorded = observed.recorded(member.ordinal);
+fn is_in_service(roles: &Roles, member: &Member) -> bool {
+    let recorded = roles.observed.recorded(member.ordinal);
     let served = || recorded.is_some_and(|before| before.state.serves());
     match member.server() {
         // It may be too far behind to be read from, for a while. The writer always serves reads.
-        Some(_) if observed.is_reader(member.ordinal) => served(),
+        Some(_) if roles.is_reader(member.ordinal) => served(),
         Some(server) => member.has_label() && !server.super_read_only,
-        // One answer that is missing tells nothing; two do.
-        None => has_its_label(observed, member) && served(),
+        // One missing answer proves nothing; two do.
+        None => has_its_label(roles, member) && served(),
     }
 }
 
-fn has_its_label(observed: &Observed, member: &Member) -> bool {
-    match observed.is_reader(member.ordinal) {
+fn has_its_label(roles: &Roles, member: &Member) -> bool {
+    match roles.is_reader(member.ordinal) {
         true => member.pod.as_ref().is_some_and(|pod| pod.reads),
         false => member.has_label(),
     }
@@ -113,14 +116,16 @@ fn ring_was_closed(observed: &Observed) -> bool {
 }
 
 /// Members to restart, the highest ordinal first. The one writer is not restarted: when only it is left another one becomes the writer.
-pub(super) fn candidates(observed: &Observed) -> impl Iterator<Item = &Member> {
+pub(super) fn candidates<'a>(roles: &Roles<'a>) -> impl Iterator<Item = &'a Member> {
+    let (observed, writer) = (roles.observed, roles.writer);
     let single = observed.cluster.has_single_writer();
     outdated(observed)
         .filter(|member| member.ordinal < observed.cluster.spec.members)
-        .filter(move |member| !single || observed.is_reader(member.ordinal))
+        .filter(move |member| !single || writer.is_some_and(|writer| writer != member.ordinal))
 }
 
-/// None while something in the spec waits for a person, and none of which nobody knows what it is doing.
+/// Members with an old template, the highest ordinal first. None while something in the spec waits for a person, and no member whose agent
+/// reports what this version does not know.
 pub(super) fn outdated(observed: &Observed) -> impl Iterator<Item = &Member> {
     let members = if observed.problems.is_empty() {
         observed.members.as_slice()

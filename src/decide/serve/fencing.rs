@@ -32,18 +32,15 @@ pub fn ordered(observed: &Observed) -> Result<BTreeSet<u8>, String> {
     }
     if ordered.len() == observed.members.len() {
         return Err(format!(
-            "annotation {ANNOTATION_FENCE}: names every member, so nothing changes, because nobody would serve; leave one out"
+            "annotation {ANNOTATION_FENCE}: names every member, so nothing changes, because no member would serve; leave one out"
         ));
     }
     Ok(ordered)
 }
 
-/// Whether a person wants this member fenced. While the annotation is wrong, who is fenced stays so.
-pub fn is_ordered(observed: &Observed, ordinal: u8) -> bool {
-    match ordered(observed) {
-        Ok(ordered) => ordered.contains(&ordinal),
-        Err(_) => observed
-            .recorded(ordinal)
-            .is_some_and(|status| status.state == MemberState::Fenced),
-    }
+/// It was fenced because a person wanted it, as status says.
+pub fn was_fenced(observed: &Observed, ordinal: u8) -> bool {
+    observed
+        .recorded(ordinal)
+        .is_some_and(|status| status.state == MemberState::Fenced)
 }

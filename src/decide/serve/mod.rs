@@ -1,4 +1,4 @@
-//! Who gets clients: the writer, reads, HAProxy's servers, fencing by hand, restarts.
+//! Which members get clients: the writer, reads, HAProxy's servers, fencing by hand, restarts.
 
 pub mod balance;
 pub mod drain;

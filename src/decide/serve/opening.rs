@@ -4,56 +4,44 @@ use std::collections::HashSet;
 
 use jiff::SignedDuration;
 
-use super::fencing;
-use crate::decide::observed::{Member, Observed, Server};
-use crate::decide::ring::lineage::{has_caught_up, is_foreign, lost};
-use crate::decide::ring::links::{self, LinkNeed, link_replicates};
+use crate::decide::findings::{Data, Finding, Findings};
+use crate::decide::observed::{Member, Server};
+use crate::mysql::gtid::GtidSet;
 use crate::wire::agent::Phase;
-
-/// It is in the ring, and nobody wants it to go or to be fenced.
-pub fn takes_part(observed: &Observed, member: &Member) -> bool {
-    !observed.is_bypassed(member.ordinal)
-        && !observed.is_leaving(member)
-        && !fencing::is_ordered(observed, member.ordinal)
-}
 
 /// Beyond the lease: a member that fences itself at its end has so long to do it.
 const MARGIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// Could take writes now, as far as it alone is concerned.
-pub fn is_sound(observed: &Observed, member: &Member) -> bool {
-    let Some((server, _)) = member.with_data() else {
+pub fn is_sound(findings: &Findings, finding: &Finding) -> bool {
+    let Some(data) = &finding.data else {
         return false;
     };
-    let links = || {
-        matches!(
-            links::need(observed, member.ordinal, server),
-            LinkNeed::Nothing | LinkNeed::Patience
-        )
-    };
-    takes_part(observed, member)
-        && member.pod.as_ref().is_some_and(|pod| !pod.terminating)
-        && !is_foreign(observed, member)
-        && lost(observed, member.ordinal, server).map_or(!server.super_read_only, |lost| lost.is_empty())
-        && (!server.super_read_only || links() && has_caught_up(observed, member, server))
+    let (fenced, lineage) = (data.server.super_read_only, &data.lineage);
+    findings.roles.takes_part(data.ordinal())
+        && data.member.pod.as_ref().is_some_and(|pod| !pod.terminating)
+        && !lineage.is_foreign
+        && lineage.lost.as_ref().map_or(!fenced, GtidSet::is_empty)
+        && (!fenced || data.is_linked() && lineage.has_caught_up)
 }
 
 /// Whether the writer may take writes now: no other member does, and it has executed all that can be had.
 ///
 /// # Errors
 /// What it waits for.
-pub fn may_open(observed: &Observed, member: &Member, server: &Server) -> Result<(), String> {
+pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
+    let (observed, member, server) = (findings.observed, data.member, data.server);
     if !observed.cluster.has_single_writer() {
         return Ok(());
     }
     let lease = SignedDuration::from_secs(observed.cluster.spec.isolation.lease_seconds.into()) + MARGIN;
-    let told = member.report().and_then(|report| report.lease);
-    let Some(told) = told.filter(|told| told.writer == member.ordinal && told.held) else {
+    let lease_seen = member.report().and_then(|report| report.lease);
+    let Some(known) = lease_seen.filter(|lease| lease.writer == member.ordinal && lease.held) else {
         return Err("its agent does not know yet that it is the writer".into());
     };
-    // Until it was told so it may have confirmed the one before it, which then has a lease that nobody else knows of.
-    let confirmed = told
-        .silent_milliseconds
+    // Until its agent knew, it may have confirmed the writer before it, which then has a lease that only that agent knows of.
+    let confirmed = known
+        .since_confirmed_milliseconds
         .map(|milliseconds| SignedDuration::from_millis(i64::try_from(milliseconds).unwrap_or(i64::MAX)));
     let may_write = |other: &&Member| !takes_no_writes(other) && !other.last_seen_fenced;
     for other in observed.others(member.ordinal).filter(may_write) {
@@ -61,18 +49,19 @@ pub fn may_open(observed: &Observed, member: &Member, server: &Server) -> Result
         if other.server().is_some() {
             return Err(format!("{name} still takes writes and is fenced first"));
         }
-        if other.unheard < lease || confirmed.is_some_and(|since| since < lease) {
+        if other.since_contact < lease || confirmed.is_some_and(|since| since < lease) {
             return Err(format!(
                 "{name} does not answer, and may take writes until its lease has ended"
             ));
         }
     }
-    for channel in server.channels.iter().filter(|channel| channel.applier_running) {
+    // An applier that stands at a conflict would be waited for in vain.
+    for channel in server.channels.iter().filter(|channel| channel.is_applying()) {
         if !server.executed.contains(&channel.retrieved) {
             return Err("it has yet to apply what it has received".into());
         }
     }
-    match upstreams(observed, member.ordinal).find(|upstream| !server.executed.contains(&upstream.executed)) {
+    match upstreams(findings, member.ordinal).find(|upstream| !server.executed.contains(&upstream.executed)) {
         Some(_) => Err("it has yet to get what others have executed".into()),
         None => Ok(()),
     }
@@ -82,7 +71,7 @@ pub fn may_open(observed: &Observed, member: &Member, server: &Server) -> Result
 fn takes_no_writes(member: &Member) -> bool {
     let down = member.report().is_some_and(|report| match &report.phase {
         Phase::Initialising | Phase::Starting | Phase::Restarting { .. } => true,
-        // CLONE needs super_read_only off; read_only keeps clients out, who have no right to get around it.
+        // CLONE needs super_read_only off; read_only keeps clients out: they have no right to get around it.
         Phase::Cloning { .. } => true,
         Phase::Stopping { fenced } => *fenced,
         Phase::Running | Phase::Unknown => false,
@@ -90,7 +79,7 @@ fn takes_no_writes(member: &Member) -> bool {
     down || member.server().is_some_and(|server| server.super_read_only)
 }
 
-/// [`Member::last_seen_fenced`] after another look: no answer tells nothing new, because a mysqld starts fenced and only the operator opens it.
+/// [`Member::last_seen_fenced`] after another look: no answer changes nothing, because a mysqld starts fenced and only the operator opens it.
 pub fn remains_fenced(member: &Member, before: bool) -> bool {
     takes_no_writes(member) || before && member.server().is_none()
 }
@@ -105,11 +94,13 @@ pub fn note_fenced(fenced: &mut HashSet<u8>, member: &mut Member) {
 }
 
 /// The servers before this member, for as long as what they have arrives here.
-fn upstreams(observed: &Observed, ordinal: u8) -> impl Iterator<Item = &Server> {
+fn upstreams<'a>(findings: &Findings<'a>, ordinal: u8) -> impl Iterator<Item = &'a Server> {
     let before = move |downstream: u8| {
-        let upstream = observed.ring().upstream(downstream)?;
-        (upstream != ordinal && link_replicates(observed, downstream)).then_some(upstream)
+        let upstream = findings.roles.ring.upstream(downstream)?;
+        let finding = findings.member(downstream)?;
+        let arrives = finding.link_replicates || finding.link_is_interrupted;
+        (upstream != ordinal && arrives).then_some(upstream)
     };
     std::iter::successors(before(ordinal), move |upstream| before(*upstream))
-        .filter_map(|upstream| observed.member(upstream)?.server())
+        .filter_map(|upstream| findings.observed.member(upstream)?.server())
 }

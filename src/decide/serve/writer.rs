@@ -1,4 +1,4 @@
-//! One member that takes writes (`spec.writes: SingleWriter`): who it is, and when it may open. `docs/ring.md`, "One writer".
+//! One member that takes writes (`spec.writes: SingleWriter`): which one it is. `docs/ring.md`, "One writer".
 
 use std::cmp::Reverse;
 
@@ -6,36 +6,35 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::drain::is_outdated;
-use super::fencing;
-use super::lag::lag;
 use super::opening::is_sound;
 use crate::api::status::WriterStatus;
-use crate::decide::observed::{Member, Observed};
-use crate::decide::report::states::ring_is_whole;
+use crate::decide::findings::Finding;
+use crate::decide::observed::Member;
 use crate::decide::ring::health::Health;
+use crate::decide::roles::Roles;
+use crate::decide::view::View;
 
-/// Who takes over in peace is no further behind, in seconds: nobody writes until it has caught up.
+/// In a planned move the next writer is no further behind than this, in seconds: no member takes writes until it has caught up.
 const CLOSE: i64 = 1;
 
-/// Who is the writer from this pass on. It stays the one until it fails or has to go, and does not become it again by itself.
-pub fn chosen(observed: &Observed, now: Timestamp) -> Option<WriterStatus> {
-    if !observed.cluster.has_single_writer() || observed.epoch() == 0 {
-        return None;
-    }
+/// The writer from this pass on, where there is to be one. It stays the writer until it fails or has to go, and does not become it again by
+/// itself.
+pub fn chosen(view: &View, now: Timestamp) -> Option<WriterStatus> {
+    let (observed, roles) = (view.observed, view.roles());
     let present = observed
         .cluster
         .status
         .as_ref()
         .and_then(|status| status.writer.clone());
-    let member = observed.writer().and_then(|writer| observed.member(writer));
-    let (why, candidate) = match member.map(|member| (member, reason_to_move(observed, member))) {
+    let finding = roles.writer.and_then(|writer| view.findings.member(writer));
+    let (why, candidate) = match finding.map(|finding| (finding.member, reason_to_move(view, finding))) {
         Some((_, None)) => return present,
-        Some((member, Some(Reason::Failure(why)))) => (why, best(observed, Some(member), |_| true)),
+        Some((member, Some(Reason::Failure(why)))) => (why, best(view, Some(member), |_| true)),
         Some((member, Some(Reason::Plan(why)))) => {
-            let close = |candidate: &Member| lag(observed, candidate.ordinal).is_some_and(|seconds| seconds <= CLOSE);
-            (why, best(observed, Some(member), close))
+            let close = |candidate: &Finding| candidate.lag.is_some_and(|seconds| seconds <= CLOSE);
+            (why, best(view, Some(member), close))
         }
-        None => ("the first".into(), best(observed, None, |_| true)),
+        None => ("the first".into(), best(view, None, |_| true)),
     };
     let next = candidate.map(|candidate| WriterStatus {
         name: candidate.name(observed.name()),
@@ -52,29 +51,30 @@ enum Reason {
     Plan(String),
 }
 
-fn reason_to_move(observed: &Observed, member: &Member) -> Option<Reason> {
+fn reason_to_move(view: &View, finding: &Finding) -> Option<Reason> {
+    let (observed, roles, member) = (view.observed, view.roles(), finding.member);
     let name = member.name(observed.name());
     let failure = |why: String| Some(Reason::Failure(format!("{name}: {why}")));
     let plan = |why: &str| Some(Reason::Plan(format!("{name}: {why}")));
-    if observed.is_bypassed(member.ordinal) {
+    if roles.is_bypassed(member.ordinal) {
         return failure("it is not in the ring".into());
     }
     if member.pod.as_ref().is_some_and(|pod| pod.terminating) {
         return failure("its pod is being deleted".into());
     }
-    match Health::of(member, observed) {
-        Health::NoPod(why) | Health::Starting(why) | Health::Failed(why) => return failure(why),
+    match &finding.health {
+        Health::NoPod(why) | Health::Starting(why) | Health::Failed(why) => return failure(why.clone()),
         Health::Suspect(_) | Health::Alive(_) => return None,
         Health::Reached => {}
     }
-    if fencing::is_ordered(observed, member.ordinal) {
+    if roles.is_ordered_fenced(member.ordinal) {
         return failure("a person wants it fenced".into());
     }
-    let (server, _) = member.with_data()?;
-    if server.super_read_only && !is_sound(observed, member) {
+    let data = finding.data.as_ref()?;
+    if data.server.super_read_only && !is_sound(&view.findings, finding) {
         return failure("it is fenced, and cannot be opened yet".into());
     }
-    if observed.is_leaving(member) {
+    if roles.is_leaving(member.ordinal) {
         return plan("it leaves the ring");
     }
     let last_to_restart = || {
@@ -82,37 +82,39 @@ fn reason_to_move(observed: &Observed, member: &Member) -> Option<Reason> {
             .others(member.ordinal)
             .all(|other| !is_outdated(observed, other))
     };
-    if observed.problems.is_empty() && is_outdated(observed, member) && ring_is_whole(observed) && last_to_restart() {
+    if observed.problems.is_empty() && is_outdated(observed, member) && view.ring_is_whole && last_to_restart() {
         return plan("it is to be restarted");
     }
     None
 }
 
-/// Of those that could: one that is open already, that need not be restarted, that holds most.
-fn best<'a>(
-    observed: &'a Observed,
-    present: Option<&Member>,
-    is_eligible: impl Fn(&Member) -> bool,
-) -> Option<&'a Member> {
-    let others = observed
-        .members
+/// Of those that could: one that is open already, whose applier does not wait for a lock, that need not be restarted, that holds most.
+fn best<'a>(view: &View<'a>, present: Option<&Member>, is_eligible: impl Fn(&Finding) -> bool) -> Option<&'a Member> {
+    let others = view
+        .findings
+        .members()
         .iter()
-        .filter(|member| present.is_none_or(|present| present.ordinal != member.ordinal));
-    others
-        .filter(|member| is_sound(observed, member) && is_eligible(member))
-        .max_by_key(|member| {
-            let server = member.server();
-            (
-                server.is_some_and(|server| !server.super_read_only),
-                !is_outdated(observed, member),
-                server.map(|server| server.held().count()),
-                Reverse(member.ordinal),
-            )
-        })
+        .filter(|finding| present.is_none_or(|present| present.ordinal != finding.member.ordinal));
+    let is_interrupted = |member: &Member| {
+        let finding = view.findings.member(member.ordinal);
+        finding.is_some_and(|finding| finding.link_is_interrupted)
+    };
+    let able = others.filter(|finding| is_sound(&view.findings, finding) && is_eligible(finding));
+    let members = able.map(|finding| finding.member);
+    members.max_by_key(|member| {
+        let server = member.server();
+        (
+            server.is_some_and(|server| !server.super_read_only),
+            !is_interrupted(member),
+            !is_outdated(view.observed, member),
+            server.map(|server| server.held().count()),
+            Reverse(member.ordinal),
+        )
+    })
 }
 
-/// Somebody is to take the writes, and nobody does yet: what that waits for comes soon.
-pub fn is_awaited(observed: &Observed) -> bool {
-    let writer = observed.writer().and_then(|writer| observed.member(writer)?.server());
+/// A member is to take the writes, and does not yet: what that waits for comes soon.
+pub fn is_awaited(roles: &Roles) -> bool {
+    let writer = roles.writer.and_then(|writer| roles.observed.member(writer)?.server());
     writer.is_some_and(|server| server.super_read_only)
 }

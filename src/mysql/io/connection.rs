@@ -1,4 +1,4 @@
-//! Connections of the operator to members: over TLS, to `admin_address`, by pod IP, every wait with a deadline.
+//! Connections of the operator to members: over TLS, to `admin_address`, by pod IP. Every wait has a deadline.
 
 use std::time::Duration;
 
@@ -11,35 +11,38 @@ use crate::names;
 
 /// Deadline of a probe, connecting included. A probe is due every second.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// Deadline of a statement that is a step. `STOP REPLICA` takes 2 s while a receiver is connecting to a host that does not answer.
+/// Deadline of a statement in a step. `STOP REPLICA` takes 2 s while a receiver connects to a host that does not answer.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(6);
 
-/// Characters of an answer that are repeated in an error.
+/// Characters of an answer that an error repeats.
 const MOST_QUOTED: usize = 200;
 
-/// Why a statement or a connection did not work out.
+/// Why a statement or a connection failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
-    /// No answer in time. What was sent may still be carried out.
+    /// No answer in time. The statement may still be carried out.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
-    /// MySQL or the network said no.
+    /// MySQL refused, or the network failed.
     #[error(transparent)]
     Mysql(#[from] mysql_async::Error),
-    /// It answered, and what it said makes no sense: a column that is missing or of another type, a GTID set that is none.
+    /// The server answered, and the answer makes no sense: a column is missing or has another type, or a text is not a GTID set.
     #[error("its answer cannot be read: {0}")]
     Unreadable(String),
-    /// The server is not the one, or not in the state, that the decision was made for.
+    /// The server is another one than the decision was made for, or in another state.
     #[error("it changed since it was looked at: {0}")]
     Outdated(String),
-    /// There is no connection from this pass's observation.
+    /// An applier stopped for a reason that passes: [`crate::mysql::errors`].
+    #[error("{0}")]
+    Interrupted(String),
+    /// This pass's observation has left no connection.
     #[error("there is no connection")]
     NotConnected,
 }
 
 impl SqlError {
-    /// The server is alive: it refused (wrong password, no right, too many connections), or said what cannot be read. It is not while it shuts
-    /// down (1053, 3032).
+    /// Whether the error shows that the server is alive: it refused (wrong password, no right, too many connections), or its answer cannot be read.
+    /// A server that shuts down (1053, 3032) does not count as alive.
     pub fn is_of_the_living(&self) -> bool {
         match self {
             Self::Mysql(mysql_async::Error::Server(error)) => !matches!(error.code, 1053 | 3032),
@@ -48,17 +51,17 @@ impl SqlError {
         }
     }
 
-    /// What was sent has no answer, and may still be carried out.
+    /// Whether a statement has no answer and may still be carried out.
     pub fn leaves_doubt(&self) -> bool {
         match self {
             Self::Deadline(_) => true,
             Self::Mysql(error) => !matches!(error, mysql_async::Error::Server(_)),
-            Self::Unreadable(_) | Self::Outdated(_) | Self::NotConnected => false,
+            Self::Unreadable(_) | Self::Outdated(_) | Self::Interrupted(_) | Self::NotConnected => false,
         }
     }
 }
 
-/// Where and as whom to connect.
+/// Server and account of a connection.
 #[derive(Clone, Debug)]
 pub struct Address {
     /// IP address of the pod.
@@ -76,7 +79,7 @@ pub struct Address {
 /// Opens a connection to the administrative port.
 ///
 /// # Errors
-/// [`SqlError::Deadline`] or what MySQL or the network said.
+/// [`SqlError::Deadline`] when there is no connection in time, [`SqlError::Mysql`] when the network fails or MySQL refuses the login.
 pub async fn connect(address: &Address, deadline: Duration) -> Result<Conn, SqlError> {
     let tls = SslOpts::default()
         .with_root_certs(vec![address.authority.clone().into()])
@@ -106,7 +109,7 @@ pub async fn within<T>(deadline: Duration, work: impl Future<Output = Result<T, 
 /// Runs a statement without a result.
 ///
 /// # Errors
-/// As [`within`], or what MySQL said.
+/// [`SqlError::Deadline`] after [`STEP_DEADLINE`], [`SqlError::Mysql`] when the network fails or MySQL refuses the statement.
 pub async fn run(conn: &mut Conn, statement: &str) -> Result<(), SqlError> {
     within(STEP_DEADLINE, async { Ok(conn.query_drop(statement).await?) }).await
 }
@@ -114,20 +117,20 @@ pub async fn run(conn: &mut Conn, statement: &str) -> Result<(), SqlError> {
 /// All rows of a query.
 ///
 /// # Errors
-/// As [`within`], or what MySQL said.
+/// As [`run`].
 pub async fn ask(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
     within(STEP_DEADLINE, rows(conn, query)).await
 }
 
-/// All rows of a query, without a deadline: for a caller that has one for several queries, as an observation has. Others use [`ask`].
+/// All rows of a query, without a deadline. It is for a caller with one deadline for several queries, such as an observation. Others use [`ask`].
 ///
 /// # Errors
-/// What MySQL or the network said.
+/// [`SqlError::Mysql`] when the network fails or MySQL refuses the query.
 pub async fn rows(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
     Ok(conn.query(query).await?)
 }
 
-/// A column by name; `None` where it is NULL, missing or of another type. For what nothing is decided by: see [`required`].
+/// A column by name; `None` where it is NULL, missing or of another type. Not for a value that a decision rests on: see [`required`].
 pub fn column<T: FromValue>(row: &Row, name: &str) -> Option<T> {
     optional(row, name).ok().flatten()
 }
@@ -140,20 +143,20 @@ pub fn optional<T: FromValue>(row: &Row, name: &str) -> Result<Option<T>, SqlErr
     let value = row
         .get_opt::<Option<T>, _>(name)
         .ok_or_else(|| SqlError::Unreadable(format!("there is no column {name}")))?;
-    // The error repeats the value.
+    // The driver's error repeats the value, which may be long.
     value.map_err(|error| SqlError::Unreadable(format!("column {name}: {}", shortened(&error.to_string()))))
 }
 
 /// A column by name that is never NULL.
 ///
 /// # Errors
-/// [`SqlError::Unreadable`] where it is NULL, missing or of another type. A default in its place could be a dangerous one: 0 sessions, no
-/// transaction, not fenced.
+/// [`SqlError::Unreadable`] where it is NULL, missing or of another type. A default in its place could be dangerous: 0 sessions, no transaction,
+/// not fenced.
 pub fn required<T: FromValue>(row: &Row, name: &str) -> Result<T, SqlError> {
     optional(row, name)?.ok_or_else(|| SqlError::Unreadable(format!("column {name} is NULL")))
 }
 
-/// The beginning of a text that may be of any length, for an error that status has to hold.
+/// The beginning of a text that may have any length, for an error that is written to status.
 pub fn shortened(text: &str) -> String {
     text.chars().take(MOST_QUOTED).collect()
 }
@@ -161,7 +164,7 @@ pub fn shortened(text: &str) -> String {
 /// A column that holds a GTID set.
 ///
 /// # Errors
-/// [`SqlError::Unreadable`] as [`required`], and where it is not a GTID set: that is never taken for an empty one.
+/// [`SqlError::Unreadable`] as [`required`], and where the text is not a GTID set. Such a text never counts as the empty set.
 pub fn gtid_set(row: &Row, name: &str) -> Result<GtidSet, SqlError> {
     let text: String = required(row, name)?;
     text.parse()

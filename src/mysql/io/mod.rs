@@ -1,7 +1,7 @@
-//! MySQL with a connection; every wait has a deadline.
+//! MySQL with a connection. Every wait has a deadline; for [`connection::rows`] the caller sets it.
 
 pub mod binlog;
 pub mod connection;
-pub mod hearing;
+pub mod contact;
 pub mod statements;
 pub mod table;

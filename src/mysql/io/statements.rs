@@ -6,35 +6,35 @@ use super::connection::{STEP_DEADLINE, SqlError, optional, required, rows, run, 
 use crate::mysql::quote::literal;
 use crate::names::accounts;
 
-/// For each channel: its name (`channel`), and how many whole seconds ago it last heard a heartbeat (`heartbeat`) and a transaction
-/// (`transaction`) from its source. Rows are for [`told_silence`].
-pub const SILENCE: &str = "SELECT CHANNEL_NAME AS channel, \
+/// For each channel: its name (`channel`), and whole seconds since the last heartbeat (`heartbeat`) and since the last transaction
+/// (`transaction`) from its source. [`last_contact`] reads the rows.
+pub const LAST_CONTACT: &str = "SELECT CHANNEL_NAME AS channel, \
      CAST(TIMESTAMPDIFF(SECOND, LAST_HEARTBEAT_TIMESTAMP, NOW(6)) AS SIGNED) AS heartbeat, \
      CAST(TIMESTAMPDIFF(SECOND, LAST_QUEUED_TRANSACTION_END_QUEUE_TIMESTAMP, NOW(6)) AS SIGNED) AS transaction \
      FROM performance_schema.replication_connection_status";
 
-/// Name of a channel, and whole seconds since it last heard a heartbeat or a transaction: a row of [`SILENCE`].
+/// Name of a channel, and whole seconds since the last heartbeat or transaction from its source: a row of [`LAST_CONTACT`].
 ///
 /// # Errors
-/// [`SqlError::Unreadable`].
-pub fn told_silence(row: &Row) -> Result<(String, Option<i64>), SqlError> {
+/// [`SqlError::Unreadable`] when a column is missing or of another type.
+pub fn last_contact(row: &Row) -> Result<(String, Option<i64>), SqlError> {
     let ages = [optional(row, "heartbeat")?, optional(row, "transaction")?];
-    Ok((required(row, "channel")?, silence(ages)))
+    Ok((required(row, "channel")?, latest(ages)))
 }
 
-/// What was heard in the future was heard before the server's clock was set back: that says nothing.
-fn silence(ages: [Option<i64>; 2]) -> Option<i64> {
+/// The smaller age. A negative age means that the server's clock was set back after the contact; it is not used.
+fn latest(ages: [Option<i64>; 2]) -> Option<i64> {
     ages.into_iter().flatten().filter(|age| *age >= 0).min()
 }
 
-/// Stops a server from taking writes: client sessions are killed, since an open transaction would keep `super_read_only` waiting.
+/// Stops a server from taking writes. It kills client sessions, because an open transaction would keep `super_read_only` waiting.
 ///
 /// # Errors
 /// [`SqlError`]; after [`SqlError::Deadline`] the server may still become fenced, until the next connection kills the session.
 pub async fn fence(conn: &mut Conn) -> Result<(), SqlError> {
     kill_clients(conn).await?;
     run(conn, "SET GLOBAL super_read_only = ON").await?;
-    // Those that came between the two.
+    // Sessions that began between the two statements.
     kill_clients(conn).await
 }
 
@@ -49,7 +49,7 @@ async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
             let id: u64 = required(&row, "id")?;
             match conn.query_drop(format!("KILL {id}")).await {
                 Ok(()) => {}
-                // 1094: it ended by itself.
+                // 1094: the session ended by itself.
                 Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
                 Err(error) => return Err(error.into()),
             }
@@ -62,9 +62,9 @@ async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn what_was_heard_before_the_clock_was_set_back_says_nothing() {
-        assert_eq!(super::silence([Some(2), Some(700)]), Some(2));
-        assert_eq!(super::silence([Some(-3598), Some(4)]), Some(4));
-        assert_eq!(super::silence([Some(-3598), None]), None);
+    fn a_contact_before_the_clock_was_set_back_is_not_used() {
+        assert_eq!(super::latest([Some(2), Some(700)]), Some(2));
+        assert_eq!(super::latest([Some(-3598), Some(4)]), Some(4));
+        assert_eq!(super::latest([Some(-3598), None]), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Server-side apply of the objects of a cluster, and only of those that differ from what is wanted.
+//! Server-side apply of a cluster's objects. Only objects that differ from the desired ones are applied.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -22,13 +22,13 @@ use crate::resources::{Desired, desired, secrets};
 use super::certificates;
 use super::error::{ActError, Outcome};
 
-/// An object that the API server refused is not offered again before this.
+/// After a refusal of the API server the operator waits this long before it applies again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
 
-/// Makes the objects of a cluster as they are wanted. What the API server refuses is remembered and becomes a condition.
+/// Makes the objects of a cluster as they are desired. A refusal of the API server is remembered and becomes a condition.
 ///
 /// # Errors
-/// [`ActError`].
+/// [`ActError`] when the API server refuses or does not answer, or when passwords or certificates cannot be made.
 pub async fn apply(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
     let uid = cluster.uid().unwrap_or_default();
     let refused = context.recall(&uid).refused;
@@ -102,7 +102,7 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
         )
         .await?,
         ensure(&stateful_set, live.as_deref(), context).await?,
-        // After the Service, which by now leads elsewhere if there is to be none.
+        // After the Service: if there is to be no HAProxy, the Service no longer leads to it by now.
         keep(balancer.as_ref(), live_balancer.as_deref(), cluster, context).await?,
         keep(
             balancer_disruption_budget.as_ref(),
@@ -121,10 +121,10 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     })
 }
 
-/// Applies one object unless every field that is wanted is there.
+/// Applies one object, unless it has every desired field.
 ///
-/// Server-side apply cannot take away what somebody else added to a list. Where it changed nothing although something differs, it is
-/// not repeated before the object or what is wanted changes.
+/// Server-side apply cannot remove what another manager added to a list. If an apply had no effect although something differs, the operator repeats
+/// it only after the live or the desired object has changed.
 async fn ensure<K>(wanted: &K, live: Option<&K>, context: &Context) -> Result<bool, ActError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
@@ -146,7 +146,7 @@ where
     if live.is_some_and(|live| live.resource_version() == applied.resource_version()) {
         tracing::warn!(
             namespace = wanted.namespace(),
-            "{what} differs from what is wanted by something that apply cannot remove"
+            "{what} differs from the desired object by something that apply cannot remove"
         );
         context.in_vain(&tried);
     } else {
@@ -155,7 +155,7 @@ where
     Ok(true)
 }
 
-/// [`ensure`], or deletes what is no longer wanted: the object that was seen, if it is this cluster's, and no other.
+/// [`ensure`] for an object that is desired. Otherwise deletes the live object, if this cluster owns it, and no other object of that name.
 async fn keep<K>(
     wanted: Option<&K>,
     live: Option<&K>,
@@ -195,8 +195,8 @@ fn is_owned<K: Resource>(object: &K, cluster: &MultiMasterCluster) -> bool {
     owners.any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
 }
 
-/// Secrets are created once and never applied over: the volumes know the passwords. While a ring that was founded lacks one, nothing is created (it
-/// would not be the one that is in use); `observe` reports it.
+/// Creates the Secrets once. They are never applied over, because the servers on the volumes know the passwords. If a ring that was founded lacks a
+/// Secret, nothing is created, because a new Secret would not have the contents that are in use. `observe` reports the missing one.
 async fn create_secrets(cluster: &MultiMasterCluster, context: &Context) -> Result<bool, ActError> {
     let uid = cluster.uid().unwrap_or_default();
     let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
@@ -223,14 +223,14 @@ async fn create_secrets(cluster: &MultiMasterCluster, context: &Context) -> Resu
     Ok(written)
 }
 
-/// One for each key, from the operating system.
+/// Random bytes from the operating system, for each key.
 fn random_seeds() -> Result<[[u8; 24]; names::keys::ALL.len()], ActError> {
     let mut seeds = [[0; 24]; names::keys::ALL.len()];
     getrandom::fill(seeds.as_flattened_mut()).map_err(ActError::Random)?;
     Ok(seeds)
 }
 
-/// Volumes of a StatefulSet cannot be changed through it; they grow one by one, where the storage class allows it.
+/// Grows the volumes one by one, where the storage class allows it. They cannot be changed through their StatefulSet.
 async fn grow_volumes(cluster: &MultiMasterCluster, context: &Context) -> Result<bool, ActError> {
     let uid = cluster.uid().unwrap_or_default();
     let size = Some(cluster.spec.storage.size.0.clone());

@@ -1,6 +1,6 @@
 //! The cluster's certificate authority and its members' certificate.
 //!
-//! One certificate for all members: they trust each other wholly anyway, and one Secret is mounted by all pods of a StatefulSet.
+//! All members have one certificate: they trust each other wholly anyway, and all pods of a StatefulSet mount the same Secret.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -17,17 +17,20 @@ use crate::api::{MAX_MEMBERS, MultiMasterCluster};
 use crate::names;
 use crate::resources;
 
-/// How long certificates are good for. Long, because a member that is down for months must still find its ring.
+/// How long certificates are valid. It is long, because a member that was down for months must still be able to join its ring.
 const YEARS: i16 = 10;
 
-/// Secret `<cluster>-tls`: `ca.crt`, `ca.key`, `tls.crt`, `tls.key`. The names of all members that there can ever be are in the
-/// certificate, so that it stays when the ring grows.
+/// Makes the Secret `<cluster>-tls`: `ca.crt`, `ca.key`, `tls.crt`, `tls.key`. The certificate has the names of all members that there can ever be,
+/// so it stays when the ring grows.
+///
+/// # Errors
+/// When a key cannot be made, a name is not a DNS name, or a certificate cannot be signed.
 pub fn issue(cluster: &MultiMasterCluster) -> Result<Secret, rcgen::Error> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
 
     let mut ca = params(Vec::new(), &format!("{name} MultiMasterCluster CA"))?;
-    // It signs members' certificates and no further authority.
+    // The authority signs members' certificates, and no further authority.
     ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     ca.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let ca_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
@@ -57,7 +60,7 @@ pub fn issue(cluster: &MultiMasterCluster) -> Result<Secret, rcgen::Error> {
     })
 }
 
-/// Every name under which a member, or a Service in front of them, is called.
+/// Every DNS name and address of a member, and of the Services in front of members.
 fn host_names(cluster: &str, namespace: &str) -> Vec<String> {
     let mut names = Vec::new();
     for ordinal in 0..MAX_MEMBERS {
@@ -82,7 +85,7 @@ fn params(names: Vec<String>, common_name: &str) -> Result<CertificateParams, rc
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    // From yesterday: clocks of nodes differ.
+    // Valid since yesterday, because clocks of nodes differ.
     let yesterday = SystemTime::now() - std::time::Duration::from_secs(24 * 60 * 60);
     params.not_before = yesterday.into();
     params.not_after = params

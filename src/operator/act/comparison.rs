@@ -1,13 +1,12 @@
-//! Comparisons: begun here, carried out beside the passes by [`crate::operator::compare`].
+//! Begins comparisons. [`crate::operator::compare`] carries them out beside the passes.
 
 use kube::ResourceExt;
 
 use super::{ActError, Actor, Outcome};
-use crate::decide::step::Step;
 use crate::mysql::io::connection::Address;
 use crate::names::{accounts, keys};
 use crate::operator::compare::Party;
-use crate::operator::compare::course::Subject;
+use crate::operator::compare::run::Subject;
 
 impl Actor<'_> {
     /// Begins to compare all members that were observed.
@@ -32,7 +31,7 @@ impl Actor<'_> {
             });
         }
         let subject = Subject {
-            requested: requested.clone(),
+            requested,
             app: self
                 .cluster()
                 .spec
@@ -42,22 +41,16 @@ impl Actor<'_> {
         };
         let uid = self.cluster().uid().unwrap_or_default();
         Ok(match self.context.comparisons.begin(&uid, parties, subject) {
-            true => {
-                self.context.metrics.step(&Step::Compare { requested });
-                Outcome::Done
-            }
+            true => Outcome::Done,
             false => Outcome::Nothing,
         })
     }
 
-    /// Lets the comparison stop writes, and waits until they go on: this pass is the only one that could change members meanwhile.
+    /// Lets the comparison stop writes, and waits until the members take writes again. Only this pass could change members meanwhile.
     pub(super) async fn stop_writes(&self) -> Result<Outcome, ActError> {
         let uid = self.cluster().uid().unwrap_or_default();
         Ok(match self.context.comparisons.stop_writes(&uid).await {
-            true => {
-                self.context.metrics.step(&Step::StopWrites);
-                Outcome::Done
-            }
+            true => Outcome::Done,
             false => Outcome::Nothing,
         })
     }

@@ -1,4 +1,4 @@
-//! Carries out the steps of a decision. Writes only; it never decides.
+//! Carries out the steps of a decision. Steps about conflicts still choose how a transaction is taken, from the rows that they read.
 
 pub mod apply;
 pub mod certificates;
@@ -18,7 +18,7 @@ use super::members::{Credentials, MemberClient};
 use super::shared::Context;
 use crate::api::MultiMasterCluster;
 use crate::decide::observed::{Member, Observed};
-use crate::decide::step::Step;
+use crate::decide::step::{Action, BalancerAction, ClusterAction, PodAction, Step};
 use crate::mysql::io::connection::{PROBE_DEADLINE, STEP_DEADLINE, SqlError};
 use crate::names::{self, LABEL_READS, LABEL_SERVING};
 use crate::wire::agent::{CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, VERSION};
@@ -38,20 +38,20 @@ pub struct Actor<'a> {
 }
 
 impl Actor<'_> {
-    /// Carries out one step and tells people about it.
+    /// Carries out one step and publishes its event.
     ///
     /// # Errors
     /// [`ActError`]; what was done before it stays done.
     pub async fn act(&self, step: &Step) -> Result<Outcome, ActError> {
         let outcome = self.carry_out(step).await?;
-        if let (Outcome::Done, Some((reason, text))) = (outcome, events::sentence(self.observed, step)) {
-            tracing::info!(cluster = %self.cluster().name_any(), namespace = self.cluster().namespace(), reason, "{text}");
+        if let (Outcome::Done, Some((reason, message))) = (outcome, events::event(self.observed, step)) {
+            tracing::info!(cluster = %self.cluster().name_any(), namespace = self.cluster().namespace(), reason = reason.as_ref(), "{message}");
             self.context
-                .tell(
+                .publish(
                     self.cluster(),
                     EventType::Normal,
                     reason,
-                    text,
+                    message,
                     step.ordinal().map(|ordinal| self.name(ordinal)),
                 )
                 .await;
@@ -64,204 +64,152 @@ impl Actor<'_> {
     }
 
     async fn carry_out(&self, step: &Step) -> Result<Outcome, ActError> {
-        let channel = |upstream: &u8| names::channel(*upstream);
-        match step {
-            Step::Apply => return apply::apply(self.cluster(), self.context).await,
-            Step::Serve { ordinal, pod_uid } => {
-                pods::label(
-                    self.cluster(),
-                    &self.name(*ordinal),
-                    pod_uid,
-                    (LABEL_SERVING, true),
-                    self.context,
-                )
-                .await?;
+        let outcome = match step {
+            Step::Cluster(action) => self.on_cluster(action).await?,
+            Step::Balancer { pod, pod_uid, action } => self.on_balancer(pod, pod_uid, action).await?,
+            Step::Pod {
+                ordinal,
+                pod_uid,
+                action,
+            } => self.on_pod(*ordinal, pod_uid, action).await?,
+            Step::Member {
+                ordinal,
+                server_uuid,
+                action,
+                // Boxed: each action is a future of its own, and together they are large.
+            } => Box::pin(self.on_member(*ordinal, server_uuid, action)).await?,
+        };
+        if outcome == Outcome::Done {
+            self.context.metrics.step(step);
+        }
+        Ok(outcome)
+    }
+
+    async fn on_cluster(&self, action: &ClusterAction) -> Result<Outcome, ActError> {
+        match action {
+            ClusterAction::Apply => apply::apply(self.cluster(), self.context).await,
+            ClusterAction::Compare { requested } => self.compare(requested.clone()),
+            ClusterAction::StopWrites => self.stop_writes().await,
+            ClusterAction::Balance { pods, order } => {
+                let answers = join_all(pods.iter().map(|pod| self.balance(pod, order))).await;
+                answers.into_iter().collect::<Result<(), _>>()?;
+                Ok(Outcome::Done)
             }
-            Step::Withdraw { ordinal, pod_uid, .. } => {
-                pods::label(
-                    self.cluster(),
-                    &self.name(*ordinal),
-                    pod_uid,
-                    (LABEL_SERVING, false),
-                    self.context,
-                )
-                .await?;
-            }
-            Step::ServeReads { ordinal, pod_uid } => {
-                pods::label(
-                    self.cluster(),
-                    &self.name(*ordinal),
-                    pod_uid,
-                    (LABEL_READS, true),
-                    self.context,
-                )
-                .await?;
-            }
-            Step::WithdrawReads { ordinal, pod_uid, .. } => {
-                pods::label(
-                    self.cluster(),
-                    &self.name(*ordinal),
-                    pod_uid,
-                    (LABEL_READS, false),
-                    self.context,
-                )
-                .await?;
-            }
-            Step::ServeBalancer { pod, pod_uid } => {
-                pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, true), self.context).await?;
-            }
-            Step::WithdrawBalancer { pod, pod_uid, .. } => {
-                // Passes and the lookout both do this, and caches may be old: the last one in the Service stays.
+        }
+    }
+
+    async fn on_balancer(&self, pod: &str, pod_uid: &str, action: &BalancerAction) -> Result<Outcome, ActError> {
+        match action {
+            BalancerAction::Serve => self.label(pod, pod_uid, (LABEL_SERVING, true)).await?,
+            BalancerAction::Withdraw { .. } => {
+                // Passes and the keeper both do this, and caches may be old: the last one in the Service stays.
                 if !pods::is_one_of_several(self.cluster(), pod, self.context).await? {
                     return Ok(Outcome::Nothing);
                 }
-                pods::label(self.cluster(), pod, pod_uid, (LABEL_SERVING, false), self.context).await?;
+                self.label(pod, pod_uid, (LABEL_SERVING, false)).await?;
             }
-            Step::Balance { pods, order } => {
-                let told = join_all(pods.iter().map(|pod| self.balance(pod, order))).await;
-                told.into_iter().collect::<Result<(), _>>()?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn on_pod(&self, ordinal: u8, pod_uid: &str, action: &PodAction) -> Result<Outcome, ActError> {
+        let label = match action {
+            PodAction::Serve => (LABEL_SERVING, true),
+            PodAction::Withdraw { .. } | PodAction::Restart { .. } => (LABEL_SERVING, false),
+            PodAction::ServeReads => (LABEL_READS, true),
+            PodAction::WithdrawReads { .. } => (LABEL_READS, false),
+        };
+        self.label(&self.name(ordinal), pod_uid, label).await?;
+        if let PodAction::Restart { .. } = action {
+            if let Some(server) = self.observed.member(ordinal).and_then(Member::server) {
+                self.fence(ordinal, &server.uuid).await?;
             }
-            Step::Found { ordinal, server_uuid } => {
-                self.order(*ordinal, PATH_FOUND, &order_for(server_uuid)).await?;
-            }
-            Step::NewLife {
-                ordinal, server_uuid, ..
-            } => self.order(*ordinal, PATH_NEW_LIFE, &order_for(server_uuid)).await?,
-            Step::GiveUp {
-                ordinal,
-                server_uuid,
-                held_elsewhere,
-            } => {
+            pods::delete(self.cluster(), ordinal, pod_uid, self.context).await?;
+        }
+        Ok(Outcome::Done)
+    }
+
+    async fn on_member(&self, ordinal: u8, server_uuid: &str, action: &Action) -> Result<Outcome, ActError> {
+        let channel = |upstream: &u8| names::channel(*upstream);
+        match action {
+            Action::Found => self.order(ordinal, PATH_FOUND, &order_for(server_uuid)).await?,
+            Action::NewLife { .. } => self.order(ordinal, PATH_NEW_LIFE, &order_for(server_uuid)).await?,
+            Action::Reclone { held_elsewhere } => {
                 let order = EmptyOrder {
                     version: VERSION,
-                    server_uuid: server_uuid.clone(),
+                    server_uuid: server_uuid.into(),
                     held_elsewhere: held_elsewhere.clone(),
                 };
-                self.order(*ordinal, PATH_EMPTY, &order).await?;
+                self.order(ordinal, PATH_EMPTY, &order).await?;
             }
-            Step::Clone {
-                ordinal,
-                server_uuid,
-                donor,
-            } => {
+            Action::Clone { donor } => {
                 let order = CloneOrder {
                     version: VERSION,
-                    server_uuid: server_uuid.clone(),
+                    server_uuid: server_uuid.into(),
                     donor_address: self.address(*donor)?,
                 };
-                self.order(*ordinal, PATH_CLONE, &order).await?;
+                self.order(ordinal, PATH_CLONE, &order).await?;
             }
-            Step::Attach {
-                ordinal,
-                server_uuid,
-                upstream,
-                start,
-            } => {
+            Action::Attach { upstream, start } => {
                 let source = self.source(*upstream);
                 let attach = async |client: &mut MemberClient| sql::attach(client, server_uuid, &source, start).await;
-                self.sql(*ordinal, attach).await?;
+                self.sql(ordinal, attach).await?;
             }
-            Step::Start {
-                ordinal,
-                server_uuid,
-                upstream,
-            } => {
+            Action::Start { upstream } => {
                 let start = async |client: &mut _| sql::start(client, server_uuid, &channel(upstream)).await;
-                self.sql(*ordinal, start).await?;
+                self.sql(ordinal, start).await?;
             }
-            Step::Detach {
-                ordinal,
-                server_uuid,
-                upstream,
-                ..
-            } => {
+            Action::Detach { upstream, .. } => {
                 let detach = async |client: &mut _| sql::detach(client, server_uuid, &channel(upstream)).await;
-                self.sql(*ordinal, detach).await?;
+                self.sql(ordinal, detach).await?;
             }
-            Step::StopReceiver {
-                ordinal,
-                server_uuid,
-                upstream,
-            } => {
+            Action::StopReceiver { upstream } => {
                 let stop = async |client: &mut _| sql::stop_receiver(client, server_uuid, &channel(upstream)).await;
-                self.sql(*ordinal, stop).await?;
+                self.sql(ordinal, stop).await?;
             }
-            Step::Fence { ordinal, server_uuid } => self.fence(*ordinal, server_uuid).await?,
-            Step::Restore {
-                ordinal,
-                server_uuid,
-                setting,
-            } => {
+            Action::Fence => self.fence(ordinal, server_uuid).await?,
+            Action::Restore { setting } => {
                 let restore = async |client: &mut _| sql::restore(client, server_uuid, *setting).await;
-                self.sql(*ordinal, restore).await?;
+                self.sql(ordinal, restore).await?;
             }
-            Step::Open { ordinal, server_uuid } => {
-                // It may be open from now on, also where nobody hears its answer.
-                self.context
-                    .remember(&self.cluster().uid().unwrap_or_default(), |memory| {
-                        memory.fenced.remove(ordinal);
-                    });
+            Action::Open => {
+                // It may be open from now on, also where its answer does not arrive.
+                let uid = self.cluster().uid().unwrap_or_default();
+                self.context.remember(&uid, |memory| {
+                    memory.fenced.remove(&ordinal);
+                });
                 let open = async |client: &mut _| sql::open(client, server_uuid).await;
-                self.sql(*ordinal, open).await?;
+                self.sql(ordinal, open).await?;
             }
-            Step::Examine {
-                ordinal,
-                server_uuid,
-                upstream,
-                gtid,
-            } => self.examine(*ordinal, server_uuid, *upstream, gtid).await?,
-            Step::Settle {
-                ordinal,
-                server_uuid,
+            Action::Examine { upstream, gtid } => self.examine(ordinal, server_uuid, *upstream, gtid).await?,
+            Action::Settle {
                 upstream,
                 gtid,
                 remedy,
                 winner,
             } => {
-                self.settle((*ordinal, server_uuid), *upstream, gtid, *remedy, *winner)
+                self.settle((ordinal, server_uuid), *upstream, gtid, *remedy, *winner)
                     .await?;
             }
-            Step::NoteTaken {
-                ordinal,
-                server_uuid,
-                gtid,
-                winner,
-            } => self.note_taken(*ordinal, server_uuid, gtid, *winner).await?,
-            Step::CompareRows {
-                ordinal,
-                server_uuid,
-                conflicts,
-                reassert,
-            } => {
-                self.compare_rows(*ordinal, server_uuid, conflicts, *reassert).await?;
+            Action::NoteTaken { gtid, winner } => self.note_taken(ordinal, server_uuid, gtid, *winner).await?,
+            Action::CompareRows { conflicts, reassert } => {
+                self.compare_rows(ordinal, server_uuid, conflicts, *reassert).await?;
             }
-            Step::CreateDatabase { ordinal, server_uuid } => {
+            Action::CreateDatabase => {
                 let (Some(database), Some(credentials)) = (&self.cluster().spec.database, self.credentials) else {
                     return Ok(Outcome::Nothing);
                 };
                 let create =
                     async |client: &mut _| sql::create_database(client, server_uuid, database, credentials).await;
-                self.sql(*ordinal, create).await?;
-            }
-            Step::Compare { requested } => return self.compare(requested.clone()),
-            Step::StopWrites => return self.stop_writes().await,
-            Step::Restart { ordinal, pod_uid, .. } => {
-                pods::label(
-                    self.cluster(),
-                    &self.name(*ordinal),
-                    pod_uid,
-                    (LABEL_SERVING, false),
-                    self.context,
-                )
-                .await?;
-                if let Some(server) = self.observed.member(*ordinal).and_then(Member::server) {
-                    self.fence(*ordinal, &server.uuid).await?;
-                }
-                pods::delete(self.cluster(), *ordinal, pod_uid, self.context).await?;
+                self.sql(ordinal, create).await?;
             }
         }
-        self.context.metrics.step(step);
         Ok(Outcome::Done)
+    }
+
+    /// Puts a label on a pod, or takes it off.
+    async fn label(&self, pod: &str, pod_uid: &str, label: (&str, bool)) -> Result<(), ActError> {
+        Ok(pods::label(self.cluster(), pod, pod_uid, label, self.context).await?)
     }
 
     async fn fence(&self, ordinal: u8, server_uuid: &str) -> Result<(), ActError> {
@@ -334,7 +282,7 @@ impl Actor<'_> {
         })
     }
 
-    /// The pod carries it out also where nobody waits for its answer, and the next pass asks what it does.
+    /// The pod carries it out also where its answer is not waited for, and the next pass asks what it does.
     async fn balance(&self, pod: &str, order: &balancer::Order) -> Result<(), ActError> {
         let gone = || ActError::Gone(pod.to_owned());
         let found = self

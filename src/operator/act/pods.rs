@@ -1,4 +1,4 @@
-//! The labels that Services select, and deletion of a pod for a restart.
+//! Sets the labels that Services select, and deletes a pod for a restart.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
@@ -15,11 +15,11 @@ fn api(cluster: &MultiMasterCluster, context: &Context) -> Api<Pod> {
     Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default())
 }
 
-/// Sets or removes a label of the pod that was observed, and of no other: the UID in the patch makes the API server refuse it for
-/// a pod that came in its place.
+/// Sets or removes a label of the pod that was observed, and of no other pod: with the UID in the patch, the API server refuses a pod that has
+/// replaced it.
 ///
 /// # Errors
-/// [`KubernetesError`].
+/// [`KubernetesError`] when the API server refuses or does not answer. A pod that is gone needs no label removed, so that is no error.
 pub async fn label(
     cluster: &MultiMasterCluster,
     name: &str,
@@ -40,7 +40,7 @@ pub async fn label(
     .await
     {
         Ok(_) => Ok(()),
-        // A pod that is gone serves nobody.
+        // A pod that is gone serves no client.
         Err(KubernetesError::Api {
             source: kube::Error::Api(status),
             ..
@@ -49,10 +49,10 @@ pub async fn label(
     }
 }
 
-/// Whether this HAProxy pod is in the Service, and another one that stays, as the API server has it now.
+/// Whether this HAProxy pod and another pod, which is not being deleted, are in the Service. It asks the API server, not the cache.
 ///
 /// # Errors
-/// [`KubernetesError`].
+/// [`KubernetesError`] when the API server refuses or does not answer.
 pub async fn is_one_of_several(
     cluster: &MultiMasterCluster,
     name: &str,
@@ -69,7 +69,7 @@ pub async fn is_one_of_several(
 /// Deletes the pod that was observed, gracefully.
 ///
 /// # Errors
-/// [`KubernetesError`].
+/// [`KubernetesError`] when the API server refuses, for example because another pod has replaced it, or does not answer.
 pub async fn delete(
     cluster: &MultiMasterCluster,
     ordinal: u8,

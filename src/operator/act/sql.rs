@@ -1,4 +1,4 @@
-//! Steps on a member's server as SQL. Each reads again what justified it; none reconnects or retries.
+//! Steps on a member's server as SQL. Each step checks first that the server has the UUID that was observed. No step reconnects or retries.
 
 use mysql_async::Conn;
 
@@ -10,9 +10,6 @@ use crate::mysql::quote::{identifier, literal};
 use crate::names::{self, accounts, keys, paths};
 use crate::operator::members::{Credentials, MemberClient};
 
-/// How appliers run: at the first row that is not as the transaction expects it they stop.
-pub(super) const STRICT: &str = "SET GLOBAL replica_exec_mode = STRICT";
-
 /// The upstream end of a link.
 pub struct Source {
     /// Channel name.
@@ -23,7 +20,7 @@ pub struct Source {
     pub password: String,
 }
 
-/// The same life as was observed, or nothing is done.
+/// Checks that the server has the UUID that was observed. Otherwise the step does nothing.
 pub(super) async fn same_life(conn: &mut Conn, server_uuid: &str) -> Result<(), SqlError> {
     let rows = ask(conn, "SELECT @@server_uuid AS uuid").await?;
     let found: Option<String> = rows.first().map(|row| required(row, "uuid")).transpose()?;
@@ -35,10 +32,10 @@ pub(super) async fn same_life(conn: &mut Conn, server_uuid: &str) -> Result<(), 
     }
 }
 
-/// CREATE the channel of a link and START it.
+/// Creates the channel of a link and starts it.
 ///
 /// # Errors
-/// [`SqlError`]; [`SqlError::Outdated`] when the channel exists by now.
+/// [`SqlError::Outdated`] when the server has another UUID or the channel exists by now, else as [`run`].
 pub async fn attach(
     client: &mut MemberClient,
     server_uuid: &str,
@@ -47,13 +44,13 @@ pub async fn attach(
 ) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
-    // CHANGE REPLICATION SOURCE on a channel that exists can purge its relay logs, which may be the last copy of a write.
+    // CHANGE REPLICATION SOURCE on an existing channel can delete its relay logs, which may hold the last copy of a write.
     let query = format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(&source.channel));
     match ask(conn, &query).await {
         Ok(rows) if !rows.is_empty() => {
             return Err(SqlError::Outdated(format!("channel {} exists", source.channel)));
         }
-        // MySQL refuses to speak of a channel that does not exist (3074).
+        // For a channel that does not exist MySQL answers error 3074.
         Ok(_) | Err(SqlError::Mysql(mysql_async::Error::Server(_))) => {}
         Err(error) => return Err(error),
     }
@@ -85,20 +82,20 @@ fn change_source(source: &Source, start: &StartAt) -> String {
     )
 }
 
-/// START the stored channel of a link.
+/// Starts the stored channel of a link.
 ///
 /// # Errors
-/// [`SqlError`].
+/// [`SqlError::Outdated`] when the server has another UUID, else as [`run`].
 pub async fn start(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
     run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(channel))).await
 }
 
-/// Stop a channel's receiver. Its applier goes on: stopping it too could leave relay logs that nobody applies.
+/// Stops a channel's receiver. Its applier continues, so that it applies what the relay logs hold.
 ///
 /// # Errors
-/// [`SqlError`].
+/// [`SqlError::Outdated`] when the server has another UUID, else as [`run`].
 pub async fn stop_receiver(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
@@ -109,15 +106,16 @@ pub async fn stop_receiver(client: &mut MemberClient, server_uuid: &str, channel
     .await
 }
 
-/// Remove a channel, but only when everything it has retrieved is executed.
+/// Removes a channel, if every transaction that it has retrieved is executed.
 ///
 /// # Errors
-/// [`SqlError::Outdated`] when its relay logs hold something that is not executed.
+/// [`SqlError::Outdated`] when the server has another UUID, the channel is gone, or its relay logs hold a transaction that is not executed; else as
+/// [`run`].
 pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
     run(conn, &format!("STOP REPLICA FOR CHANNEL {}", literal(channel))).await?;
-    // With both threads stopped neither set moves any more.
+    // With both threads stopped, neither set changes any more.
     let status = ask(conn, &format!("SHOW REPLICA STATUS FOR CHANNEL {}", literal(channel))).await?;
     let row = status
         .first()
@@ -135,36 +133,36 @@ pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str)
     run(conn, &format!("RESET REPLICA ALL FOR CHANNEL {}", literal(channel))).await
 }
 
-/// Let the member take writes.
+/// Opens the member: it takes writes.
 ///
 /// # Errors
-/// [`SqlError`].
+/// [`SqlError::Outdated`] when the server has another UUID, else as [`run`].
 pub async fn open(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
-    // One statement, which clears super_read_only too (manual, "super_read_only"): two could be cut apart.
+    // One statement, which clears super_read_only too (manual, "super_read_only"): of two statements only the first might be carried out.
     run(conn, "SET GLOBAL read_only = OFF").await
 }
 
-/// Stop the member from taking writes, see [`statements::fence`].
+/// Fences the member, see [`statements::fence`].
 ///
 /// # Errors
-/// [`SqlError`].
+/// [`SqlError::Outdated`] when the server has another UUID, else as [`statements::fence`].
 pub async fn fence(client: &mut MemberClient, server_uuid: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
     statements::fence(conn).await
 }
 
-/// Give a setting back the value that a session of a conflict step has left it without.
+/// Sets a setting back that a session of a conflict step has left changed: `super_read_only`, or `replica_exec_mode` by an operator of version 0.1.
 ///
 /// # Errors
-/// [`SqlError`]; [`SqlError::Outdated`] when the member takes writes by now, which this must not end.
+/// [`SqlError::Outdated`] when the server has another UUID, or takes writes by now, which this must not end; else as [`run`].
 pub async fn restore(client: &mut MemberClient, server_uuid: &str, setting: Setting) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
     match setting {
-        Setting::ReplicaExecMode => run(conn, STRICT).await,
+        Setting::ReplicaExecMode => run(conn, "SET GLOBAL replica_exec_mode = STRICT").await,
         Setting::SuperReadOnly => {
             let rows = ask(conn, "SELECT @@read_only AS fenced").await?;
             let fenced = rows.first().map(|row| required::<bool>(row, "fenced")).transpose()?;
@@ -176,11 +174,11 @@ pub async fn restore(client: &mut MemberClient, server_uuid: &str, setting: Sett
     }
 }
 
-/// Create the first database and its user, logged, so that they reach every member. As root, so that the operator's own account needs none of
-/// these rights.
+/// Creates the first database and its user, logged, so that they reach every member. It does this as root, so that the operator's own account needs
+/// none of these rights.
 ///
 /// # Errors
-/// [`SqlError`].
+/// [`SqlError::Outdated`] when the server has another UUID, else as [`MemberClient::connect_as`] and [`run`].
 pub async fn create_database(
     client: &mut MemberClient,
     server_uuid: &str,
@@ -202,6 +200,6 @@ pub async fn create_database(
     // An underscore in a database name is a wildcard in GRANT.
     let pattern = identifier(&database.name.replace('_', r"\_"));
     run(&mut conn, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}")).await?;
-    // On the schema and not on the procedure: agents make that anew at every start, and its grants would go with it.
+    // On the schema, not on the procedure: agents make the procedure anew at every start, and grants on it would be lost.
     run(&mut conn, &format!("GRANT EXECUTE ON {}.* TO {user}", names::SCHEMA)).await
 }

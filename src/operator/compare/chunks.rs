@@ -17,7 +17,7 @@ pub struct Table {
     pub schema: String,
     /// Its name.
     pub name: String,
-    /// Every column whose values are stored, invisible ones too.
+    /// Every column with stored values, invisible columns included.
     pub columns: Vec<Column>,
     /// The columns of the primary key, in its order; empty: the table has none.
     pub key: Vec<Column>,
@@ -47,17 +47,17 @@ pub type Key = Vec<String>;
 /// Rows of a table whose primary key is in a range.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Chunk {
-    /// Of which table.
+    /// The table.
     pub table: Arc<Table>,
-    /// They come after this key; `None`: from the first row on.
+    /// The chunk begins after this key; `None`: with the first row.
     pub after: Option<Key>,
-    /// This key is the last; `None`: to the last row, wherever it is on each member.
+    /// The chunk ends with this key; `None`: with the last row that each member has.
     pub upto: Option<Key>,
 }
 
 impl Chunk {
-    /// One row: number of rows, number of hashes (fewer if a row is too long to be hashed), and the sum of the hashes. A sum rather than an
-    /// exclusive or, in which two equal rows of a table without primary key would cancel out.
+    /// The query answers one row: number of rows, number of hashes (fewer if a row is too long to be hashed), and the sum of the hashes. It is a
+    /// sum, because in an exclusive or two equal rows of a table without primary key would cancel out.
     pub fn checksum(&self) -> String {
         let row: Vec<String> = self.table.columns.iter().map(Column::in_row).collect();
         // A table may have no stored column.
@@ -70,7 +70,7 @@ impl Chunk {
         )
     }
 
-    /// The key of the row before which this many rows of the chunk lie.
+    /// The query for the key of the first row after this many rows of the chunk.
     pub fn key_after(&self, rows: u64) -> String {
         let list = |of: fn(&Column) -> String| self.table.key.iter().map(of).collect::<Vec<_>>().join(", ");
         format!(
@@ -82,7 +82,7 @@ impl Chunk {
         )
     }
 
-    /// The part of it up to a key, and the rest.
+    /// The part of the chunk up to a key, and the rest.
     pub fn split(&self, at: &Key) -> (Self, Self) {
         let lower = Self {
             upto: Some(at.clone()),
@@ -105,7 +105,7 @@ impl Chunk {
         format!(" WHERE {}", bounds.join(" AND "))
     }
 
-    /// `(a > 1 OR (a = 1 AND b > 2))`: an index is used for it, and not for `(a, b) > (1, 2)`.
+    /// `(a > 1 OR (a = 1 AND b > 2))`. MySQL uses an index for this condition, and none for `(a, b) > (1, 2)`.
     fn beyond(&self, key: &Key, operator: &str, last: &str) -> String {
         let columns: Vec<(String, String)> = self
             .table

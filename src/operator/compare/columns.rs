@@ -1,4 +1,4 @@
-//! Columns in SQL: a value with nothing of it lost, and a key that can be read, sent to another member, and shown.
+//! Columns in SQL: a whole value for the checksum, and a key that can be read, sent to another member, and shown to people.
 
 use crate::mysql::quote::{identifier, literal};
 
@@ -8,11 +8,11 @@ const SHOWN: usize = 40;
 /// What is done with the values of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
-    /// Its text is a literal.
+    /// Integers, DECIMAL and YEAR. The text is a literal.
     Number,
-    /// FLOAT and DOUBLE, whose text has too few digits.
+    /// FLOAT and DOUBLE. Their text has too few digits.
     Inexact,
-    /// A number behind a text, by which it is ordered: BIT, ENUM, SET.
+    /// BIT, ENUM, SET. MySQL orders them by a number and shows a text.
     Numbered,
     /// Dates and times.
     Time,
@@ -20,9 +20,9 @@ enum Kind {
     Text,
     /// BINARY and VARBINARY.
     Bytes,
-    /// May be larger than what CONCAT can join: TEXT.
+    /// TEXT. It may be longer than CONCAT can join.
     LongText,
-    /// The same: BLOB, JSON, geometry, VECTOR, and what later versions bring.
+    /// BLOB, JSON, geometry, VECTOR, and every type of a later version. They may be as long as TEXT.
     Long,
 }
 
@@ -66,19 +66,19 @@ impl Column {
         identifier(&self.name)
     }
 
-    /// Its value so that nothing of it is lost, told apart from NULL and from its neighbours: a length in front, or a hash of fixed length.
+    /// An expression for the whole value. A length in front, or a hash of fixed length, keeps it apart from NULL and from the columns beside it.
     pub(super) fn in_row(&self) -> String {
         let name = identifier(&self.name);
         let bytes = match self.kind {
             Kind::LongText | Kind::Long => return format!("IFNULL(SHA2({name}, 256), 'N')"),
-            // The one function that gives all bits of a number: as a text, -1e300 and the next one are the same.
+            // This function alone gives all bits of a number. As texts, -1e300 and the number next to it are equal.
             Kind::Inexact => return format!("IFNULL(ST_AsWKB(POINT({name}, 0)), 'N')"),
             _ => format!("CAST({name} AS BINARY)"),
         };
         format!("IFNULL(CONCAT(LENGTH({bytes}), ':', {bytes}), 'N')")
     }
 
-    /// Its value as text in ASCII, from which [`Column::literal`] makes the value again.
+    /// An expression for the value as ASCII text. [`Column::literal`] makes the value from it again.
     pub(super) fn as_key(&self) -> String {
         let name = identifier(&self.name);
         match self.kind {
@@ -90,7 +90,7 @@ impl Column {
         }
     }
 
-    /// A literal; the column's own collation is stronger than that of a literal.
+    /// The literal of a key. In a comparison MySQL uses the column's collation, not the literal's.
     pub(super) fn literal(&self, key: &str) -> String {
         match self.kind {
             Kind::Number | Kind::Inexact | Kind::Numbered => key.into(),
@@ -100,7 +100,7 @@ impl Column {
         }
     }
 
-    /// For people.
+    /// The key as people are shown it.
     pub(super) fn shown(&self, key: &str) -> String {
         match self.kind {
             Kind::Text | Kind::LongText => literal(&shortened(&text_of(key))),

@@ -1,4 +1,4 @@
-//! Why members could not be compared, and what its parts share.
+//! Why members could not be compared; the permit to stop writes.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::mysql::io::connection::SqlError;
 
-/// Deadline of a statement that reads; mysqld gives up before.
+/// Deadline of a statement that reads. mysqld itself ends such a statement earlier, after 300 s.
 pub const READ_DEADLINE: Duration = Duration::from_secs(310);
 
 /// Why members could not be compared.
@@ -17,32 +17,32 @@ pub enum CompareError {
     Sql {
         /// Which member.
         member: String,
-        /// What it said.
+        /// Its error.
         source: SqlError,
     },
     /// Something could not be read.
     #[error("{object} at {member}: {source}")]
-    Item {
+    Object {
         /// Which member.
         member: String,
-        /// What was read.
+        /// The object that was read.
         object: String,
-        /// What the server said.
+        /// The server's error.
         source: SqlError,
     },
-    /// Something differs at every look, and writes could not be stopped to see whether it does at equal GTID sets.
+    /// Something differs at every attempt, and writes could not be stopped. Only equal GTID sets show whether it is divergence.
     #[error("something differs while writes go on, and they could not be stopped: {why}")]
     NotStopped {
         /// What was in the way.
         why: String,
     },
-    /// A primary key whose text is another one in Unicode.
+    /// A primary key that does not survive a conversion to utf8mb4 and back.
     #[error("table {table}: its primary key is in a character set that cannot be converted to utf8mb4 and back")]
     Key {
         /// Which table.
         table: String,
     },
-    /// A table's definition became equal only at the end.
+    /// A table's definition became equal only while writes were stopped, so its rows were not compared.
     #[error("{object} was altered meanwhile")]
     Altered {
         /// Which.
@@ -62,5 +62,5 @@ impl CompareError {
     }
 }
 
-/// Whoever holds it may stop writes; the pass that gave it waits until it is dropped.
+/// Permission to stop writes. The pass that gave it waits until the permit is dropped.
 pub type Permit = oneshot::Sender<()>;

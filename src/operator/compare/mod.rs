@@ -1,14 +1,18 @@
 //! Compares what members hold: definitions, accounts, and rows by checksums of chunks. It reports; it repairs nothing.
 //!
-//! A comparison runs beside the passes of the operator, at most one at a time in the whole operator. Passes see how far it is as an
-//! observation. Nothing is lost with it: a comparison that was not finished is due again.
+//! A comparison runs beside the passes of the operator, at most one at a time in the whole operator. A pass sees as an observation how far it
+//! is. A comparison that ends with its operator loses nothing: it is due again.
+//!
+//! - [`run`]: one comparison from its beginning to its end.  [`attempts`]: one question to all members.
+//! - [`stop`]: snapshots while writes are stopped.
+//! - [`object`]: what is compared, and how one member is asked for it.  [`chunks`], [`columns`]: the rows of a table in SQL.
 
+pub mod attempts;
 pub mod chunks;
 pub mod columns;
-pub mod course;
 mod error;
-pub mod item;
-pub mod looks;
+pub mod object;
+pub mod run;
 pub mod stop;
 
 use std::collections::HashMap;
@@ -27,8 +31,8 @@ use crate::mysql::io::connection::Address;
 
 pub use error::{CompareError, Permit, READ_DEADLINE};
 
-use course::{Subject, compare};
-use looks::Peer;
+use attempts::Peer;
+use run::{Subject, compare};
 
 /// How long a comparison waits for the pass that lets it stop writes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,13 +42,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Party {
     /// Its name.
     pub name: String,
-    /// Its life.
+    /// Server UUID of its present life.
     pub server_uuid: String,
-    /// Where and as whom to connect.
+    /// Server and account of its connections.
     pub address: Address,
 }
 
-/// The comparison that is under way, and how the last one of each cluster ended, until that is in status.
+/// The comparison that is under way, and the result of each cluster's last comparison until it is in status.
 #[derive(Default)]
 pub struct Comparisons {
     inner: Mutex<Inner>,
@@ -59,7 +63,7 @@ struct Inner {
 struct Current {
     uid: String,
     task: JoinHandle<()>,
-    /// There while it waits to stop writes.
+    /// `Some` while the comparison waits for permission to stop writes.
     permission: Option<oneshot::Sender<Permit>>,
 }
 
@@ -77,7 +81,7 @@ impl Comparisons {
         }
     }
 
-    /// Begins to compare, unless a comparison is under way. Says whether it did.
+    /// Begins to compare, unless a comparison is under way. Returns whether it began.
     pub fn begin(self: &Arc<Self>, uid: &str, parties: Vec<Party>, subject: Subject) -> bool {
         let mut inner = self.lock();
         if inner.current.is_some() {
@@ -85,10 +89,13 @@ impl Comparisons {
         }
         inner.ended.remove(uid);
         let (comparisons, id) = (self.clone(), uid.to_owned());
-        // It ends only after the lock is released, so it finds itself there.
+        // The task can end only after this lock is released, so `end` finds it in `current`.
         let task = tokio::spawn(async move {
             let permit = Box::pin(comparisons.clone().permit(id.clone()));
-            let ended = match AssertUnwindSafe(run(parties, subject, permit)).catch_unwind().await {
+            let ended = match AssertUnwindSafe(connect_and_compare(parties, subject, permit))
+                .catch_unwind()
+                .await
+            {
                 Ok(Ok(status)) => ComparisonRun::Finished(status),
                 Ok(Err(error)) => ComparisonRun::Failed {
                     why: error.to_string(),
@@ -117,7 +124,7 @@ impl Comparisons {
         }
     }
 
-    /// Waits for the pass that lets writes be stopped. `None`: none did in time.
+    /// Waits for a pass that lets the comparison stop writes. `None`: no pass did within [`PATIENCE`].
     async fn permit(self: Arc<Self>, uid: String) -> Option<Permit> {
         let (permission, permitted) = oneshot::channel();
         if let Some(current) = self.lock().current.as_mut().filter(|current| current.uid == uid) {
@@ -130,8 +137,8 @@ impl Comparisons {
         permit.ok()?.ok()
     }
 
-    /// Lets the comparison of a cluster stop writes, and waits until they go on. Nobody else changes the cluster meanwhile, because its pass
-    /// is the one that waits. Says whether there was something to let.
+    /// Lets the comparison of a cluster stop writes, and waits until the members take writes again. Only the cluster's pass changes its members, and
+    /// that pass is the one that waits here. Returns whether a comparison had asked.
     pub async fn stop_writes(&self, uid: &str) -> bool {
         let permission = {
             let mut inner = self.lock();
@@ -143,17 +150,17 @@ impl Comparisons {
         if permission.send(permit).is_err() {
             return false;
         }
-        // Dropped, never sent: that it is over is all there is to say.
+        // The permit is dropped and never sent: the wait ends when it is dropped.
         drop(over.await);
         true
     }
 
-    /// Its result is in status.
+    /// Notes that the result is in status.
     pub fn noted(&self, uid: &str) {
         self.lock().ended.remove(uid);
     }
 
-    /// The cluster is gone.
+    /// Forgets a cluster that is gone, and ends its comparison.
     pub fn forget(&self, uid: &str) {
         let mut inner = self.lock();
         inner.ended.remove(uid);
@@ -168,7 +175,7 @@ impl Comparisons {
     }
 }
 
-async fn run(
+async fn connect_and_compare(
     parties: Vec<Party>,
     subject: Subject,
     permit: futures::future::BoxFuture<'static, Option<Permit>>,
@@ -184,7 +191,7 @@ async fn run(
 mod tests {
     use super::*;
 
-    fn nobody() -> Party {
+    fn unreachable_party() -> Party {
         Party {
             name: "demo-0".into(),
             server_uuid: String::new(),
@@ -202,10 +209,10 @@ mod tests {
     async fn one_cluster_at_a_time() {
         let comparisons = Arc::new(Comparisons::default());
         assert_eq!(comparisons.of("a"), ComparisonRun::Idle);
-        assert!(comparisons.begin("a", vec![nobody()], Subject::default()));
+        assert!(comparisons.begin("a", vec![unreachable_party()], Subject::default()));
         assert_eq!(comparisons.of("a"), ComparisonRun::Running);
         assert_eq!(comparisons.of("b"), ComparisonRun::Elsewhere);
-        assert!(!comparisons.begin("b", vec![nobody()], Subject::default()));
+        assert!(!comparisons.begin("b", vec![unreachable_party()], Subject::default()));
         while comparisons.of("a") == ComparisonRun::Running {
             tokio::task::yield_now().await;
         }
@@ -227,7 +234,7 @@ mod tests {
             task: tokio::spawn(std::future::pending()),
             permission: None,
         });
-        assert!(!comparisons.stop_writes("a").await, "nobody wants to");
+        assert!(!comparisons.stop_writes("a").await, "no comparison asks");
         let stopper = tokio::spawn(comparisons.clone().permit("a".into()));
         while comparisons.of("a") != ComparisonRun::Unsettled {
             tokio::task::yield_now().await;

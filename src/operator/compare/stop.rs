@@ -1,4 +1,4 @@
-//! Snapshots of all members at equal GTID sets, for which writes are stopped on all of them for as long as it takes to open these.
+//! Snapshots of all members at equal GTID sets. Writes are stopped on all members while the snapshots are opened.
 
 use std::time::{Duration, Instant};
 
@@ -6,39 +6,39 @@ use futures::future::{join_all, try_join_all};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+use super::attempts::{Attempt, Peer, attempt, executed};
 use super::error::CompareError;
-use super::item::Item;
-use super::looks::{Look, Peer, executed, look};
+use super::object::Object;
 use crate::mysql::io::connection::{PROBE_DEADLINE, SqlError, column, run, within};
 
-/// Seconds that a statement which holds its locks is waited for; writes that come meanwhile wait behind it.
+/// Seconds to wait for a statement that holds its locks. Writes that come meanwhile wait behind it.
 const LOCK_WAIT: u64 = 1;
-/// `super_read_only` waits for two locks, one after the other.
+/// Deadline of `super_read_only = ON`, which waits for two locks, one after the other.
 const CLOSING: Duration = Duration::from_secs(2 * LOCK_WAIT + 1);
 /// How long members may take to execute what others have.
 const DRAINING: Duration = Duration::from_secs(2);
-/// All that is done while writes are stopped, after which they go on whatever came of it.
+/// Deadline of everything between stopping and opening. The members are opened after it, whatever the result.
 const SEEING: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(2);
 
-/// What was seen while nobody wrote.
+/// What was compared while writes were stopped.
 #[derive(Debug)]
 pub struct Stopped {
-    /// Definitions and accounts, which are not part of a snapshot.
-    pub looks: Vec<Look>,
+    /// Of definitions and accounts, which are not part of a snapshot.
+    pub attempts: Vec<Attempt>,
     /// How long writes were refused.
     pub lasted: Duration,
 }
 
-/// Stops writes on all members that take any, waits until all have executed the same, opens a snapshot on each member's reader, looks at
-/// what snapshots do not hold, and lets those members take writes again.
+/// Stops writes on all members that take writes, waits until all members have executed the same, opens a snapshot on each member's reader,
+/// compares `objects`, which snapshots do not hold, and opens exactly those members again.
 ///
-/// Only for whoever keeps everybody else from fencing and opening these members meanwhile. A member whose connection is lost stays
-/// fenced, and is opened like one that returns.
+/// The caller keeps passes from fencing and opening these members meanwhile. A member whose connection is lost stays fenced, and the operator
+/// opens it as it opens a member that returns.
 ///
 /// # Errors
-/// [`CompareError::NotStopped`] when a long statement or a lagging member is in the way; writes go on then.
-pub async fn snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Stopped, CompareError> {
+/// [`CompareError::NotStopped`] when a long statement or a lagging member is in the way. The members take writes again then.
+pub async fn snapshots(peers: &mut [Peer], objects: &[Object]) -> Result<Stopped, CompareError> {
     let mut open = Vec::new();
     for peer in peers.iter_mut() {
         open.push(is_open(peer).await?);
@@ -51,8 +51,8 @@ pub async fn snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Stopped, Co
         false => Ok(false),
     });
     let closed = join_all(closing).await;
-    let looks = if closed.iter().all(Result::is_ok) {
-        let seeing = tokio::time::timeout(SEEING, open_snapshots(peers, items)).await;
+    let attempts = if closed.iter().all(Result::is_ok) {
+        let seeing = tokio::time::timeout(SEEING, open_snapshots(peers, objects)).await;
         seeing.unwrap_or_else(|_| {
             Err(CompareError::NotStopped {
                 why: format!("snapshots were not open within {SEEING:?}"),
@@ -62,7 +62,7 @@ pub async fn snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Stopped, Co
         Ok(Vec::new())
     };
     let opening = peers.iter_mut().zip(&closed).map(async |(peer, closed)| match closed {
-        // One statement, which clears super_read_only too: two could be cut apart.
+        // One statement, which clears super_read_only too: of two statements only the first might be carried out.
         Ok(true) => run(&mut peer.control, "SET GLOBAL read_only = OFF").await,
         Ok(false) | Err(_) => Ok(()),
     });
@@ -78,10 +78,13 @@ pub async fn snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Stopped, Co
             why: format!("{} is in the middle of something: {source}", peer.name),
         })?;
     }
-    Ok(Stopped { looks: looks?, lasted })
+    Ok(Stopped {
+        attempts: attempts?,
+        lasted,
+    })
 }
 
-/// Lets go of the tables that a snapshot was read from, as somebody may want to alter them. The snapshot stays.
+/// Releases the tables that a snapshot was read from, so that clients can alter them. The snapshot stays.
 ///
 /// # Errors
 /// [`CompareError::Sql`].
@@ -97,7 +100,7 @@ async fn set(conn: &mut Conn, setting: &str) -> Result<(), SqlError> {
     Ok(conn.query_drop(format!("SET GLOBAL {setting}")).await?)
 }
 
-/// The same life as at the beginning, and whether it takes writes.
+/// Checks that the server has the same UUID as at the beginning, and returns whether it takes writes.
 async fn is_open(peer: &mut Peer) -> Result<bool, CompareError> {
     let asked = within(PROBE_DEADLINE, async {
         let conn = &mut peer.control;
@@ -115,7 +118,7 @@ async fn is_open(peer: &mut Peer) -> Result<bool, CompareError> {
     Ok(row.and_then(|row| column::<i64>(&row, "fenced")) == Some(0))
 }
 
-async fn open_snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Vec<Look>, CompareError> {
+async fn open_snapshots(peers: &mut [Peer], objects: &[Object]) -> Result<Vec<Attempt>, CompareError> {
     let end = Instant::now() + DRAINING;
     loop {
         let sets = executed(peers).await?;
@@ -140,9 +143,9 @@ async fn open_snapshots(peers: &mut [Peer], items: &[Item]) -> Result<Vec<Look>,
         opened.await.map_err(|source| CompareError::of(&peer.name, source))
     });
     try_join_all(opening).await?;
-    let mut looks = Vec::new();
-    for item in items {
-        looks.push(look(peers, item).await?);
+    let mut attempts = Vec::new();
+    for object in objects {
+        attempts.push(attempt(peers, object).await?);
     }
-    Ok(looks)
+    Ok(attempts)
 }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::MultiMasterCluster;
-use crate::api::status::reasons;
+use crate::api::reasons::Reason;
 use crate::decide::observed::Problem;
 use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
@@ -15,10 +15,13 @@ use crate::operator::members::Credentials;
 use crate::operator::shared::Context;
 use crate::resources::secrets::missing_keys;
 
-/// How long Secrets are believed without reading them again; nothing is written to them by anybody in ordinary life.
+/// How long the operator uses Secrets without reading them again. They hardly ever change.
 const SECRETS_FRESH: Duration = Duration::from_secs(30);
 
-/// [`read`], if that was not done just now.
+/// The contents of both Secrets. They are read again if the last reading is older than [`SECRETS_FRESH`].
+///
+/// # Errors
+/// As [`read`].
 pub async fn remembered(
     cluster: &MultiMasterCluster,
     context: &Context,
@@ -38,7 +41,10 @@ pub async fn remembered(
     Ok(found)
 }
 
-/// The contents of both Secrets; `None` while they do not exist yet, a problem when they are not as they must be.
+/// Reads both Secrets. `None`: they do not exist yet. A [`Problem`]: one is gone or incomplete.
+///
+/// # Errors
+/// [`KubernetesError`] when the API server cannot be asked. A Secret that is gone or incomplete is the inner `Err`.
 pub async fn read(
     cluster: &MultiMasterCluster,
     client: &Client,
@@ -55,13 +61,13 @@ pub async fn read(
     let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
     let problem = |message: String| {
         Ok(Err(Problem {
-            reason: reasons::CREDENTIALS_INCOMPLETE,
+            reason: Reason::CredentialsIncomplete,
             message,
         }))
     };
     let (passwords, tls) = match (passwords, tls) {
         (Some(passwords), Some(tls)) => (passwords, tls),
-        // New ones would not be those that the running servers know.
+        // The running servers do not know new passwords or certificates.
         (None, _) if founded => {
             return problem(format!(
                 "Secret {passwords_name}: is gone, and its passwords are in use; create it again with its old contents"

@@ -1,17 +1,18 @@
-//! Reads members: all at once, each by its server's SQL and its agent's report. A failed probe is data.
+//! Reads members, all at the same time: each member's server by SQL, and its agent's report. A failed probe is data.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use mysql_async::{Conn, Row};
 
-use crate::decide::observed::{Channel, Probe, Receiver, Server, Sighting, SqlError as ThreadError};
+use crate::decide::observed::{Channel, Probe, Receiver, Server, SqlError as ThreadError, WitnessProbe};
+use crate::mysql::errors::without_secrets;
 use crate::mysql::io::connection::{PROBE_DEADLINE, SqlError, gtid_set, optional, required, rows, within};
-use crate::mysql::io::hearing::Hearing;
-use crate::mysql::io::statements::SILENCE;
+use crate::mysql::io::contact::Contacts;
+use crate::mysql::io::statements::LAST_CONTACT;
 use crate::operator::conflict_table;
 use crate::operator::members::MemberClient;
-use crate::wire::agent::{Look, PATH_LOOK, PATH_REPORT, Report, Terms};
+use crate::wire::agent::{LeaseRenewal, PATH_REPORT, PATH_WITNESS, Report, WitnessAnswer};
 use crate::wire::balancer;
 use crate::wire::io::client::AgentClient;
 
@@ -20,19 +21,25 @@ const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @
      @@gtid_executed AS executed, @@gtid_purged AS purged, \
      (SELECT COUNT(*) FROM performance_schema.processlist WHERE USER NOT LIKE 'multimaster\\_%' \
       AND USER NOT IN ('system user', 'event_scheduler', 'mysql.session')) AS sessions";
-/// What appliers stopped at. 3030: a worker that stopped because another one had.
+/// The transactions at which appliers stopped. 3030: a worker that stopped because another worker had.
 const STOPPED: &str = "SELECT CHANNEL_NAME AS channel, APPLYING_TRANSACTION AS gtid, LAST_ERROR_NUMBER AS number, LAST_ERROR_MESSAGE AS text \
      FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER NOT IN (0, 3030)";
+/// When appliers stopped for an error, in seconds before now: times of the epoch, which no time zone and no summer time moves.
+const STOPPED_SINCE: &str = "SELECT CHANNEL_NAME AS channel, \
+     CAST(UNIX_TIMESTAMP() AS SIGNED) - CAST(MAX(UNIX_TIMESTAMP(LAST_ERROR_TIMESTAMP)) AS SIGNED) AS age FROM \
+     (SELECT CHANNEL_NAME, LAST_ERROR_TIMESTAMP FROM performance_schema.replication_applier_status_by_worker WHERE LAST_ERROR_NUMBER <> 0 \
+     UNION ALL SELECT CHANNEL_NAME, LAST_ERROR_TIMESTAMP FROM performance_schema.replication_applier_status_by_coordinator \
+     WHERE LAST_ERROR_NUMBER <> 0) AS errors GROUP BY CHANNEL_NAME";
 
-/// Asks the server. Keeps the connection for the next pass, unless something went wrong with it.
+/// Asks the server. Keeps the connection for the next pass, unless it failed.
 pub async fn server(client: &mut MemberClient) -> Probe<Server> {
-    let mut hearing = std::mem::take(&mut client.hearing);
+    let mut contacts = std::mem::take(&mut client.contacts);
     let answer = within(PROBE_DEADLINE, async {
         let conn = client.connection().await?;
-        read(conn, &mut hearing).await
+        read(conn, &mut contacts).await
     })
     .await;
-    client.hearing = hearing;
+    client.contacts = contacts;
     match answer {
         Ok(server) => Probe::Reached(server),
         Err(error) => {
@@ -47,41 +54,41 @@ pub async fn server(client: &mut MemberClient) -> Probe<Server> {
     }
 }
 
-/// Listens once more to what a server that was just reached hears by its links: one that does not answer takes the whole of a look to do so, and
-/// what somebody heard of it before must not count for it.
-pub async fn hear_again(client: &mut MemberClient, server: &mut Server) {
-    let mut hearing = std::mem::take(&mut client.hearing);
-    let heard = within(PROBE_DEADLINE, async {
+/// Reads once more when each channel of a server that was just reached had its last contact. Reason: an observation of a member that does not
+/// answer takes its whole deadline, and a contact from before that must not count as a sign of life.
+pub async fn read_contacts_again(client: &mut MemberClient, server: &mut Server) {
+    let mut contacts = std::mem::take(&mut client.contacts);
+    let read = within(PROBE_DEADLINE, async {
         let conn = client.observed_connection()?;
         let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
-        let told = rows(conn, SILENCE).await?;
+        let times = rows(conn, LAST_CONTACT).await?;
         let names = statuses.iter().map(|row| required::<String>(row, "Channel_Name"));
         let names = names.collect::<Result<Vec<_>, _>>()?;
-        let silences = hearing.silences(&statuses, &told, Instant::now())?;
-        Ok(names.into_iter().zip(silences).collect::<Vec<_>>())
+        let seconds = contacts.seconds_since(&statuses, &times, Instant::now())?;
+        Ok(names.into_iter().zip(seconds).collect::<Vec<_>>())
     })
     .await;
-    client.hearing = hearing;
-    match heard {
-        Ok(heard) => {
-            for (name, seconds) in heard {
+    client.contacts = contacts;
+    match read {
+        Ok(channels) => {
+            for (name, seconds) in channels {
                 if let Some(channel) = server.channels.iter_mut().find(|channel| channel.name == name) {
-                    channel.silent_seconds = seconds;
+                    channel.seconds_since_contact = seconds;
                 }
             }
         }
         Err(error) => {
-            // What it said before stands.
-            tracing::debug!(%error, "it cannot say what it hears now");
+            // The times that were read before stay.
+            tracing::debug!(%error, "the last contacts of its channels cannot be read again");
             client.disconnect();
         }
     }
 }
 
-/// Asks the agent, and tells it the terms, if there are any: without them the last ones stay.
-pub async fn agent(client: &AgentClient, terms: Option<&Terms>) -> Probe<Report> {
-    let path = match terms {
-        Some(terms) => format!("{PATH_REPORT}?{terms}"),
+/// Asks the agent for its report. The request carries the lease renewal, if there is one; without it the agent keeps the one before.
+pub async fn agent(client: &AgentClient, renewal: Option<&LeaseRenewal>) -> Probe<Report> {
+    let path = match renewal {
+        Some(renewal) => format!("{PATH_REPORT}?{renewal}"),
         None => PATH_REPORT.to_owned(),
     };
     match client.get::<Report>(&path, PROBE_DEADLINE).await {
@@ -90,7 +97,7 @@ pub async fn agent(client: &AgentClient, terms: Option<&Terms>) -> Probe<Report>
     }
 }
 
-/// Asks an HAProxy pod what it does, until it answers, and as often as there are deadlines.
+/// Asks an HAProxy pod for its report, once for each deadline, until the pod answers.
 pub async fn balancer(client: &AgentClient, deadlines: &[Duration]) -> Probe<balancer::Report> {
     let mut probe = Probe::NoAddress;
     for deadline in deadlines {
@@ -102,37 +109,46 @@ pub async fn balancer(client: &AgentClient, deadlines: &[Duration]) -> Probe<bal
     probe
 }
 
-/// Asks a member's agent to look at another member, or at its own server. An agent that does not answer has seen nothing.
-pub async fn look(by: u8, client: &AgentClient, address: IpAddr) -> Option<Sighting> {
-    let path = format!("{PATH_LOOK}?address={address}");
-    let look: Look = client.get(&path, PROBE_DEADLINE).await.ok()?;
-    Some(Sighting {
+/// Asks a member's agent to probe another member, or its own server. `None`: the agent does not answer, so it is no witness.
+pub async fn ask_witness(by: u8, client: &AgentClient, address: IpAddr) -> Option<WitnessProbe> {
+    let path = format!("{PATH_WITNESS}?address={address}");
+    let answer: WitnessAnswer = client.get(&path, PROBE_DEADLINE).await.ok()?;
+    Some(WitnessProbe {
         by,
-        answered: look.answered,
+        answered: answer.answered,
     })
 }
 
-/// `gtid_executed` is read after the channels' retrieved sets, so that what was applied in between is not taken for missing.
-async fn read(conn: &mut Conn, hearing: &mut Hearing) -> Result<Server, SqlError> {
+/// Reads everything that a server says. `gtid_executed` comes after the channels' retrieved sets: a transaction that is applied in between then
+/// does not seem to be missing.
+async fn read(conn: &mut Conn, contacts: &mut Contacts) -> Result<Server, SqlError> {
     let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
-    let told = rows(conn, SILENCE).await?;
-    let silences = hearing.silences(&statuses, &told, Instant::now())?;
-    let with_silence = |(row, silent_seconds)| {
+    let times = rows(conn, LAST_CONTACT).await?;
+    let seconds = contacts.seconds_since(&statuses, &times, Instant::now())?;
+    let with_contact = |(row, seconds_since_contact)| {
         Ok(Channel {
-            silent_seconds,
+            seconds_since_contact,
             ..channel(row)?
         })
     };
-    let channels = statuses.iter().zip(silences).map(with_silence);
+    let channels = statuses.iter().zip(seconds).map(with_contact);
     let mut channels = channels.collect::<Result<Vec<Channel>, SqlError>>()?;
     for row in rows(conn, STOPPED).await? {
         let name: String = required(&row, "channel")?;
         let error = ThreadError {
             number: required(&row, "number")?,
-            text: required(&row, "text")?,
+            text: without_secrets(&required::<String>(&row, "text")?),
         };
         if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
             stopped(channel, optional(&row, "gtid")?, error);
+        }
+    }
+    if channels.iter().any(|channel| channel.stopped_for().is_some()) {
+        for row in rows(conn, STOPPED_SINCE).await? {
+            let name: String = required(&row, "channel")?;
+            if let Some(channel) = channels.iter_mut().find(|channel| channel.name == name) {
+                channel.seconds_since_error = optional(&row, "age")?;
+            }
         }
     }
     let conflicts = conflict_table::recent(conn).await?;
@@ -161,7 +177,7 @@ async fn read(conn: &mut Conn, hearing: &mut Hearing) -> Result<Server, SqlError
     })
 }
 
-/// Notes the transaction at which one of a channel's workers stopped: the first in the order of the source's log, should there be several.
+/// Notes the transaction at which a worker of the channel stopped. If several workers stopped, the first in the source's log counts.
 fn stopped(channel: &mut Channel, gtid: Option<String>, at: ThreadError) {
     let (Some(gtid), Some(error)) = (gtid.filter(|gtid| !gtid.is_empty()), &mut channel.applier_error) else {
         return;
@@ -169,12 +185,12 @@ fn stopped(channel: &mut Channel, gtid: Option<String>, at: ThreadError) {
     let earlier = channel.blocked.is_none() || place_in(&at.text) < place_in(&error.text);
     if earlier && !channel.applier_running {
         channel.blocked = Some(gtid);
-        // The channel's own only says where to find this one, and may be that of a worker which stopped because this one had.
+        // The channel's own error only says where to find this one. It may also come from a worker that stopped because of this one.
         *error = at;
     }
 }
 
-/// Binary log and offset in `... at source log binlog.000001, end_log_pos 422; Could not ...`.
+/// Binary log and offset from `... at source log binlog.000001, end_log_pos 422; Could not ...`.
 fn place_in(text: &str) -> Option<(&str, u64)> {
     let rest = text.split_once("at source log ")?.1;
     let (file, rest) = rest.split_once(", end_log_pos ")?;
@@ -182,7 +198,7 @@ fn place_in(text: &str) -> Option<(&str, u64)> {
     Some((file, digits.parse().ok()?))
 }
 
-/// Without the number of the attempt, which would be news once a second for as long as a source is away.
+/// The text without the number of the attempt. The number changes every second while a source is unreachable.
 fn without_attempts(text: &str) -> String {
     match (text.find("This was attempt "), text.find("Message: ")) {
         (Some(from), Some(to)) if from < to => format!("{}{}", &text[..from], &text[to..]),
@@ -197,7 +213,7 @@ fn channel(row: &Row) -> Result<Channel, SqlError> {
         let (number, text): (u32, String) = (required(row, number)?, required(row, message)?);
         let error = ThreadError {
             number,
-            text: without_attempts(&text),
+            text: without_secrets(&without_attempts(&text)),
         };
         Ok::<_, SqlError>((number != 0).then_some(error))
     };
@@ -218,8 +234,9 @@ fn channel(row: &Row) -> Result<Channel, SqlError> {
         receiver_file: text("Source_Log_File")?,
         applied_file: text("Relay_Source_Log_File")?,
         applied_offset: required(row, "Exec_Source_Log_Pos")?,
-        silent_seconds: None,
+        seconds_since_contact: None,
         blocked: None,
+        seconds_since_error: None,
     })
 }
 

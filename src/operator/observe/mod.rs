@@ -1,4 +1,4 @@
-//! Reads, and only reads: Kubernetes objects ([`objects`]) and members ([`members`]).
+//! Reads Kubernetes objects ([`objects`], [`pods`], [`credentials`]) and members ([`members`]). It writes nothing.
 
 pub mod credentials;
 pub mod members;

@@ -12,23 +12,23 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
 
 use crate::api::MultiMasterCluster;
-use crate::api::status::reasons;
-use crate::decide::observed::{Balancer, Member, Observed, Probe, Problem, Sighting};
+use crate::api::reasons::Reason;
+use crate::decide::observed::{Balancer, Member, Observed, Probe, Problem, WitnessProbe};
 use crate::decide::serve::balance;
 use crate::decide::serve::opening::note_fenced;
 use crate::mysql::io::connection::PROBE_DEADLINE;
 use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::members::Credentials;
-use crate::operator::shared::{Context, Heard};
+use crate::operator::shared::{Context, LastAnswer};
 use crate::resources::labels;
 use crate::resources::validate::validate;
-use crate::wire::agent::Terms;
+use crate::wire::agent::LeaseRenewal;
 
 use super::credentials;
 use super::pods::pod;
 
-/// An HAProxy pod that is to be noticed soon has so long for an answer, twice: one that is only late stays.
+/// How long an HAProxy pod has for an answer if its failure is to be noticed soon. The operator asks twice, so that a pod that is late once stays.
 const SOON: Duration = Duration::from_millis(300);
 
 /// Everything that a decision about this cluster is based on.
@@ -46,7 +46,7 @@ pub async fn observe(
         Err(fields) => fields
             .iter()
             .map(|field| Problem {
-                reason: reasons::INVALID_SPEC,
+                reason: Reason::InvalidSpec,
                 message: field.to_string(),
             })
             .collect(),
@@ -65,7 +65,7 @@ pub async fn observe(
     let uid = cluster.uid().unwrap_or_default();
     if let Some((_, refusal)) = context.recall(&uid).refused {
         problems.push(Problem {
-            reason: reasons::APPLY_FAILED,
+            reason: Reason::ApplyFailed,
             message: refusal,
         });
     }
@@ -95,7 +95,7 @@ where
     store.get(&ObjectRef::new(name).within(namespace))
 }
 
-/// The revision that pods should have, once the controller of StatefulSets has seen the present template.
+/// The revision that pods should have. `None`: the StatefulSet controller has not seen the present template yet.
 fn update_revision(statefulset: &StatefulSet) -> Option<String> {
     let status = statefulset.status.as_ref()?;
     (status.observed_generation == statefulset.metadata.generation)
@@ -103,21 +103,22 @@ fn update_revision(statefulset: &StatefulSet) -> Option<String> {
         .flatten()
 }
 
-/// All members at once. Those that did not answer the last time are looked at by all agents at the same time, so that a member that is frozen
-/// or cut off does not make the observation older than it must be. Whoever replicates from one that did not answer is heard last.
+/// All members at the same time. For a member that did not answer in the pass before, all agents are asked as witnesses at the same time, so that
+/// a frozen or unreachable member does not make the observation older. Of a member that replicates from one that does not answer, the last
+/// contacts are read again at the end.
 async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>, context: &Context) -> Vec<Member> {
     let uid = cluster.uid().unwrap_or_default();
-    let silent = context.recall(&uid).silent;
+    let unanswered_before = context.recall(&uid).unanswered;
     let probes = cluster
         .ordinals()
         .map(|ordinal| member(cluster, ordinal, credentials, context));
-    let looks = silent
+    let witnesses = unanswered_before
         .iter()
-        .map(|ordinal| sightings(cluster, *ordinal, credentials, context));
-    let (mut members, sightings) = tokio::join!(join_all(probes), join_all(looks));
-    for (ordinal, sightings) in silent.iter().zip(sightings) {
+        .map(|ordinal| ask_witnesses(cluster, *ordinal, credentials, context));
+    let (mut members, witness_probes) = tokio::join!(join_all(probes), join_all(witnesses));
+    for (ordinal, witness_probes) in unanswered_before.iter().zip(witness_probes) {
         if let Some(member) = members.get_mut(usize::from(*ordinal)) {
-            member.sightings = sightings;
+            member.witness_probes = witness_probes;
         }
     }
     let unanswered: Vec<u8> = members
@@ -125,12 +126,12 @@ async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>
         .filter(|member| matches!(member.server, Probe::Unreachable(_)))
         .map(|member| member.ordinal)
         .collect();
-    let hears_one = |member: &&mut Member| unanswered.iter().any(|ordinal| member.link(*ordinal).is_some());
-    for witness in members.iter_mut().filter(hears_one) {
-        hear_again(cluster, witness, credentials, context).await;
+    let replicates_from_one = |member: &&mut Member| unanswered.iter().any(|ordinal| member.link(*ordinal).is_some());
+    for witness in members.iter_mut().filter(replicates_from_one) {
+        read_contacts_again(cluster, witness, credentials, context).await;
     }
     context.remember(&uid, |memory| {
-        memory.silent = unanswered;
+        memory.unanswered = unanswered;
         for member in &mut members {
             note_fenced(&mut memory.fenced, member);
         }
@@ -138,7 +139,7 @@ async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>
     members
 }
 
-async fn hear_again(
+async fn read_contacts_again(
     cluster: &MultiMasterCluster,
     member: &mut Member,
     credentials: Option<&Credentials>,
@@ -152,30 +153,30 @@ async fn hear_again(
     };
     let host = host(cluster, ordinal);
     if let Ok(mut client) = context.members.of(&pod_uid, ip, host, credentials).await {
-        super::members::hear_again(&mut client, server).await;
+        super::members::read_contacts_again(&mut client, server).await;
     }
 }
 
-/// What the agents see of a member, its own included.
-async fn sightings(
+/// Asks all agents, the member's own included, to probe a member.
+async fn ask_witnesses(
     cluster: &MultiMasterCluster,
     ordinal: u8,
     credentials: Option<&Credentials>,
     context: &Context,
-) -> Vec<Sighting> {
+) -> Vec<WitnessProbe> {
     let (Some((_, address)), Some(credentials)) = (address(cluster, ordinal, context), credentials) else {
         return Vec::new();
     };
-    let looks = cluster.ordinals().map(|by| async move {
+    let answers = cluster.ordinals().map(|by| async move {
         let (pod_uid, ip) = self::address(cluster, by, context)?;
         let agent = context
             .members
             .agent(&pod_uid, ip, host(cluster, by), credentials)
             .await
             .ok()?;
-        super::members::look(by, &agent, address).await
+        super::members::ask_witness(by, &agent, address).await
     });
-    join_all(looks).await.into_iter().flatten().collect()
+    join_all(answers).await.into_iter().flatten().collect()
 }
 
 fn host(cluster: &MultiMasterCluster, ordinal: u8) -> String {
@@ -204,18 +205,18 @@ async fn member(
         pod,
         agent: Probe::NoAddress,
         server: Probe::NoAddress,
-        sightings: Vec::new(),
-        unheard: SignedDuration::ZERO,
+        witness_probes: Vec::new(),
+        since_contact: SignedDuration::ZERO,
         last_seen_fenced: false,
     };
     let uid = cluster.uid().unwrap_or_default();
-    let heard = context.heard(&uid, ordinal);
-    let first_look = context.first_look(&uid);
-    let unheard = || {
-        let since = heard.as_ref().map_or(first_look, |heard| heard.at);
+    let last_answer = context.last_answer(&uid, ordinal);
+    let first_observed = context.first_observed(&uid);
+    let since_answer = || {
+        let since = last_answer.as_ref().map_or(first_observed, |answer| answer.at);
         SignedDuration::try_from(since.elapsed()).unwrap_or(SignedDuration::MAX)
     };
-    member.unheard = unheard();
+    member.since_contact = since_answer();
     let address = member
         .pod
         .as_ref()
@@ -230,22 +231,22 @@ async fn member(
     {
         Ok(mut client) => {
             let agent = client.agent().clone();
-            let clock = heard
+            let clock = last_answer
                 .as_ref()
-                .filter(|heard| heard.pod_uid == pod_uid)
-                .map(|heard| heard.clock);
+                .filter(|answer| answer.pod_uid == pod_uid)
+                .map(|answer| answer.clock);
             let others = cluster.ordinals().filter(|other| *other != ordinal);
             let others: Vec<(u8, IpAddr)> = others
                 .filter_map(|other| Some((other, self::address(cluster, other, context)?.1)))
                 .collect();
-            // Who the writer is, and who is in the ring, would be said wrongly.
+            // The renewal would name a wrong writer, or a wrong ring.
             let unreadable = cluster
                 .status
                 .as_ref()
                 .is_some_and(|status| status.unreadable().next().is_some());
-            let terms = (!unreadable).then(|| Terms::of(cluster, ordinal, clock, &others));
+            let renewal = (!unreadable).then(|| LeaseRenewal::of(cluster, ordinal, clock, &others));
             (member.agent, member.server) = tokio::join!(
-                super::members::agent(&agent, terms.as_ref()),
+                super::members::agent(&agent, renewal.as_ref()),
                 super::members::server(&mut client)
             );
         }
@@ -254,20 +255,20 @@ async fn member(
             member.server = Probe::Unreachable(error.to_string());
         }
     }
-    member.unheard = match member.report().map(|report| report.clock) {
+    member.since_contact = match member.report().map(|report| report.clock) {
         Some(clock) => {
             let at = Instant::now();
             context.remember(&uid, |memory| {
-                memory.heard.insert(ordinal, Heard { pod_uid, at, clock });
+                memory.answers.insert(ordinal, LastAnswer { pod_uid, at, clock });
             });
             SignedDuration::ZERO
         }
-        None => unheard(),
+        None => since_answer(),
     };
     member
 }
 
-/// How long an HAProxy pod has for an answer, each time that it is asked.
+/// How long an HAProxy pod has for each answer.
 fn deadlines(cluster: &MultiMasterCluster) -> &'static [Duration] {
     match balance::is_impatient(cluster) {
         true => &[SOON, SOON],
@@ -275,13 +276,13 @@ fn deadlines(cluster: &MultiMasterCluster) -> &'static [Duration] {
     }
 }
 
-/// HAProxy's pods, all at once; none where it does not balance.
+/// HAProxy's pods, all at the same time; empty where HAProxy does not balance.
 pub async fn balancers(
     cluster: &MultiMasterCluster,
     credentials: Option<&Credentials>,
     context: &Context,
 ) -> Vec<Balancer> {
-    // To find them takes a look at every pod of every cluster.
+    // Finding them goes through every pod of every cluster.
     if !cluster.spec.balancer.is_haproxy() {
         return Vec::new();
     }
@@ -337,7 +338,7 @@ async fn storage_class_problem(
         )
     };
     Ok(found.is_none().then(|| Problem {
-        reason: reasons::STORAGE_CLASS_MISSING,
+        reason: Reason::StorageClassMissing,
         message: message(),
     }))
 }

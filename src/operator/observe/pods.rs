@@ -1,12 +1,12 @@
-//! What Kubernetes says of a pod.
+//! Reads a pod object.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod};
 
-use crate::api::status::reasons;
+use crate::api::reasons::Reason;
 use crate::decide::observed::{Pod, Problem};
 use crate::names;
 
-/// What Kubernetes says of a pod whose main container has this name.
+/// The state of a pod whose main container has this name.
 pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
     let status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
@@ -27,7 +27,7 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
         .chain(&containers)
         .find_map(|container| container_problem(&name, container));
     let unscheduled_problem = unscheduled.map(|condition| Problem {
-        reason: reasons::MEMBERS_ABSENT,
+        reason: Reason::MembersAbsent,
         message: format!(
             "{name} is not scheduled: {}",
             condition.message.clone().unwrap_or_default()
@@ -49,14 +49,14 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
     }
 }
 
-/// What the agent said when the container last ended by a failure.
+/// The termination message of the container's last failure.
 fn last_words(container: &ContainerStatus) -> Option<String> {
     let last = container.last_state.as_ref()?.terminated.as_ref()?;
     let words = last.message.as_deref()?.trim();
     (last.exit_code != 0 && !words.is_empty()).then(|| words.to_owned())
 }
 
-/// What Kubernetes, or the agent's last words, say about a container that does not run.
+/// Why a container does not run, by Kubernetes or by its termination message.
 fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let reason = waiting.reason.clone().unwrap_or_default();
@@ -73,7 +73,7 @@ fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> 
                 waiting.message.clone().unwrap_or(reason)
             );
             Some(Problem {
-                reason: reasons::IMAGE_UNAVAILABLE,
+                reason: Reason::ImageUnavailable,
                 message,
             })
         }
@@ -81,7 +81,7 @@ fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> 
             let words = last_words(container);
             let words = words.or_else(|| waiting.message.clone()).unwrap_or(reason);
             Some(Problem {
-                reason: reasons::MYSQLD_NOT_STARTING,
+                reason: Reason::MysqldNotStarting,
                 message: format!("{pod} does not start: {}", words.trim()),
             })
         }

@@ -1,7 +1,8 @@
-//! Who may read a history: whoever may `get` the subresource `multimasterclusters/history` in the namespace. Kubernetes decides.
+//! Access to a history: a user may read it if a role allows the user to `get` the subresource `multimasterclusters/history` in the namespace.
+//! Kubernetes decides.
 //!
-//! The operator's port is open to all pods and speaks HTTP without TLS. So it takes no token that is good for anything else: neither the
-//! agents' (it may order members about) nor one that the API server takes, but one for the audience [`AUDIENCE`] alone.
+//! The operator's port is open to all pods and speaks HTTP without TLS. So it accepts only a token for the audience [`AUDIENCE`], which is valid
+//! nowhere else. It accepts neither the agents' token, with which one can send orders to members, nor a token for the API server.
 
 use axum::http::{HeaderMap, StatusCode, header};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
@@ -18,10 +19,10 @@ pub const AUDIENCE: &str = names::GROUP;
 /// The subresource that a role names. It exists in RBAC only.
 pub const SUBRESOURCE: &str = "history";
 
-/// Refuses who has no token, a wrong one, or may not read.
+/// Checks the token of a request and the user's right to read.
 ///
 /// # Errors
-/// [`Refusal`]: 401, 403, or 503 when the API server does not answer.
+/// [`Refusal`]: 401 without a valid token, 403 without the right, 503 when the API server does not answer.
 pub async fn check(client: &Client, headers: &HeaderMap, namespace: &str, name: &str) -> Result<(), Refusal> {
     let token = token(headers).ok_or_else(|| unauthorized("no bearer token"))?;
     let user = user(client, token).await?;
@@ -36,7 +37,7 @@ pub async fn check(client: &Client, headers: &HeaderMap, namespace: &str, name: 
         return Ok(());
     }
     let message = format!(
-        "{who} may not read it: no role allows to get multimasterclusters/{SUBRESOURCE} in the namespace {namespace:?}"
+        "{who} may not read the history: no role allows to get multimasterclusters/{SUBRESOURCE} in the namespace {namespace:?}"
     );
     Err(Refusal(StatusCode::FORBIDDEN, message))
 }
@@ -48,11 +49,11 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 
 fn unauthorized(why: &str) -> Refusal {
     let message =
-        format!("{why}; it takes one for the audience {AUDIENCE}: kubectl create token NAME --audience {AUDIENCE}");
+        format!("{why}; send one for the audience {AUDIENCE}: kubectl create token NAME --audience {AUDIENCE}");
     Refusal(StatusCode::UNAUTHORIZED, message)
 }
 
-/// Whose token it is.
+/// The user of a token.
 async fn user(client: &Client, token: &str) -> Result<UserInfo, Refusal> {
     let review = TokenReview {
         spec: TokenReviewSpec {

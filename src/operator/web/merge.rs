@@ -1,4 +1,4 @@
-//! What all HAProxy pods of a cluster remember, as one. Pure.
+//! Merges the histories of all HAProxy pods of a cluster. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,12 +9,12 @@ use serde::Serialize;
 use crate::names;
 use crate::wire::history::{self, End, Extract, ServerState, Traffic};
 
-/// What was heard of one pod: its history, or why there is none.
+/// The answer of one pod: its history, or why there is none.
 #[derive(Clone, Debug)]
 pub struct Asked {
     /// Name of the pod.
     pub pod: String,
-    /// What it answered.
+    /// Its history, or the error.
     pub answer: Result<Extract, String>,
 }
 
@@ -24,17 +24,17 @@ pub struct Asked {
 pub struct History {
     /// HAProxy pods that answered.
     pub pods: Vec<Pod>,
-    /// HAProxy pods that did not: what they did is not in here.
+    /// HAProxy pods that did not answer. Their connections are missing here.
     pub missing: Vec<Missing>,
     /// A row for each member.
     pub servers: Vec<Server>,
-    /// A row for each client, of all the connections that the pods answered; `limit` leaves none out.
+    /// A row for each client, over all connections of the pods that answered. `limit` leaves no connection out here.
     pub clients: Vec<Client>,
-    /// First those that have ended, by their end, then the open ones, by their beginning.
+    /// First the connections that have ended, by their end, then the open ones, by their beginning.
     pub connections: Vec<Connection>,
     /// Number of earlier connections that are not shown because of `limit`.
     pub older_connections: usize,
-    /// What was seen of the servers, by time: a point for each change and at least one a minute. It is so until the next point of this pod and
+    /// The states of the servers, by time: a point for each change, and at least one a minute. A point holds until the next point of this pod and
     /// server.
     pub timeline: Vec<Point>,
 }
@@ -44,7 +44,7 @@ pub struct History {
 pub struct Pod {
     /// Its name.
     pub pod: String,
-    /// From when on it remembers everything.
+    /// Nothing since this time is missing.
     pub from: Timestamp,
 }
 
@@ -62,11 +62,11 @@ pub struct Missing {
 pub struct Server {
     /// Its name.
     pub server: String,
-    /// Its state by the names of the pods that check it.
+    /// Its state as each pod sees it, by the pod's name.
     pub states: BTreeMap<String, ServerState>,
     /// Open connections.
     pub connections: u64,
-    /// Since the pods' containers began.
+    /// Traffic since the pods' containers began.
     #[serde(flatten)]
     pub traffic: Traffic,
 }
@@ -85,9 +85,9 @@ pub struct Client {
     pub bytes_received: u64,
     /// Bytes to it, in connections that have ended.
     pub bytes_sent: u64,
-    /// Who served it.
+    /// The members that served it.
     pub servers: BTreeSet<String>,
-    /// When one of its connections began or ended last.
+    /// The last time that one of its connections began or ended.
     pub last_at: Timestamp,
 }
 
@@ -97,7 +97,7 @@ pub struct Client {
 pub struct Connection {
     /// The HAProxy pod that had it.
     pub pod: String,
-    /// The member that served it; `null`: it was closed before it reached one.
+    /// The member that served it; `null`: the connection was closed before it reached one.
     pub server: Option<String>,
     /// Address of the client, as HAProxy sees it.
     pub client: IpAddr,
@@ -125,12 +125,12 @@ pub struct Point {
     pub check: String,
     /// Open connections.
     pub connections: u64,
-    /// Since the pod's container began.
+    /// Traffic since the pod's container began.
     #[serde(flatten)]
     pub traffic: Traffic,
 }
 
-/// Joins what the pods of the cluster `name` of so many members answered, and keeps the last `limit` connections.
+/// Merges the answers of the pods of the cluster `name` with this many members, and keeps the last `limit` connections.
 pub fn merge(name: &str, members: u8, asked: Vec<Asked>, limit: usize) -> History {
     let (mut answers, mut missing) = (Vec::new(), Vec::new());
     for Asked { pod, answer } in asked {
@@ -151,7 +151,7 @@ pub fn merge(name: &str, members: u8, asked: Vec<Asked>, limit: usize) -> Histor
     let older_connections = connections.len().saturating_sub(limit);
     connections.drain(..older_connections);
 
-    // HAProxy has a place for every member that there can be.
+    // HAProxy has a server line for every member that there can be.
     let seen = answers
         .iter()
         .flat_map(|(_, extract)| extract.timeline.iter().chain(&extract.servers));

@@ -1,9 +1,11 @@
-//! Who served whom, for pages and tools: `GET /v1/clusters/{namespace}/{name}/history` on the operator's port, JSON, see [`merge::History`].
+//! Which member served which client, for pages and tools: `GET /v1/clusters/{namespace}/{name}/history` on the operator's port answers JSON, see
+//! [`merge::History`].
 //!
-//! `?since=2026-01-02T15:04:05Z` leaves out what ended or was before; `?limit=` is the most connections that are shown, see [`LIMIT`].
+//! `?since=2026-01-02T15:04:05Z` leaves out connections that ended, and points that were, before that time. `?limit=` is the most connections that
+//! are shown, see [`LIMIT`].
 //!
-//! Nothing is kept here: HAProxy's pods remember, and every answer is read from Kubernetes and from them. So each replica of the operator
-//! answers, whether it leads or not. Addresses of clients are personal data: who asks needs a token, see [`access`].
+//! The operator keeps no history. HAProxy's pods do, and the operator reads every answer from Kubernetes and from these pods. So each replica of the
+//! operator answers, whether it leads or not. Addresses of clients are personal data, so a request needs a token, see [`access`].
 
 pub mod access;
 pub mod merge;
@@ -38,11 +40,11 @@ pub use refusal::Refusal;
 
 use merge::{Asked, merge};
 
-/// The most connections in an answer where the query does not say.
+/// The most connections in an answer without `limit` in the query.
 const LIMIT: usize = 1000;
-/// What the query may say.
+/// Values that `limit` may have.
 const LIMITS: RangeInclusive<usize> = 1..=100_000;
-/// Requests at the same time. Each makes some to the API server, which the operator needs for healing; and anybody can send one.
+/// Requests at the same time. Each request causes some requests to the API server, which the operator needs for healing, and every pod can send one.
 const AT_ONCE: usize = 4;
 /// How long a pod has for its answer, which may be some megabytes.
 const POD_DEADLINE: Duration = Duration::from_secs(5);
@@ -70,32 +72,32 @@ async fn answer(
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
-    let Ok(_place) = histories.free.try_acquire() else {
+    let Ok(_permit) = histories.free.try_acquire() else {
         let message = format!("{AT_ONCE} requests are being answered; try again");
         return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, message));
     };
-    let wanted = Wanted::read(&query).map_err(|message| Refusal(StatusCode::BAD_REQUEST, message))?;
-    // They become parts of URLs at the API server.
+    let query = HistoryQuery::read(&query).map_err(|message| Refusal(StatusCode::BAD_REQUEST, message))?;
+    // Both become parts of URLs at the API server.
     if !is_label(&namespace) || !is_label(&name) {
         return Err(not_found(&namespace, &name));
     }
     let client = &histories.client;
     access::check(client, &headers, &namespace, &name).await?;
     let cluster = find(client, &namespace, &name).await?;
-    let asked = ask_pods(client, &cluster, wanted.since).await?;
-    Ok(Json(merge(&name, cluster.spec.members, asked, wanted.limit)).into_response())
+    let asked = ask_pods(client, &cluster, query.since).await?;
+    Ok(Json(merge(&name, cluster.spec.members, asked, query.limit)).into_response())
 }
 
-/// What the query asks for.
+/// The query of a request.
 #[derive(Debug, PartialEq, Eq)]
-struct Wanted {
+struct HistoryQuery {
     since: Option<Timestamp>,
     limit: usize,
 }
 
-impl Wanted {
+impl HistoryQuery {
     fn read(query: &[(String, String)]) -> Result<Self, String> {
-        let mut wanted = Self {
+        let mut read = Self {
             since: None,
             limit: LIMIT,
         };
@@ -103,14 +105,15 @@ impl Wanted {
             match parameter.as_str() {
                 "since" => {
                     let since = value.parse();
-                    wanted.since = Some(since.map_err(|error| {
-                        format!("since: it is a time in RFC 3339, 2026-01-02T15:04:05Z for example, with %2B for a +: {error}")
+                    read.since = Some(since.map_err(|error| {
+                        format!("since: must be a time in RFC 3339, 2026-01-02T15:04:05Z for example, with %2B for a +: {error}")
                     })?);
                 }
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| LIMITS.contains(limit));
-                    wanted.limit = limit
-                        .ok_or_else(|| format!("limit: it is a number from {} to {}", LIMITS.start(), LIMITS.end()))?;
+                    read.limit = limit.ok_or_else(|| {
+                        format!("limit: must be a number from {} to {}", LIMITS.start(), LIMITS.end())
+                    })?;
                 }
                 other => {
                     return Err(format!(
@@ -119,11 +122,11 @@ impl Wanted {
                 }
             }
         }
-        Ok(wanted)
+        Ok(read)
     }
 }
 
-/// Whether it can be the name of a namespace or a cluster.
+/// Whether a text can be the name of a namespace or a cluster.
 fn is_label(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&name.len()) && name.bytes().all(allowed)
@@ -153,7 +156,7 @@ async fn find(client: &Client, namespace: &str, name: &str) -> Result<MultiMaste
     Ok(cluster)
 }
 
-/// All HAProxy pods at once, those that end included: they finish what they have.
+/// Asks all HAProxy pods at the same time. Pods that are terminating are asked, too, because they still have sessions.
 async fn ask_pods(
     client: &Client,
     cluster: &MultiMasterCluster,
@@ -197,22 +200,22 @@ async fn ask_pod(
 mod tests {
     use super::*;
 
-    fn wanted(query: &[(&str, &str)]) -> Result<Wanted, String> {
+    fn read(query: &[(&str, &str)]) -> Result<HistoryQuery, String> {
         let owned: Vec<_> = query
             .iter()
             .map(|(key, value)| ((*key).into(), (*value).into()))
             .collect();
-        Wanted::read(&owned)
+        HistoryQuery::read(&owned)
     }
 
     #[test]
     fn a_query_is_read_or_its_parameter_named() {
-        let none = Wanted {
+        let none = HistoryQuery {
             since: None,
             limit: LIMIT,
         };
-        assert_eq!(wanted(&[]).unwrap(), none);
-        let both = wanted(&[("since", "2026-11-22T17:00:00+01:00"), ("limit", "5")]).unwrap();
+        assert_eq!(read(&[]).unwrap(), none);
+        let both = read(&[("since", "2026-11-22T17:00:00+01:00"), ("limit", "5")]).unwrap();
         assert_eq!(
             (both.since.unwrap().to_string(), both.limit),
             ("2026-11-22T16:00:00Z".into(), 5)
@@ -225,7 +228,7 @@ mod tests {
             ("limit", "-1"),
             ("until", "2026-11-22T17:00:00Z"),
         ] {
-            let error = wanted(&[(parameter, value)]).unwrap_err();
+            let error = read(&[(parameter, value)]).unwrap_err();
             assert!(error.starts_with(&format!("{parameter}: ")), "{error}");
         }
     }

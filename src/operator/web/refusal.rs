@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::operator::kubernetes::KubernetesError;
 
-/// An HTTP status, and a sentence for whoever asked.
+/// An HTTP status, and a message for the client.
 #[derive(Debug)]
 pub struct Refusal(pub StatusCode, pub String);
 

@@ -6,26 +6,26 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// For a connection to be there.
+/// Deadline for a connection to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Why an agent did not do what it was asked.
+/// Why a request to an agent or balancer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// Network, TLS or deadline.
+    /// The network, TLS or the deadline; or the answer is not the JSON that was expected.
     #[error("{}", with_causes(.0))]
     Http(#[from] reqwest::Error),
-    /// It answered and refused.
+    /// It answered with another status than success.
     #[error("it refused ({status}): {body}")]
     Refused {
         /// HTTP status.
         status: u16,
-        /// Its words.
+        /// Text of the answer.
         body: String,
     },
 }
 
-/// reqwest's own text leaves out what went wrong.
+/// The text of an error with its causes, which reqwest's own text leaves out.
 fn with_causes(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -37,7 +37,7 @@ fn with_causes(error: &reqwest::Error) -> String {
     text
 }
 
-/// One member's agent.
+/// The client of one agent or balancer.
 #[derive(Clone)]
 pub struct AgentClient {
     http: reqwest::Client,
@@ -46,7 +46,7 @@ pub struct AgentClient {
 }
 
 impl AgentClient {
-    /// The agent at this address and port, whose certificate names the host and was made by the authority (PEM).
+    /// A client of the agent at this address and port. Its certificate must name the host and be signed by the authority (PEM).
     ///
     /// # Errors
     /// [`AgentError::Http`] when the authority's certificate cannot be used.
@@ -64,15 +64,15 @@ impl AgentClient {
     /// GET.
     ///
     /// # Errors
-    /// [`AgentError`].
+    /// [`AgentError`] when there is no answer within the deadline, a refusal, or an answer that is not a `T`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, AgentError> {
         Ok(self.answer(path, deadline).await?.json().await?)
     }
 
-    /// GET, where only yes or no matters.
+    /// GET for a request whose answer is only yes or no.
     ///
     /// # Errors
-    /// [`AgentError`].
+    /// [`AgentError`] when there is no answer within the deadline, or a refusal.
     pub async fn ask(&self, path: &str, deadline: Duration) -> Result<(), AgentError> {
         self.answer(path, deadline).await.map(drop)
     }
@@ -86,7 +86,7 @@ impl AgentClient {
     /// POST.
     ///
     /// # Errors
-    /// [`AgentError`].
+    /// [`AgentError`] when there is no answer within the deadline, or a refusal.
     pub async fn post<T: Serialize + Sync>(&self, path: &str, body: &T, deadline: Duration) -> Result<(), AgentError> {
         let response = self
             .http

@@ -1,4 +1,4 @@
-//! How what is in [`super`] travels: the ports of an agent or balancer, and the client that asks them.
+//! Sends and receives the data of [`super`]: the ports of an agent or balancer, and their client.
 
 pub mod client;
 pub mod ports;

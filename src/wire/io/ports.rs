@@ -1,5 +1,5 @@
-//! The two ports of whatever runs as process 1 in a pod of a cluster: an open one with probes over HTTP, and a closed one over TLS with the
-//! bearer token of the credentials Secret.
+//! The two ports of process 1 in a pod, agent or balancer: an open port with probes over HTTP, and a closed port over TLS with the bearer token of
+//! the credentials Secret.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -18,10 +18,10 @@ use tracing::{error, warn};
 
 use crate::names::keys;
 
-/// How often renewed certificates are looked for.
+/// How often the certificate files are read again.
 const RELOAD: Duration = Duration::from_secs(60);
 
-/// Where the ports are, and what protects the closed one.
+/// Addresses of the ports, and the certificate of the closed one.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports<'a> {
     /// `None`: every address, IPv6 too where the pod has it.
@@ -38,7 +38,7 @@ pub struct Ports<'a> {
 pub struct Servers(Vec<JoinHandle<()>>);
 
 impl Servers {
-    /// Ends them.
+    /// Ends the servers.
     pub fn stop(&self) {
         for server in &self.0 {
             server.abort();
@@ -49,7 +49,7 @@ impl Servers {
 /// Binds both ports, then serves them in the background.
 ///
 /// # Errors
-/// When a port is taken or the certificate cannot be used.
+/// When a port is taken, or the certificate or its key cannot be used.
 pub async fn serve(ports: Ports<'_>, open: Router, closed: Router) -> anyhow::Result<Servers> {
     let (open_listener, closed_listener) = (bind(ports.listen, ports.open)?, bind(ports.listen, ports.closed)?);
     let (certificate, key) = (ports.tls.join("tls.crt"), ports.tls.join("tls.key"));
@@ -80,7 +80,7 @@ pub async fn serve(ports: Ports<'_>, open: Router, closed: Router) -> anyhow::Re
     ]))
 }
 
-/// On every address, IPv6 too where there is such a thing.
+/// Binds a port: on one address, or on every address, IPv6 too where there is IPv6.
 fn bind(listen: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {
     let listener = match listen {
         Some(address) => TcpListener::bind(SocketAddr::new(address, port)),
@@ -97,7 +97,7 @@ fn bind(listen: Option<IpAddr>, port: u16) -> anyhow::Result<TcpListener> {
 /// One key of the credentials Secret, exactly as it is in the folder where the Secret is mounted.
 ///
 /// # Errors
-/// When it is not there or empty.
+/// When the file cannot be read or is empty.
 pub fn credential(folder: &Path, key: &str) -> anyhow::Result<String> {
     let path = folder.join(key);
     let value =
@@ -106,23 +106,23 @@ pub fn credential(folder: &Path, key: &str) -> anyhow::Result<String> {
     Ok(value)
 }
 
-/// What tells the operator from others.
+/// What the check of the token needs.
 #[derive(Clone)]
 struct Guard {
     credentials: PathBuf,
-    heard: Arc<dyn Fn() + Send + Sync>,
+    on_request: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Lets only requests with the token through. `heard` is called for each of them.
-pub fn only_with_token(routes: Router, credentials: PathBuf, heard: impl Fn() + Send + Sync + 'static) -> Router {
+/// Lets only requests with the token through, and calls `on_request` for each of them.
+pub fn only_with_token(routes: Router, credentials: PathBuf, on_request: impl Fn() + Send + Sync + 'static) -> Router {
     let guard = Guard {
         credentials,
-        heard: Arc::new(heard),
+        on_request: Arc::new(on_request),
     };
     routes.layer(middleware::from_fn_with_state(guard, check))
 }
 
-/// The token is read each time: the Secret may have been renewed.
+/// Checks the token. It is read from its file at each request, because the Secret may have changed.
 async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let token = match credential(&guard.credentials, keys::AGENT_TOKEN) {
         Ok(token) => token,
@@ -137,14 +137,14 @@ async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Resp
         .map(|value| value.as_bytes());
     match given.and_then(|value| value.strip_prefix(b"Bearer ")) {
         Some(given) if equal(given, token.as_bytes()) => {
-            (guard.heard)();
+            (guard.on_request)();
             next.run(request).await
         }
         _ => (StatusCode::UNAUTHORIZED, "a bearer token is needed\n").into_response(),
     }
 }
 
-/// Compares in a time that does not tell where the first difference is.
+/// Compares in a time that does not depend on where the first difference is.
 fn equal(a: &[u8], b: &[u8]) -> bool {
     let differences = a.iter().zip(b).fold(0, |all, (a, b)| all | (a ^ b));
     std::hint::black_box(differences) == 0 && a.len() == b.len()

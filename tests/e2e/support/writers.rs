@@ -149,16 +149,15 @@ impl Writers {
 
     /// Waits until 20 more writes were acknowledged at each of these places.
     pub async fn go_on(&self, places: &[At]) -> Result<()> {
-        for &at in places {
-            let before = self.safe(at);
-            eventually(&format!("writes go on at {at:?}"), || async {
+        let before: Vec<usize> = places.iter().map(|&at| self.safe(at)).collect();
+        eventually(&format!("writes go on at {places:?}"), || async {
+            for (&at, &before) in places.iter().zip(&before) {
                 let now = self.safe(at);
-                ensure!(now >= before + 20, "{before}, then {now}");
-                Ok(())
-            })
-            .await?;
-        }
-        Ok(())
+                ensure!(now >= before + 20, "at {at:?}: {before}, then {now}");
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Waits until writes go on at every member.

@@ -116,7 +116,10 @@ impl Both {
             let life = member.data().and_then(|data| data.uuid)?;
             let lives = self.with(life, &found.uuid);
             let expected = seen(
-                &renamed(server(member, self.modelled.world.now)?, &lives),
+                &renamed(
+                    server(member, self.modelled.world.now, &self.modelled.world.ledger)?,
+                    &lives,
+                ),
                 member.disk.record.as_ref()?.origin,
                 member.data()?.rows.clone(),
             );

@@ -7,7 +7,7 @@ pub enum Operation {
     Found(u8),
     Clone(u8, u8),
     NewLife(u8),
-    GiveUp(u8),
+    Reclone(u8),
     Open(u8),
     Fence(u8),
     /// The channel is made and started, if there is none.

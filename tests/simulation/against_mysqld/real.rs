@@ -128,7 +128,7 @@ impl Real {
                 };
                 accepted(self.agent(at).post(PATH_CLONE, &order).await)
             }
-            Operation::GiveUp(at) => {
+            Operation::Reclone(at) => {
                 let server_uuid = self.uuid(at).await;
                 let order = EmptyOrder {
                     version: VERSION,
@@ -174,10 +174,7 @@ impl Real {
             Operation::Kill(at) => {
                 let before = self.agent(at).mysqld_pid();
                 self.agent(at).kill_mysqld();
-                eventually("another mysqld", async || {
-                    self.agent(at).try_mysqld_pid().is_some_and(|pid| pid != before)
-                })
-                .await;
+                self.agent(at).another_mysqld(before).await;
                 Ok(())
             }
             Operation::Down(at) => {

@@ -166,6 +166,7 @@ impl World {
                 order,
             } => (ordinal, present(ordinal, pod), uuid, order).hash(to),
             Effect::DeletePod { ordinal, pod } => (ordinal, present(ordinal, pod)).hash(to),
+            Effect::Conflict { ordinal, part } => (ordinal, part).hash(to),
         }
     }
 

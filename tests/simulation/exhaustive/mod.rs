@@ -37,6 +37,8 @@ const SETUP: Setup = Setup {
     hold_out: 0,
     fences: false,
     single: false,
+    halts: true,
+    prefers: 0,
     writes: 0,
     faults_until: 0,
 };

@@ -241,6 +241,7 @@ fn move_transactions(world: &mut World, member: u8, received: usize, applied: us
     let pace = Pace {
         received,
         applied,
+        locked: false,
         applies_twice: world.flaws.applies_twice,
         loses_effects: world.flaws.loses_effects,
     };

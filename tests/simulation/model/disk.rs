@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use multimaster::wire::agent::Origin;
 
-use super::transactions::{Bits, Id, Ledger, Life, Set, Transaction};
+use super::transactions::{Bits, Change, Id, Ledger, Life, Set};
 
 /// Rows from here on are named by clients; below, by auto-increment.
 pub const NAMED_ROWS: u32 = 1_000_000;
@@ -47,8 +47,12 @@ pub struct Data {
     pub first: usize,
     /// Which transactions made the rows what they are, whatever their GTIDs.
     pub contents: Bits,
-    /// The transaction that last wrote each row.
+    /// The value of each row: the transaction that wrote it.
     pub rows: BTreeMap<u32, Id>,
+    /// `multimaster.conflicts`: the newest state of each record, by observer and GTID.
+    pub records: BTreeMap<(String, String), usize>,
+    /// Rows that were copied aside; `None`: the row was not there.
+    pub kept: BTreeMap<u32, Option<Id>>,
     /// InnoDB's auto-increment counter.
     pub counter: u32,
     pub channels: Vec<Channel>,
@@ -69,6 +73,8 @@ pub struct Channel {
     pub receiver_error: Option<(u32, String)>,
     pub applier: bool,
     pub applier_error: Option<(u32, String)>,
+    /// When the applier last stopped for an error.
+    pub failed_at: u64,
     /// When the source last sent anything.
     pub heard: u64,
 }
@@ -198,13 +204,13 @@ impl Disk {
     }
 
     /// The transactions that are on this disk: in tables, or in relay logs.
-    pub fn copies(&self) -> Bits {
+    pub fn copies(&self, ledger: &Ledger) -> Bits {
         let Some(data) = &self.data else { return Bits::default() };
         let mut copies = data.contents.clone();
         data.channels
             .iter()
             .flat_map(|channel| &channel.relay_log)
-            .for_each(|id| copies.put(*id));
+            .for_each(|id| copies.put(ledger.transactions[*id].of));
         copies
     }
 }
@@ -219,18 +225,32 @@ impl Data {
     }
 
     /// Executes a transaction and logs it, or says why it cannot be applied.
-    pub fn execute(&mut self, id: Id, transaction: &Transaction) -> Result<(), (u32, String)> {
-        match (transaction.inserts, self.rows.contains_key(&transaction.row)) {
-            (true, true) => return Err((1062, format!("Duplicate entry '{}'", transaction.row))),
-            (false, false) => return Err((1032, format!("Can't find record '{}'", transaction.row))),
+    pub fn execute(&mut self, id: Id, ledger: &Ledger) -> Result<(), (u32, String)> {
+        let transaction = &ledger.transactions[id];
+        match (transaction.change.expects(), self.rows.contains_key(&transaction.row)) {
+            (Some(false), true) => return Err((1062, format!("Duplicate entry '{}'", transaction.row))),
+            (Some(true), false) => return Err((1032, format!("Can't find record '{}'", transaction.row))),
             _ => {}
         }
-        self.rows.insert(transaction.row, id);
+        match transaction.change {
+            Change::Insert(value) | Change::Update(value) | Change::Replace(value) => {
+                self.rows.insert(transaction.row, value);
+            }
+            Change::Delete => {
+                self.rows.remove(&transaction.row);
+            }
+            Change::Nothing => {}
+            Change::Record(number) => {
+                let record = &ledger.records[number];
+                self.records
+                    .insert((record.observer.clone(), record.gtid.clone()), number);
+            }
+        }
         if transaction.row < NAMED_ROWS {
             self.counter = self.counter.max(transaction.row);
         }
         self.executed.put(transaction.life, transaction.number);
-        self.contents.put(id);
+        self.contents.put(transaction.of);
         self.binary_log.push(id);
         Ok(())
     }
@@ -249,6 +269,8 @@ impl Data {
             first: 0,
             contents: donor.contents.clone(),
             rows: donor.rows.clone(),
+            records: donor.records.clone(),
+            kept: donor.kept.clone(),
             counter: donor.counter,
             channels: donor.channels.clone(),
             cloned: true,

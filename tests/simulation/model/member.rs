@@ -102,6 +102,8 @@ pub struct Member {
     pub slow: bool,
     /// It refuses the operator: too many connections.
     pub refuses: bool,
+    /// A client holds locks on its rows.
+    pub locked: bool,
     pub cloning: Option<Cloning>,
     pub late: Vec<Late>,
     /// What the agent that runs now knows of the one writer.
@@ -128,6 +130,7 @@ impl Member {
             node_down: false,
             slow: false,
             refuses: false,
+            locked: false,
             cloning: None,
             late: Vec::new(),
             agent: None,
@@ -253,8 +256,8 @@ impl Member {
                 Ok(Accepted::Done)
             }
             (Order::Found | Order::Clone { .. }, _) => Err("this member holds data".into()),
-            (Order::GiveUp, Origin::Empty) => Ok(Accepted::Done),
-            (Order::GiveUp, _) => {
+            (Order::Reclone, Origin::Empty) => Ok(Accepted::Done),
+            (Order::Reclone, _) => {
                 record.intent = Some(Intent::Emptying);
                 Ok(Accepted::Restarts)
             }
@@ -271,7 +274,7 @@ pub enum Order {
     Found,
     Clone { donor: u8, takes: u64 },
     NewLife,
-    GiveUp,
+    Reclone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use super::disk::{Channel, Connection, Data};
 use super::member::{Member, Mysqld, SECOND};
-use super::transactions::Ledger;
+use super::transactions::{Change, Ledger, tagged};
 
 /// `replica_net_timeout`, and a little.
 const NET_TIMEOUT: u64 = 35;
@@ -14,6 +14,8 @@ pub const FATAL: u32 = 13114;
 pub struct Pace {
     pub received: usize,
     pub applied: usize,
+    /// A client holds locks on the rows.
+    pub locked: bool,
     /// A flaw that tests put in: what is executed already is executed again.
     pub applies_twice: bool,
     /// Another: a row that should be changed stays as it was.
@@ -52,7 +54,7 @@ pub fn replicate(
             );
         }
         if channel.applier {
-            apply(channel, &mut data, pace, ledger);
+            apply(channel, &mut data, pace, now, ledger);
         }
     }
     data.channels = channels;
@@ -114,7 +116,8 @@ fn connect(channel: &mut Channel, source: &Member, replica: &Data, now: u64) {
     let had = replica.executed.union(&channel.retrieved);
     let own = theirs.uuid.unwrap_or_default();
     channel.source = Some(own);
-    if !theirs.executed.only(own).contains(&had.only(own)) {
+    let has_more = |life| !theirs.executed.only(life).contains(&had.only(life));
+    if has_more(own) || has_more(tagged(own)) {
         fail(channel, "Replica has more GTIDs than the source has");
     } else if !had.contains(&theirs.purged) {
         fail(channel, "purged required binary logs");
@@ -134,22 +137,32 @@ fn fail(channel: &mut Channel, why: &str) {
     channel.receiver_error = Some((FATAL, why.into()));
 }
 
-fn apply(channel: &mut Channel, data: &mut Data, pace: Pace, ledger: &Ledger) {
+fn apply(channel: &mut Channel, data: &mut Data, pace: Pace, now: u64, ledger: &Ledger) {
     for _ in 0..pace.applied {
         let Some(id) = channel.relay_log.front().copied() else {
             return;
         };
         let transaction = ledger.transactions[id];
         let executed = data.executed.has(transaction.life, transaction.number);
-        if executed && pace.applies_twice && !transaction.inserts {
+        let inserts = matches!(transaction.change, Change::Insert(_));
+        if executed && pace.applies_twice && !inserts {
             data.binary_log.push(id);
         }
-        if !executed && let Err(error) = data.execute(id, &transaction) {
+        let locked = (
+            1205,
+            "Lock wait timeout exceeded; try restarting transaction".to_owned(),
+        );
+        let applied = match executed {
+            true => Ok(()),
+            false if pace.locked => Err(locked),
+            false => data.execute(id, ledger),
+        };
+        if let Err(error) = applied {
             channel.applier = false;
-            channel.applier_error = Some(error);
+            (channel.applier_error, channel.failed_at) = (Some(error), now);
             return;
         }
-        if pace.loses_effects && !transaction.inserts && id % 7 == 0 {
+        if pace.loses_effects && !inserts && id % 7 == 0 {
             data.rows.insert(transaction.row, 0);
         }
         channel.relay_log.pop_front();

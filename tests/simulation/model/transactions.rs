@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+use multimaster::decide::conflicts::Record;
 use multimaster::mysql::gtid::GtidSet;
+use multimaster::names::GTID_TAG;
 
-/// A server UUID, by the order in which they were made.
+/// A server UUID, by the order in which they were made: an even number. The odd number after it is the UUID with the operator's tag.
 pub type Life = usize;
 /// A transaction, whatever its name: two transactions may wrongly have the same GTID, and never have the same number here.
 pub type Id = usize;
@@ -107,7 +109,7 @@ impl Set {
             if !text.is_empty() {
                 text.push(',');
             }
-            text.push_str(&uuid(life));
+            text.push_str(&name(life));
             let mut numbers = bits.iter().peekable();
             while let Some(first) = numbers.next() {
                 let mut last = first;
@@ -137,10 +139,69 @@ impl Set {
 
 /// The server UUID of a life.
 pub fn uuid(life: Life) -> String {
-    format!("{life:08x}-0000-0000-0000-000000000000")
+    format!("{:08x}-0000-0000-0000-000000000000", life / 2)
 }
 
-/// What one transaction does: one row is enough to see whether it was applied.
+/// A GTID without its number.
+fn name(life: Life) -> String {
+    match life % 2 {
+        0 => uuid(life),
+        _ => format!("{}:{GTID_TAG}", uuid(life)),
+    }
+}
+
+/// What the operator writes under a life has the tag.
+pub fn tagged(life: Life) -> Life {
+    life | 1
+}
+
+/// What a transaction does with its row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Change {
+    /// The row is new, and gets this value.
+    Insert(Id),
+    /// The row is there, and gets this value.
+    Update(Id),
+    /// The row is there, and goes.
+    Delete,
+    /// A row that is there goes, and comes back with this value: what a re-assertion writes.
+    Replace(Id),
+    /// An empty transaction.
+    Nothing,
+    /// It writes this record of the ledger to the table of conflicts.
+    Record(usize),
+}
+
+impl Change {
+    /// Whether it needs the row to be there, or not to be there.
+    pub fn expects(self) -> Option<bool> {
+        match self {
+            Self::Insert(_) => Some(false),
+            Self::Update(_) | Self::Delete | Self::Replace(_) => Some(true),
+            Self::Nothing | Self::Record(_) => None,
+        }
+    }
+
+    /// The value of the row afterwards; `None`: the row is not there then, or is not changed.
+    pub fn value(self) -> Option<Id> {
+        match self {
+            Self::Insert(value) | Self::Update(value) | Self::Replace(value) => Some(value),
+            Self::Delete | Self::Nothing | Self::Record(_) => None,
+        }
+    }
+
+    /// The form in which it is carried out where the row is there, or is not: `src/decide/conflicts/taking.rs`.
+    pub fn taken(self, is_there: bool) -> Self {
+        match (self, is_there) {
+            (Self::Insert(value), true) => Self::Update(value),
+            (Self::Update(_) | Self::Delete, false) => Self::Nothing,
+            (Self::Replace(value), false) => Self::Insert(value),
+            (change, _) => change,
+        }
+    }
+}
+
+/// One transaction. One row is enough to see whether it was applied.
 #[derive(Clone, Copy, Debug, Hash)]
 pub struct Transaction {
     pub life: Life,
@@ -148,8 +209,9 @@ pub struct Transaction {
     /// Its origin: the receiver of a server with this server_id drops it.
     pub server_id: u32,
     pub row: u32,
-    /// A new row, or a new value of a row that is there.
-    pub inserts: bool,
+    pub change: Change,
+    /// The transaction that a client or the operator wrote. A member that took it in another form logged that form under the same GTID.
+    pub of: Id,
     /// Ordinal of the member that acknowledged it.
     pub taken_by: u8,
 }
@@ -160,13 +222,31 @@ pub struct Ledger {
     pub transactions: Vec<Transaction>,
     /// Ordinals, by life.
     pub lives: Vec<u8>,
+    /// All states of conflict records that were ever written.
+    pub records: Vec<Record>,
     server_ids: u32,
 }
 
 impl Ledger {
     pub fn new_life(&mut self, ordinal: u8) -> Life {
         self.lives.push(ordinal);
-        self.lives.len() - 1
+        2 * (self.lives.len() - 1)
+    }
+
+    /// As MySQL writes it.
+    pub fn gtid(&self, id: Id) -> String {
+        let transaction = &self.transactions[id];
+        format!("{}:{}", name(transaction.life), transaction.number)
+    }
+
+    /// The same transaction in the form in which a member carried it out.
+    pub fn in_form(&mut self, id: Id, change: Change) -> Id {
+        let transaction = self.transactions[id];
+        if transaction.change == change {
+            return id;
+        }
+        self.transactions.push(Transaction { change, ..transaction });
+        self.transactions.len() - 1
     }
 
     /// Two lives never share one; the low four bits tell the ordinal.

@@ -1,28 +1,33 @@
-//! Conflicts carried out: examined and recorded, taken, re-asserted, compared. `docs/ring.md`, "Conflicts".
+//! Carries out the steps of a conflict: examine and record, take, re-assert, compare. `docs/ring.md`, "Conflicts".
 
-mod by_hand;
+mod account;
+mod compare;
 mod examine;
-mod references;
+mod finding;
 mod rows;
 mod session;
+mod statement;
 mod take;
 
 use jiff::Timestamp;
 
-use crate::decide::conflicts::{self, ConflictingRow, Record, Stage};
-use crate::decide::observed::{Channel, Member};
+use crate::decide::conflicts::{self, Record, Stage};
+use crate::decide::observed::Channel;
 use crate::decide::step::Remedy;
+use crate::mysql::errors;
 use crate::mysql::io::connection::{SqlError, run};
 use crate::mysql::quote::literal;
-use crate::mysql::transaction::Place;
+use crate::mysql::transaction::BinlogPosition;
 use crate::names;
 use crate::operator::conflict_table::{self, Circumstances};
 
 use super::{ActError, Actor};
-use session::{Session, both, cause};
+use finding::Finding;
+use session::{Session, alike, cause};
 
 impl Actor<'_> {
-    /// Record the conflict at which an applier stopped.
+    /// Records the conflict at which an applier stopped, or what became of its record's reason for a person. If nothing is in the way of the
+    /// transaction any more, it is taken instead.
     pub(super) async fn examine(&self, ordinal: u8, uuid: &str, upstream: u8, gtid: &str) -> Result<(), ActError> {
         let record = async |at: &mut Session| self.record(at, ordinal, upstream, gtid).await;
         self.in_session(ordinal, uuid, record).await
@@ -30,11 +35,37 @@ impl Actor<'_> {
 
     async fn record(&self, at: &mut Session, ordinal: u8, upstream: u8, gtid: &str) -> Result<(), SqlError> {
         let channel = self.stopped_channel(ordinal, upstream)?;
-        let mut finding = self.look(at, channel, upstream, gtid).await?;
-        if finding.rows.is_empty() && !finding.identical {
-            let why = "no row was found that is in its way";
-            finding.for_a_person.get_or_insert_with(|| why.into());
+        let observer = at.uuid.clone();
+        let earlier = at.record(&observer, gtid).await?;
+        let mut finding = self.examine_transaction(at, channel, upstream, gtid).await?;
+        if finding.rows.is_empty() && finding.for_a_person.is_none() && !finding.identical {
+            // What was in its way has made way: the rows of a transaction that another worker of the applier had not committed yet, for example.
+            match take::take(at, &finding.transaction, Some((&[], &[]))).await {
+                Ok(()) => {
+                    if let Some(mut record) = earlier {
+                        record.for_a_person = None;
+                        self.taken(at, &mut record).await?;
+                    }
+                    return start_applier(at, channel).await;
+                }
+                Err(error) if is_undecided(&error) => return Err(error),
+                Err(error) => {
+                    let why = format!("no row was found that is in its way, and it fails: {error}");
+                    finding.for_a_person = Some(why);
+                }
+            }
         }
+        match earlier {
+            None => self.insert(at, channel, gtid, finding).await,
+            Some(mut record) => match record.examined(finding.rows, finding.for_a_person, finding.identical) {
+                true => at.update(&record).await,
+                false => Ok(()),
+            },
+        }
+    }
+
+    /// Inserts the record of a transaction that was examined.
+    async fn insert(&self, at: &mut Session, channel: &Channel, gtid: &str, finding: Finding) -> Result<(), SqlError> {
         let error = channel.conflict();
         let circumstances = Circumstances {
             member: at.name.clone(),
@@ -45,27 +76,24 @@ impl Actor<'_> {
                 .map(|origin| self.name(origin)),
             error: error.map_or(0, |error| error.number),
             message: error.map_or_else(String::new, |error| error.text.clone()),
-            committed: finding.committed,
+            committed: finding.transaction.committed,
         };
-        let record = Record {
+        let mut record = Record {
             observer: at.uuid.clone(),
             gtid: gtid.into(),
             seen: Timestamp::now(),
-            stage: if finding.identical {
-                Stage::Identical
-            } else {
-                Stage::Waiting
-            },
-            rows: finding.rows,
-            for_a_person: finding.for_a_person,
+            stage: Stage::Waiting,
+            rows: Vec::new(),
+            for_a_person: None,
             winner: None,
             known: at.known().await?,
             kept: None,
         };
+        record.examined(finding.rows, finding.for_a_person, finding.identical);
         conflict_table::insert(&mut at.logged, &record, &circumstances).await
     }
 
-    /// Get the applier past the transaction.
+    /// Gets the applier past the transaction.
     pub(super) async fn settle(
         &self,
         (ordinal, uuid): (u8, &str),
@@ -90,68 +118,111 @@ impl Actor<'_> {
         let channel = self.stopped_channel(ordinal, upstream)?;
         let uuid = at.uuid.clone();
         let mut record = at.record(&uuid, gtid).await?;
-        // Of its own it makes no record; nothing else is taken without one.
+        // The operator's own transactions have no record. No other transaction is taken without one.
         if record.is_none() && !conflicts::is_ours(gtid) {
             return Err(SqlError::Outdated(format!("the record of {gtid} is gone")));
         }
-        let mut tables = Vec::new();
+        // Clients have written since the conflict was recorded.
+        let finding = self.examine_transaction(at, channel, upstream, gtid).await?;
+        if let Some(why) = finding.for_a_person.clone() {
+            return self.leave_to_a_person(at, channel, gtid, (record, finding), why).await;
+        }
+        let is_statement = finding.transaction.statement.is_some();
+        if let (Remedy::Skip, false, Some(record)) = (remedy, finding.identical, &mut record) {
+            record.examined(finding.rows, None, false);
+            at.update(record).await?;
+            return Err(SqlError::Interrupted(format!(
+                "{gtid} is not the same on both sides any more"
+            )));
+        }
+        let mut taken_before = Vec::new();
         if let Some(record) = &mut record {
-            if remedy != Remedy::Skip {
-                // Clients have gone on writing since it was recorded, perhaps by an operator that took what this one does not take.
-                let finding = self.look(at, channel, upstream, gtid).await?;
-                if let Some(why) = finding.for_a_person {
-                    if !finding.rows.is_empty() {
-                        record.rows = finding.rows;
+            record.rows.clone_from(&finding.rows);
+            if !finding.identical {
+                for other in conflicts::related(self.observed, &record.clone()) {
+                    if other.observer == uuid && other.stage == Stage::Taken {
+                        taken_before.extend(other.rows.iter().map(|row| row.id.clone()));
                     }
-                    return leave_to_a_person(at, record, why).await;
-                }
-                record.rows = finding.rows;
-                tables = finding.tables;
-                for other in conflicts::group(self.observed, &record.clone()) {
                     rows::add(at, &mut record.rows, &other.rows).await?;
                 }
-                record.kept = Some(at.place().await?);
-                rows::copy_aside(at, &record.rows).await?;
+                record.kept = Some(at.binlog_position().await?);
             }
             record.stage = Stage::Settling;
             record.winner = winner;
             at.update(record).await?;
         }
-        if remedy == Remedy::Skip {
-            rows::skip(at, gtid).await?;
-        } else {
-            at.stop_others(&channel.name).await?;
-            let taken = take::take(at, &channel.name, gtid, &tables).await;
-            // Before the applier goes on: whatever comes next is to stop it again.
-            let strict = at.be_strict().await;
-            match (taken, &mut record) {
-                (Ok(()), _) => strict?,
-                // Without an answer nothing is known: it may be executed all the same.
-                (Err(error), Some(record)) if !error.leaves_doubt() => {
-                    let why = match error {
-                        SqlError::Outdated(why) => why,
-                        error => error.to_string(),
-                    };
-                    return both(leave_to_a_person(at, record, why).await, strict);
-                }
-                (Err(error), _) => return both(Err(error), strict),
+        let taken = match (is_statement && !finding.identical, remedy) {
+            _ if finding.identical => at.skip(gtid).await,
+            (true, Remedy::Take) => {
+                let mut source = self.connect(upstream).await.map_err(cause)?;
+                alike(&mut source).await?;
+                account::take(at, &mut source, gtid, &finding.rows).await
+            }
+            (true, _) => at.skip(gtid).await,
+            (false, _) => {
+                let copies = record
+                    .as_ref()
+                    .map(|record| (record.rows.as_slice(), taken_before.as_slice()));
+                take::take(at, &finding.transaction, copies).await
+            }
+        };
+        match taken {
+            Ok(()) => {}
+            Err(error) if is_undecided(&error) => return Err(error),
+            Err(error) => {
+                let why = match error {
+                    SqlError::Outdated(why) => why,
+                    error => error.to_string(),
+                };
+                return self.leave_to_a_person(at, channel, gtid, (record, finding), why).await;
             }
         }
+        if !at.has_executed(gtid).await? {
+            return Err(SqlError::Outdated(format!("{gtid} is not executed")));
+        }
         if let Some(record) = &mut record {
-            if remedy == Remedy::Keep {
-                rows::reassert(self, at, ordinal, std::slice::from_ref(record)).await?;
+            // The password of an account is re-asserted by its own member only.
+            if remedy == Remedy::Keep && (!is_statement || winner == Some(ordinal)) {
+                match rows::reassert(self, at, ordinal, std::slice::from_ref(record)).await {
+                    Err(error) if is_statement && is_final(&error) => {
+                        record.for_a_person = Some(format!("its password cannot be written again: {error}"));
+                    }
+                    done => done?,
+                }
             }
             self.taken(at, record).await?;
         }
-        run(
-            &mut at.logged,
-            &format!("START REPLICA SQL_THREAD FOR CHANNEL {}", literal(&channel.name)),
-        )
-        .await
+        start_applier(at, channel).await
+    }
+
+    /// Records why only a person can settle the conflict, and returns that as an error. The operator's own transactions get a record now.
+    async fn leave_to_a_person(
+        &self,
+        at: &mut Session,
+        channel: &Channel,
+        gtid: &str,
+        (record, mut finding): (Option<Record>, Finding),
+        why: String,
+    ) -> Result<(), SqlError> {
+        match record {
+            Some(mut record) => {
+                if !finding.rows.is_empty() || finding.transaction.statement.is_some() {
+                    record.rows = finding.rows;
+                }
+                record.stage = Stage::Waiting;
+                record.for_a_person = Some(why.clone());
+                at.update(&record).await?;
+            }
+            None => {
+                finding.for_a_person = Some(why.clone());
+                self.insert(at, channel, gtid, finding).await?;
+            }
+        }
+        Err(SqlError::Outdated(why))
     }
 
     async fn taken(&self, at: &mut Session, record: &mut Record) -> Result<(), SqlError> {
-        // Without rows there is nothing to compare.
+        // A record without rows has nothing to compare.
         record.stage = if record.rows.is_empty() {
             Stage::Settled
         } else {
@@ -161,7 +232,7 @@ impl Actor<'_> {
         at.update(record).await
     }
 
-    /// Record that the transaction is executed.
+    /// Records that the transaction is executed.
     pub(super) async fn note_taken(
         &self,
         ordinal: u8,
@@ -179,151 +250,52 @@ impl Actor<'_> {
         self.in_session(ordinal, uuid, note).await
     }
 
-    /// Compare rows on all members of the ring; settle them, or re-assert what is at this one.
-    pub(super) async fn compare_rows(
-        &self,
-        ordinal: u8,
-        uuid: &str,
-        conflicts: &[(String, String)],
-        reassert: bool,
-    ) -> Result<(), ActError> {
-        let mut sessions = Vec::new();
-        for member in self.observed.ring().ordinals() {
-            let server = self.observed.member(member).and_then(Member::server);
-            let server = server.ok_or_else(|| ActError::Gone(self.name(member)))?;
-            sessions.push(self.session(member, &server.uuid).await?);
-        }
-        let mut done = async {
-            for session in &mut sessions {
-                session.unfence().await?;
-            }
-            self.compare_or_reassert(&mut sessions, (ordinal, uuid), conflicts, reassert)
-                .await
-        }
-        .await;
-        // Which of them has no answer to give is not known.
-        let doubt = done.as_ref().is_err_and(SqlError::leaves_doubt);
-        for mut session in sessions {
-            let left = match doubt {
-                true => self.leave_in_doubt(session).await,
-                false => session.restore().await,
-            };
-            done = both(done, left);
-        }
-        done.map_err(|source| self.failed(ordinal, source))
-    }
-
-    async fn compare_or_reassert(
-        &self,
-        sessions: &mut [Session],
-        (ordinal, uuid): (u8, &str),
-        conflicts: &[(String, String)],
-        reassert: bool,
-    ) -> Result<(), SqlError> {
-        let mut records = Vec::new();
-        for (observer, gtid) in conflicts {
-            // As its observer has it, or else anybody.
-            let there = sessions.iter().position(|session| session.uuid == *observer);
-            for place in there.map_or(0..sessions.len(), |there| there..there + 1) {
-                if let Some(record) = sessions[place].record(observer, gtid).await? {
-                    records.push(record);
-                    break;
-                }
-            }
-        }
-        let rows: Vec<ConflictingRow> = records.iter().flat_map(|record| record.rows.clone()).collect();
-        let mut images = Vec::new();
-        for session in sessions.iter_mut() {
-            images.push(rows::images(session, &rows).await?);
-        }
-        let at = sessions.iter().position(|session| session.uuid == uuid);
-        let at = at.ok_or_else(|| SqlError::Outdated(format!("{uuid} is not in the ring")))?;
-        let late = match reassert {
-            true => rows::overwritten(self, &mut sessions[at], ordinal, &records).await?,
-            false => Vec::new(),
-        };
-        if late.is_empty() && images.windows(2).all(|two| two[0] == two[1]) {
-            for session in sessions.iter_mut() {
-                rows::forget(session, &rows).await?;
-            }
-            for record in &mut records {
-                record.stage = Stage::Settled;
-                record.for_a_person = None;
-                let there = sessions
-                    .iter_mut()
-                    .position(|session| session.uuid == record.observer)
-                    .unwrap_or(0);
-                sessions[there].update(record).await?;
-                conflict_table::prune(&mut sessions[there].logged).await?;
-            }
-            return Ok(());
-        }
-        // A row that is not there is asserted by nothing: its DELETE would be logged nowhere.
-        let asserts = !late.is_empty()
-            || (0..images[at].len())
-                .any(|row| images[at][row].is_some() && images.iter().any(|it| it[row] != images[at][row]));
-        let at = &mut sessions[at];
-        if reassert && asserts {
-            return rows::reassert(self, at, ordinal, &records).await;
-        }
-        let why = match reassert {
-            true => format!(
-                "it was mended by hand, and a row is not there at {}, which wins, while other members have it: insert or delete it where that is \
-                 wrong, with sql_log_bin = 0 and foreign_key_checks = 0",
-                at.name
-            ),
-            false => "it was mended by hand, and the rows are not equal on all members".into(),
-        };
-        for record in &mut records {
-            if record.for_a_person.as_ref() != Some(&why) {
-                record.for_a_person = Some(why.clone());
-                at.update(record).await?;
-            }
-        }
-        Ok(())
-    }
-
     fn stopped_channel(&self, ordinal: u8, upstream: u8) -> Result<&Channel, SqlError> {
         let channel = self.observed.member(ordinal).and_then(|member| member.link(upstream));
         channel.ok_or_else(|| SqlError::Outdated(format!("there is no channel {}", names::channel(upstream))))
     }
 
-    /// What the transaction wants and what is in its way; or why nobody but a person can tell.
-    async fn look(
+    /// Finds out what the transaction changes and what is in its way, or why only a person can settle it.
+    async fn examine_transaction(
         &self,
         at: &mut Session,
         channel: &Channel,
         upstream: u8,
         gtid: &str,
-    ) -> Result<examine::Finding, SqlError> {
-        let place = Place {
+    ) -> Result<Finding, SqlError> {
+        let position = BinlogPosition {
             file: channel.applied_file.clone(),
             offset: channel.applied_offset,
         };
-        // Whoever reads a binary log has no other use of the connection.
+        // A connection that reads a binary log can be used for nothing else.
         let log = self.connect(upstream).await.map_err(cause)?;
-        let source = self.connect(upstream).await.map_err(cause)?;
-        match examine::find(at, log, source, (&channel.name, &place), gtid).await {
-            // A log that is gone, a table that is not there: the next look would find the same.
-            Err(error) if is_final(&error) => Ok(examine::Finding::for_a_person(error.to_string())),
+        let mut source = self.connect(upstream).await.map_err(cause)?;
+        alike(&mut source).await?;
+        let error = channel.conflict().map_or(0, |error| error.number);
+        let (source, at_position) = ((self.name(upstream), source), (&position, error));
+        match examine::find(at, log, (&source.0, source.1), at_position, gtid).await {
+            // A log that is gone, a table that does not exist: the next attempt would find the same.
+            Err(error) if is_final(&error) => Ok(Finding::for_a_person(error.to_string())),
             finding => finding,
         }
     }
 }
 
-/// The record says why nothing is done about the transaction, and nothing is.
-async fn leave_to_a_person(at: &mut Session, record: &mut Record, why: String) -> Result<(), SqlError> {
-    record.stage = Stage::Waiting;
-    record.for_a_person = Some(why.clone());
-    at.update(record).await?;
-    Err(SqlError::Outdated(why))
+async fn start_applier(at: &mut Session, channel: &Channel) -> Result<(), SqlError> {
+    let start = format!("START REPLICA SQL_THREAD FOR CHANNEL {}", literal(&channel.name));
+    run(&mut at.logged, &start).await
 }
 
-/// No later look would find anything else. 1049, 1146: no such schema, no such table; 1236: the binary log is gone.
+/// Whether the next pass has to look again. After a statement without an answer the transaction may be executed all the same.
+fn is_undecided(error: &SqlError) -> bool {
+    error.leaves_doubt() || matches!(error, SqlError::Interrupted(_))
+}
+
+/// Whether a later attempt would find the same: the binary log or a table is gone, or a value cannot be read.
 fn is_final(error: &SqlError) -> bool {
     match error {
-        SqlError::Outdated(_) => true,
-        SqlError::Mysql(mysql_async::Error::Server(error)) => matches!(error.code, 1049 | 1146 | 1236),
+        SqlError::Outdated(_) | SqlError::Unreadable(_) => true,
+        SqlError::Mysql(mysql_async::Error::Server(error)) => errors::is_final(error.code.into(), &error.message),
         _ => false,
     }
 }

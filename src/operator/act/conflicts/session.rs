@@ -1,4 +1,4 @@
-//! A session of a conflict step at one member: what it changes there for as long as it lasts, and how that is changed back.
+//! A session of a conflict step at one member: the settings that it changes while it lasts, and how it sets them back.
 
 use mysql_async::Conn;
 
@@ -6,29 +6,28 @@ use crate::decide::conflicts::Record;
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::{SqlError, ask, column, gtid_set, required, run};
 use crate::mysql::quote::literal;
-use crate::mysql::transaction::Place;
+use crate::mysql::transaction::BinlogPosition;
 use crate::names::{GTID_TAG, accounts, keys};
-use crate::operator::act::sql::{STRICT, same_life};
+use crate::operator::act::sql::same_life;
 use crate::operator::act::{ActError, Actor};
 use crate::operator::conflict_table;
 use crate::operator::members::Credentials;
 
-/// Two sessions of root at one member: what it writes in the first is logged and tagged, in the second not logged at all.
+/// Seconds to wait for transactions that are in flight.
+const WAIT: u8 = 2;
+
+/// Two sessions at one member. Writes in the first are logged and tagged, writes in the second are not logged.
 ///
-/// Some of what it changes is not the session's but the server's. It is changed back by [`Session::restore`]; where that cannot be, because the
-/// operator ends or the member is out of reach, the next pass sees it and decides [`crate::decide::step::Step::Restore`].
+/// One setting that it changes belongs to the server, not to a session: `super_read_only`. [`Session::restore`] sets it back. If that fails,
+/// because the operator ends or the member is unreachable, the next pass sees it and decides [`crate::decide::step::Action::Restore`].
 pub(super) struct Session {
     pub(super) ordinal: u8,
     pub(super) name: String,
     pub(super) uuid: String,
     pub(super) logged: Conn,
     pub(super) aside: Conn,
-    /// The member was fenced; now only `read_only` is left on.
+    /// Whether the member was fenced. During the session only `read_only` is on then.
     pub(super) was_fenced: bool,
-    /// `replica_exec_mode` may be IDEMPOTENT.
-    lenient: bool,
-    /// Channels whose appliers it has stopped.
-    stopped: Vec<String>,
 }
 
 impl Session {
@@ -41,18 +40,18 @@ impl Session {
         Ok(rows.first().and_then(|row| column::<i64>(row, "subset")) == Some(1))
     }
 
-    /// Where its binary log is now.
-    pub(super) async fn place(&mut self) -> Result<Place, SqlError> {
+    /// The present end of its binary log.
+    pub(super) async fn binlog_position(&mut self) -> Result<BinlogPosition, SqlError> {
         let rows = ask(&mut self.logged, "SHOW BINARY LOG STATUS").await?;
-        let place = rows
+        let position = rows
             .first()
             .and_then(|row| column(row, "File").zip(column(row, "Position")));
-        place
-            .map(|(file, offset)| Place { file, offset })
+        position
+            .map(|(file, offset)| BinlogPosition { file, offset })
             .ok_or_else(|| SqlError::Outdated("SHOW BINARY LOG STATUS returned no row".into()))
     }
 
-    /// The record as it stands there.
+    /// The record at this member.
     pub(super) async fn record(&mut self, observer: &str, gtid: &str) -> Result<Option<Record>, SqlError> {
         conflict_table::find(&mut self.logged, observer, gtid).await
     }
@@ -61,7 +60,7 @@ impl Session {
         conflict_table::update(&mut self.logged, record).await
     }
 
-    /// What it has executed.
+    /// `gtid_executed` of the member.
     pub(super) async fn known(&mut self) -> Result<GtidSet, SqlError> {
         let rows = ask(&mut self.logged, "SELECT @@GLOBAL.gtid_executed AS executed").await?;
         let row = rows
@@ -70,7 +69,52 @@ impl Session {
         gtid_set(row, "executed")
     }
 
-    /// Lets root write at a fenced member. `read_only` stays on: clients may not.
+    /// Skips a transaction: commits an empty transaction with its GTID.
+    pub(super) async fn skip(&mut self, gtid: &str) -> Result<(), SqlError> {
+        self.under_gtid(gtid, &["BEGIN", "COMMIT"]).await
+    }
+
+    /// Carries out statements that are one transaction, under this GTID.
+    pub(super) async fn under_gtid(&mut self, gtid: &str, statements: &[&str]) -> Result<(), SqlError> {
+        run(&mut self.logged, &format!("SET SESSION gtid_next = {}", literal(gtid))).await?;
+        let mut done = Ok(());
+        for statement in statements {
+            done = run(&mut self.logged, statement).await;
+            if done.is_err() {
+                break;
+            }
+        }
+        if done.as_ref().is_err_and(SqlError::leaves_doubt) {
+            return done;
+        }
+        // A statement that failed leaves the GTID with the session.
+        let ended = match done.is_ok() {
+            true => Ok(()),
+            false => run(&mut self.logged, "ROLLBACK").await,
+        };
+        let next = format!("SET SESSION gtid_next = 'AUTOMATIC:{GTID_TAG}'");
+        let ended = both(ended, run(&mut self.logged, &next).await);
+        both(done, ended)
+    }
+
+    /// Waits until the member has executed all of a set, for a few seconds.
+    pub(super) async fn wait_for(&mut self, set: &GtidSet) -> Result<(), SqlError> {
+        let wait = format!(
+            "SELECT WAIT_FOR_EXECUTED_GTID_SET({}, {WAIT}) AS late",
+            literal(&set.to_string())
+        );
+        let rows = ask(&mut self.aside, &wait).await?;
+        let late: i64 = rows.first().map_or(Ok(1), |row| required(row, "late"))?;
+        match late {
+            0 => Ok(()),
+            _ => Err(SqlError::Interrupted(format!(
+                "{} has not executed yet what other members have",
+                self.name
+            ))),
+        }
+    }
+
+    /// Lets the session write at a fenced member. `read_only` stays on and keeps clients out.
     pub(super) async fn unfence(&mut self) -> Result<(), SqlError> {
         match self.was_fenced {
             true => run(&mut self.logged, "SET GLOBAL super_read_only = OFF").await,
@@ -78,55 +122,17 @@ impl Session {
         }
     }
 
-    /// Stops the appliers of all channels but one: `replica_exec_mode` is the server's, not the channel's.
-    pub(super) async fn stop_others(&mut self, channel: &str) -> Result<(), SqlError> {
-        let running = format!(
-            "SELECT CHANNEL_NAME AS channel FROM performance_schema.replication_applier_status \
-             WHERE SERVICE_STATE = 'ON' AND CHANNEL_NAME <> {}",
-            literal(channel)
-        );
-        for row in ask(&mut self.logged, &running).await? {
-            let other: String = required(&row, "channel")?;
-            let stop = format!("STOP REPLICA SQL_THREAD FOR CHANNEL {}", literal(&other));
-            self.stopped.push(other);
-            run(&mut self.logged, &stop).await?;
-        }
-        Ok(())
-    }
-
-    /// From now on the applier that is started overwrites what is in the way of its rows.
-    pub(super) async fn be_lenient(&mut self) -> Result<(), SqlError> {
-        self.lenient = true;
-        run(&mut self.logged, "SET GLOBAL replica_exec_mode = IDEMPOTENT").await
-    }
-
-    /// Appliers stop at conflicts again, and those that were stopped go on.
-    pub(super) async fn be_strict(&mut self) -> Result<(), SqlError> {
-        if self.lenient {
-            run(&mut self.logged, STRICT).await?;
-            self.lenient = false;
-        }
-        while let Some(channel) = self.stopped.last() {
-            let start = format!("START REPLICA SQL_THREAD FOR CHANNEL {}", literal(channel));
-            run(&mut self.logged, &start).await?;
-            self.stopped.pop();
-        }
-        Ok(())
-    }
-
-    /// The member is as it was before the session.
+    /// Sets the member back to what it was before the session.
     pub(super) async fn restore(&mut self) -> Result<(), SqlError> {
-        let strict = self.be_strict().await;
-        let fenced = match self.was_fenced {
+        match self.was_fenced {
             true => run(&mut self.logged, "SET GLOBAL super_read_only = ON").await,
             false => Ok(()),
-        };
-        both(strict, fenced)
+        }
     }
 }
 
 impl Actor<'_> {
-    /// Does something in a session, and leaves the member as it was, whatever comes of it.
+    /// Does something in a session. Sets the member back afterwards, whether the work succeeded or failed.
     pub(super) async fn in_session(
         &self,
         ordinal: u8,
@@ -145,7 +151,7 @@ impl Actor<'_> {
         both(done, left).map_err(|source| self.failed(ordinal, source))
     }
 
-    /// Opens a session, which changes nothing yet.
+    /// Opens a session. It changes nothing at the member yet.
     pub(super) async fn session(&self, ordinal: u8, uuid: &str) -> Result<Session, ActError> {
         let mut logged = self.connect(ordinal).await?;
         let mut aside = self.connect(ordinal).await?;
@@ -157,12 +163,10 @@ impl Actor<'_> {
             logged,
             aside,
             was_fenced: was_fenced.map_err(|source| self.failed(ordinal, source))?,
-            lenient: false,
-            stopped: Vec::new(),
         })
     }
 
-    /// As [`Session::restore`], after a statement without an answer: it may still be carried out, and must not be after this.
+    /// As [`Session::restore`], after a statement without an answer. Its session is killed first, so that the statement is not carried out later.
     pub(super) async fn leave_in_doubt(&self, mut at: Session) -> Result<(), SqlError> {
         let doubted = [at.logged.id(), at.aside.id()];
         at.logged = self.connect(at.ordinal).await.map_err(cause)?;
@@ -172,11 +176,24 @@ impl Actor<'_> {
         at.restore().await
     }
 
-    /// As root, who may read and write what the operator's own account may not.
+    /// A connection that may settle a conflict. An agent of an earlier version makes no account for that; root does it there.
     pub(super) async fn connect(&self, ordinal: u8) -> Result<Conn, ActError> {
         let credentials: &Credentials = self.credentials.ok_or_else(|| ActError::Gone(self.name(ordinal)))?;
         let client = self.client(ordinal).await?;
-        let conn = client.connect_as(accounts::ROOT, credentials.get(keys::ROOT)).await;
+        let conn = match client
+            .connect_as(accounts::SETTLER, credentials.get(keys::OPERATOR))
+            .await
+        {
+            Err(SqlError::Mysql(error)) if is_refused(&error) => {
+                tracing::info!(
+                    member = self.name(ordinal),
+                    account = accounts::SETTLER,
+                    "no such account, so root settles the conflict"
+                );
+                client.connect_as(accounts::ROOT, credentials.get(keys::ROOT)).await
+            }
+            conn => conn,
+        };
         conn.map_err(|source| self.failed(ordinal, source))
     }
 
@@ -188,7 +205,7 @@ impl Actor<'_> {
     }
 }
 
-/// What a member's server said, of an error that is not known to be that.
+/// The error of a member's server inside an [`ActError`]; any other error is logged and becomes [`SqlError::NotConnected`].
 pub(super) fn cause(error: ActError) -> SqlError {
     match error {
         ActError::Sql { source, .. } => source,
@@ -199,34 +216,55 @@ pub(super) fn cause(error: ActError) -> SqlError {
     }
 }
 
-/// The first of two errors. The second is logged: it came on top.
+/// The first error of two results. If both failed, the second error is logged.
 pub(super) fn both(first: Result<(), SqlError>, second: Result<(), SqlError>) -> Result<(), SqlError> {
     if let (Err(_), Err(error)) = (&first, &second) {
-        tracing::warn!(%error, "a conflict step that failed could not be ended in order either");
+        tracing::warn!(%error, "the member could not be set back after a conflict step that failed");
     }
     first.and(second)
 }
 
+/// Whether a login was refused. For an account that is not there the server asks for a plugin that it picks by the name (manual, "Pluggable
+/// Authentication"), so as not to say that it is not there; the driver may not know that plugin.
+fn is_refused(error: &mysql_async::Error) -> bool {
+    match error {
+        // ER_ACCESS_DENIED_ERROR
+        mysql_async::Error::Server(error) => error.code == 1045,
+        mysql_async::Error::Driver(error) => matches!(error, mysql_async::DriverError::UnknownAuthPlugin { .. }),
+        _ => false,
+    }
+}
+
 async fn kill(conn: &mut Conn, id: u32) -> Result<(), SqlError> {
     match run(conn, &format!("KILL {id}")).await {
-        // 1094: it ended by itself.
+        // 1094: the session ended by itself.
         Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1094 => Ok(()),
         killed => killed,
     }
 }
 
-/// Makes the sessions what [`Session`] says of them. Answers whether the member is fenced.
+/// The settings with which two members show the same definition in the same way.
+pub(super) async fn alike(conn: &mut Conn) -> Result<(), SqlError> {
+    let settings = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', lock_wait_timeout = 3, sql_quote_show_create = 1, \
+         print_identified_with_as_hex = 1";
+    run(conn, settings).await
+}
+
+/// Sets up both sessions, and returns whether the member is fenced.
 async fn prepare(logged: &mut Conn, aside: &mut Conn, uuid: &str) -> Result<bool, SqlError> {
     same_life(logged, uuid).await?;
-    // As a session that takes what it is given: zero dates, zeros in AUTO_INCREMENT columns, children before parents.
-    let common = "SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 0, \
-         innodb_lock_wait_timeout = 3, lock_wait_timeout = 3, transaction_isolation = 'READ-COMMITTED'";
-    run(logged, common).await?;
-    run(aside, common).await?;
+    // The sessions accept zero dates, zeros in AUTO_INCREMENT columns, and child rows before their parents. A row is found by an invisible unique
+    // index, too.
+    for conn in [&mut *logged, &mut *aside] {
+        alike(conn).await?;
+        let writes = "SET SESSION foreign_key_checks = 0, innodb_lock_wait_timeout = 3, transaction_isolation = 'READ-COMMITTED', \
+             optimizer_switch = 'use_invisible_indexes=on'";
+        run(conn, writes).await?;
+    }
     run(aside, "SET SESSION sql_log_bin = 0").await?;
     run(logged, &format!("SET SESSION gtid_next = 'AUTOMATIC:{GTID_TAG}'")).await?;
     let fenced = ask(logged, "SELECT @@super_read_only AS fenced").await?;
     let fenced = fenced.first().map(|row| required::<bool>(row, "fenced")).transpose()?;
-    // Of a member that does not say, nothing would be set back.
+    // Without this value nothing would be set back, so it must be there.
     fenced.ok_or_else(|| SqlError::Unreadable("super_read_only is not there".into()))
 }

@@ -61,14 +61,14 @@ fn asked() -> Vec<Asked> {
     let b = vec![connection(1, Some(2), 1, Some(15))];
     let seen_by_a = vec![point(0, 1, Up), point(1, 1, Up), point(8, 1, Maint), point(1, 9, Down)];
     let seen_by_b = vec![point(0, 2, Up), point(1, 8, Down), point(1, 11, Up)];
-    let silent = Asked {
+    let missing = Asked {
         pod: "demo-balancer-c".into(),
         answer: Err("it does not answer: timed out".into()),
     };
     vec![
         pod("demo-balancer-a", a, seen_by_a),
         pod("demo-balancer-b", b, seen_by_b),
-        silent,
+        missing,
     ]
 }
 

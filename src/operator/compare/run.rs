@@ -1,4 +1,5 @@
-//! The course of one comparison: everything once; what differs a few times more; what still differs, and only that, while nobody writes.
+//! One comparison from its beginning to its end: every object once; objects that differ up to [`ROUNDS`] times more; objects that still differ,
+//! and only these, while writes are stopped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,22 +9,22 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::attempts::{Attempt, Peer, attempt, settled_attempt};
 use super::chunks::{Chunk, Key, Table};
 use super::error::{CompareError, Permit};
-use super::item::{Item, describe, key_after, list, whole};
-use super::looks::{Look, Peer, look, settled_look};
+use super::object::{Object, describe, key_after, list, whole};
 use super::stop::{let_go, snapshots};
 use crate::api::status::{ComparisonStatus, Difference};
 
-/// How often what differs is looked at again before writes are stopped for it.
+/// How often an object that differs is asked for again before writes are stopped for it.
 const ROUNDS: usize = 3;
-/// Between two of these: links have applied by then what was under way.
+/// Pause before each of these rounds: by then links have usually applied what was under way.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two chunks: as long as the last one took, so that members have at least half of their time for others, but no longer.
+/// The longest pause between two chunks. The pause is as long as the chunk took, so that members have at least half of their time for clients.
 const BREATH: Duration = Duration::from_millis(100);
-/// Definitions and accounts that are looked at while writes are stopped.
+/// Definitions and accounts that are compared while writes are stopped.
 const MOST_STOPPED: usize = 20;
-/// Chunks that are looked at in one snapshot: it must not become old.
+/// Chunks that are compared in one snapshot. More would keep the snapshot open for too long.
 const MOST_IN_SNAPSHOT: usize = 500;
 /// Differences that are listed in status.
 const MOST_LISTED: usize = 20;
@@ -37,7 +38,7 @@ pub struct Subject {
     pub app: Option<String>,
 }
 
-/// Compares members. `permit` is awaited before writes are stopped, and given back when they go on.
+/// Compares members. The comparison waits for `permit` before it stops writes, and drops it once the members take writes again.
 ///
 /// # Errors
 /// [`CompareError`].
@@ -51,54 +52,54 @@ pub async fn compare(
         started_at: Some(Time(Timestamp::now())),
         ..ComparisonStatus::default()
     };
-    let mut course = Course { peers, status };
+    let mut run = Run { peers, status };
     let mut suspects = Vec::new();
-    for item in course.list(subject.app.as_deref()).await? {
-        suspects.extend(course.examine(item).await?);
+    for object in run.list(subject.app.as_deref()).await? {
+        suspects.extend(run.examine(object).await?);
     }
     for _ in 0..ROUNDS {
         if suspects.is_empty() {
             break;
         }
         tokio::time::sleep(PAUSE).await;
-        suspects = course.again(suspects).await?;
+        suspects = run.again(suspects).await?;
     }
     if !suspects.is_empty() {
-        course.while_nobody_writes(suspects, permit).await?;
+        run.with_writes_stopped(suspects, permit).await?;
     }
-    course.status.finished_at = Some(Time(Timestamp::now()));
-    Ok(course.status)
+    run.status.finished_at = Some(Time(Timestamp::now()));
+    Ok(run.status)
 }
 
-struct Course<'a> {
+struct Run<'a> {
     peers: &'a mut [Peer],
     status: ComparisonStatus,
 }
 
-impl Course<'_> {
-    /// What any member has.
-    async fn list(&mut self, app: Option<&str>) -> Result<BTreeSet<Item>, CompareError> {
-        let mut items = BTreeSet::new();
+impl Run<'_> {
+    /// Every object that any member has.
+    async fn list(&mut self, app: Option<&str>) -> Result<BTreeSet<Object>, CompareError> {
+        let mut objects = BTreeSet::new();
         for peer in &mut *self.peers {
             let listed = list(&mut peer.reader, app).await;
-            items.extend(listed.map_err(|source| CompareError::of(&peer.name, source))?);
+            objects.extend(listed.map_err(|source| CompareError::of(&peer.name, source))?);
         }
-        Ok(items)
+        Ok(objects)
     }
 
-    /// Looks at it; at a table's rows too, if its definition is the same everywhere. Gives what differs.
-    async fn examine(&mut self, item: Item) -> Result<Vec<Item>, CompareError> {
-        let look = look(self.peers, &item).await?;
-        match item {
-            item if !look.is_equal() => Ok(vec![item]),
-            Item::Table(schema, name) => self.rows(&schema, &name).await,
+    /// Compares an object; a table's rows too, if its definition is the same everywhere. Returns the objects that differ.
+    async fn examine(&mut self, object: Object) -> Result<Vec<Object>, CompareError> {
+        let attempt = attempt(self.peers, &object).await?;
+        match object {
+            object if !attempt.is_equal() => Ok(vec![object]),
+            Object::Table(schema, name) => self.rows(&schema, &name).await,
             _ => Ok(Vec::new()),
         }
     }
 
-    /// The rows of a table. A chunk that is equal is equal, whatever is under way; no snapshot is held for it, which would keep
-    /// members from purging old versions of rows.
-    async fn rows(&mut self, schema: &str, name: &str) -> Result<Vec<Item>, CompareError> {
+    /// Compares the rows of a table, and returns the chunks that differ. A chunk that is equal is equal, whatever is under way. No snapshot is held
+    /// for it: a snapshot keeps members from purging old versions of rows.
+    async fn rows(&mut self, schema: &str, name: &str) -> Result<Vec<Object>, CompareError> {
         let Some(table) = self.describe(schema, name).await? else {
             return Ok(Vec::new());
         };
@@ -117,18 +118,18 @@ impl Course<'_> {
                 Some(upto) => rest.split(&upto),
                 None => (rest.clone(), rest),
             };
-            // A key in a character set that Unicode does not cover would be the same again and again.
+            // With a key in a character set that Unicode does not cover, the same key would come back again and again.
             if !is_last && chunk.after == chunk.upto {
                 return Err(CompareError::Key {
                     table: format!("{schema}.{name}"),
                 });
             }
-            let item = Item::Rows(chunk);
-            let look = look(self.peers, &item).await?;
+            let object = Object::Rows(chunk);
+            let attempt = attempt(self.peers, &object).await?;
             self.status.chunks += 1;
-            self.status.rows += look.rows().into_iter().max().unwrap_or_default();
-            if !look.is_equal() {
-                suspects.push(item);
+            self.status.rows += attempt.rows().into_iter().max().unwrap_or_default();
+            if !attempt.is_equal() {
+                suspects.push(object);
             }
             if is_last {
                 return Ok(suspects);
@@ -138,7 +139,7 @@ impl Course<'_> {
         }
     }
 
-    /// `None`: it was dropped a moment ago.
+    /// `None`: the table was dropped a moment ago.
     async fn describe(&mut self, schema: &str, name: &str) -> Result<Option<Table>, CompareError> {
         let Some(peer) = self.peers.first_mut() else {
             return Ok(None);
@@ -153,55 +154,57 @@ impl Course<'_> {
             return Ok(None);
         };
         let key = key_after(&mut peer.reader, chunk, rows).await;
-        key.map_err(|source| CompareError::Item {
+        key.map_err(|source| CompareError::Object {
             member: peer.name.clone(),
             object: format!("table {}.{}", chunk.table.schema, chunk.table.name),
             source,
         })
     }
 
-    /// Looks at what differed again. What differs while all have executed the same diverges; the rest is given back.
-    async fn again(&mut self, suspects: Vec<Item>) -> Result<Vec<Item>, CompareError> {
+    /// Compares again what differed. An object that differs while all members have executed the same diverges. Returns the others that differ.
+    async fn again(&mut self, suspects: Vec<Object>) -> Result<Vec<Object>, CompareError> {
         let mut rest = Vec::new();
-        for item in suspects {
-            let (look, settled) = settled_look(self.peers, &item).await?;
-            match item {
-                item if !look.is_equal() && settled => self.diverges(item, look).await?,
-                item if !look.is_equal() => rest.push(item),
-                Item::Table(schema, name) => rest.extend(self.rows(&schema, &name).await?),
+        for object in suspects {
+            let (attempt, settled) = settled_attempt(self.peers, &object).await?;
+            match object {
+                object if !attempt.is_equal() && settled => self.diverges(object, attempt).await?,
+                object if !attempt.is_equal() => rest.push(object),
+                Object::Table(schema, name) => rest.extend(self.rows(&schema, &name).await?),
                 _ => {}
             }
         }
         Ok(rest)
     }
 
-    async fn while_nobody_writes(
+    /// Stops writes for the snapshots, and compares in them.
+    async fn with_writes_stopped(
         &mut self,
-        suspects: Vec<Item>,
+        suspects: Vec<Object>,
         permit: BoxFuture<'static, Option<Permit>>,
     ) -> Result<(), CompareError> {
-        let (rows, others): (Vec<Item>, Vec<Item>) =
-            suspects.into_iter().partition(|item| matches!(item, Item::Rows(_)));
+        let (rows, others): (Vec<Object>, Vec<Object>) = suspects
+            .into_iter()
+            .partition(|object| matches!(object, Object::Rows(_)));
         let too_many = rows.len() > MOST_IN_SNAPSHOT || others.len() > MOST_STOPPED;
         let permit = permit.await.ok_or_else(|| CompareError::NotStopped {
             why: "not every member serves".into(),
         })?;
-        let others: Vec<Item> = others.into_iter().take(MOST_STOPPED).collect();
+        let others: Vec<Object> = others.into_iter().take(MOST_STOPPED).collect();
         let stopped = snapshots(self.peers, &others).await;
         drop(permit);
         let stopped = stopped?;
         self.status.writes_stopped_milliseconds = u64::try_from(stopped.lasted.as_millis()).unwrap_or(u64::MAX).max(1);
-        for (item, look) in others.into_iter().zip(stopped.looks) {
-            if !look.is_equal() {
-                self.diverges(item, look).await?;
-            } else if let Item::Table(..) = item {
-                return Err(CompareError::Altered { object: item.object() });
+        for (object, attempt) in others.into_iter().zip(stopped.attempts) {
+            if !attempt.is_equal() {
+                self.diverges(object, attempt).await?;
+            } else if let Object::Table(..) = object {
+                return Err(CompareError::Altered { object: object.name() });
             }
         }
-        for item in rows.into_iter().take(MOST_IN_SNAPSHOT) {
-            let look = look(self.peers, &item).await?;
-            if !look.is_equal() {
-                self.diverges(item, look).await?;
+        for object in rows.into_iter().take(MOST_IN_SNAPSHOT) {
+            let attempt = attempt(self.peers, &object).await?;
+            if !attempt.is_equal() {
+                self.diverges(object, attempt).await?;
             }
             let_go(self.peers).await?;
         }
@@ -212,32 +215,32 @@ impl Course<'_> {
     }
 
     /// Notes a difference.
-    async fn diverges(&mut self, item: Item, look: Look) -> Result<(), CompareError> {
+    async fn diverges(&mut self, object: Object, attempt: Attempt) -> Result<(), CompareError> {
         self.status.differing += 1;
         if self.status.differences.len() >= MOST_LISTED {
             return Ok(());
         }
-        let (object, names) = (
-            item.object(),
+        let (name, names) = (
+            object.name(),
             self.peers.iter().map(|peer| peer.name.clone()).collect::<Vec<_>>(),
         );
-        let (keys, look) = match item {
-            Item::Rows(chunk) => {
-                let (chunk, look) = self.narrow(chunk, look).await?;
-                (Some(chunk.keys()), look)
+        let (keys, attempt) = match object {
+            Object::Rows(chunk) => {
+                let (chunk, attempt) = self.narrow(chunk, attempt).await?;
+                (Some(chunk.keys()), attempt)
             }
-            _ => (None, look),
+            _ => (None, attempt),
         };
         self.status.differences.push(Difference {
-            object,
+            object: name,
             keys,
-            members: look.groups(&names),
+            members: attempt.groups(&names),
         });
         Ok(())
     }
 
-    /// Halves a chunk for as long as all that differs is in one half.
-    async fn narrow(&mut self, mut chunk: Chunk, mut seen: Look) -> Result<(Chunk, Look), CompareError> {
+    /// Halves a chunk as long as only one half differs.
+    async fn narrow(&mut self, mut chunk: Chunk, mut seen: Attempt) -> Result<(Chunk, Attempt), CompareError> {
         loop {
             let rows = seen.rows();
             let most = rows.iter().enumerate().max_by_key(|(_, rows)| **rows);
@@ -251,17 +254,17 @@ impl Course<'_> {
                 break;
             };
             let (lower, upper) = chunk.split(&middle);
-            let lower_look = look(self.peers, &Item::Rows(lower.clone())).await?;
-            let upper_look = look(self.peers, &Item::Rows(upper.clone())).await?;
-            let (half, look) = match (lower_look.is_equal(), upper_look.is_equal()) {
-                (false, true) => (lower, lower_look),
-                (true, false) => (upper, upper_look),
+            let lower_attempt = attempt(self.peers, &Object::Rows(lower.clone())).await?;
+            let upper_attempt = attempt(self.peers, &Object::Rows(upper.clone())).await?;
+            let (half, attempt) = match (lower_attempt.is_equal(), upper_attempt.is_equal()) {
+                (false, true) => (lower, lower_attempt),
+                (true, false) => (upper, upper_attempt),
                 _ => break,
             };
-            if look.rows().iter().sum::<u64>() >= seen.rows().iter().sum() {
+            if attempt.rows().iter().sum::<u64>() >= seen.rows().iter().sum() {
                 break;
             }
-            (chunk, seen) = (half, look);
+            (chunk, seen) = (half, attempt);
         }
         Ok((chunk, seen))
     }

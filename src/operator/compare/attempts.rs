@@ -1,25 +1,25 @@
-//! Looks: one question to all members at the same time, and which of them gave the same answer.
+//! An attempt: one question to all members at the same time, and which members gave the same answer.
 
 use futures::future::try_join_all;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::error::CompareError;
-use super::item::{Item, counts};
+use super::object::{Object, counts};
 use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, connect, run, within};
 
-/// A statement that takes longer than this is given up, in milliseconds.
+/// Milliseconds after which mysqld ends a statement that reads.
 const LONGEST_STATEMENT: u64 = 300_000;
 
 /// One member, on two connections of the comparison's own.
 pub struct Peer {
     /// Name of the member.
     pub name: String,
-    /// Its life.
+    /// Server UUID of its present life.
     pub server_uuid: String,
     /// Reads.
     pub reader: Conn,
-    /// Stops writes and lets them go on. Nothing else is sent on it, so that nothing can be in the way of the latter.
+    /// Stops writes and opens the member again. Nothing else is sent on this connection, so that nothing delays the opening.
     pub control: Conn,
 }
 
@@ -35,7 +35,8 @@ impl Peer {
         Self::new(name, server_uuid, reader, control).await
     }
 
-    /// Makes answers independent of what a server's configuration says. A table that is being altered is not waited for long.
+    /// Takes two connections, and makes the reader's answers independent of the server's configuration. The reader waits at most 5 s for a table
+    /// that is being altered.
     ///
     /// # Errors
     /// [`CompareError::Sql`].
@@ -59,7 +60,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// `gtid_executed`, as this member prints it: equal sets are printed alike.
+    /// `gtid_executed` as this member prints it. Servers print equal sets alike.
     ///
     /// # Errors
     /// [`CompareError::Sql`].
@@ -73,23 +74,24 @@ impl Peer {
     }
 }
 
-/// What all members say of one thing, in the order of the members.
+/// What each member says of one object, in the order of the members; `None`: the member does not have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look(pub Vec<Option<String>>);
+pub struct Attempt(pub Vec<Option<String>>);
 
-impl Look {
-    /// All say the same.
+impl Attempt {
+    /// All members say the same.
     pub fn is_equal(&self) -> bool {
         self.0.windows(2).all(|pair| pair.first() == pair.last())
     }
 
-    /// Rows on each member, if rows were looked at.
+    /// Number of rows on each member, if the object is rows.
     pub fn rows(&self) -> Vec<u64> {
         let rows = |text: &Option<String>| text.as_deref().and_then(counts).unwrap_or_default();
         self.0.iter().map(rows).collect()
     }
 
-    /// Members that say the same, between bars: `demo-0,demo-2 | demo-1`; those that do not have it at all last, in brackets.
+    /// Members that say the same, with bars between the groups: `demo-0,demo-2 | demo-1`. Members that do not have the object come last, in
+    /// brackets.
     pub fn groups(&self, names: &[String]) -> String {
         let mut groups: Vec<(&Option<String>, Vec<&str>)> = Vec::new();
         for (said, name) in self.0.iter().zip(names) {
@@ -113,17 +115,17 @@ impl Look {
 /// Asks all members at the same time.
 ///
 /// # Errors
-/// [`CompareError::Item`] with the first that could not be asked.
-pub async fn look(peers: &mut [Peer], item: &Item) -> Result<Look, CompareError> {
+/// [`CompareError::Object`] with the first member that could not be asked.
+pub async fn attempt(peers: &mut [Peer], object: &Object) -> Result<Attempt, CompareError> {
     let asked = peers.iter_mut().map(|peer| async {
-        let said = item.read(&mut peer.reader).await;
-        said.map_err(|source| CompareError::Item {
+        let said = object.read(&mut peer.reader).await;
+        said.map_err(|source| CompareError::Object {
             member: peer.name.clone(),
-            object: item.object(),
+            object: object.name(),
             source,
         })
     });
-    try_join_all(asked).await.map(Look)
+    try_join_all(asked).await.map(Attempt)
 }
 
 /// `gtid_executed` of every member.
@@ -134,28 +136,28 @@ pub async fn executed(peers: &mut [Peer]) -> Result<Vec<String>, CompareError> {
     try_join_all(peers.iter_mut().map(Peer::executed)).await
 }
 
-/// Looks, and says whether all members had executed the same, and nothing else meanwhile: what differs then is divergence.
+/// Asks all members, and says whether all had executed the same transactions before and after. What differs then is divergence.
 ///
 /// # Errors
-/// As [`look`].
-pub async fn settled_look(peers: &mut [Peer], item: &Item) -> Result<(Look, bool), CompareError> {
+/// As [`attempt`].
+pub async fn settled_attempt(peers: &mut [Peer], object: &Object) -> Result<(Attempt, bool), CompareError> {
     let before = executed(peers).await?;
-    let look = look(peers, item).await?;
+    let attempt = attempt(peers, object).await?;
     let after = executed(peers).await?;
     let settled = before.iter().chain(&after).all(|set| Some(set) == before.first());
-    Ok((look, settled))
+    Ok((attempt, settled))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Look;
+    use super::Attempt;
 
     #[test]
     fn members_that_say_the_same_are_one_group() {
         let names: Vec<String> = (0..4).map(|n| format!("demo-{n}")).collect();
         let groups = |said: &[Option<&str>]| {
-            let look = Look(said.iter().map(|said| said.map(str::to_owned)).collect());
-            (look.is_equal(), look.groups(&names))
+            let attempt = Attempt(said.iter().map(|said| said.map(str::to_owned)).collect());
+            (attempt.is_equal(), attempt.groups(&names))
         };
         for (said, equal, text) in [
             ([Some("a"); 4], true, "demo-0,demo-1,demo-2,demo-3"),

@@ -1,4 +1,4 @@
-//! What is compared: definitions, accounts, and chunks of rows; how each is read from one member.
+//! The objects that are compared: definitions, accounts, and chunks of rows; how each is read from one member.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::error::READ_DEADLINE;
 
 /// Databases that are each server's own.
 const SYSTEM_SCHEMAS: &str = "'mysql', 'sys', 'information_schema', 'performance_schema', 'multimaster'";
-/// What a server says of something that is not there: 1049 database, 1141 and 1396 account, 1146 table or view, 1305 routine.
+/// MySQL's errors for an object that does not exist: 1049 database, 1141 and 1396 account, 1146 table or view, 1305 routine.
 const ABSENT: [u16; 5] = [1049, 1141, 1146, 1305, 1396];
 
-/// Something that members should have in common.
+/// An object that should be the same on all members.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Item {
+pub enum Object {
     /// A database: its name and default collation.
     Database(String),
     /// A table's definition.
@@ -37,16 +37,16 @@ pub enum Item {
         user: String,
         /// Its host.
         host: String,
-        /// Its password is replicated, so its hash is the same on all members.
+        /// Whether its password is replicated, so that its hash is the same on all members.
         password: bool,
     },
     /// Rows.
     Rows(Chunk),
 }
 
-impl Item {
+impl Object {
     /// Its name, for people.
-    pub fn object(&self) -> String {
+    pub fn name(&self) -> String {
         match self {
             Self::Database(name) => format!("database {name}"),
             Self::Table(schema, name) => format!("table {schema}.{name}"),
@@ -82,7 +82,7 @@ impl Item {
         }
     }
 
-    /// What one member says of it: equal texts are equal things. `None`: it does not have it.
+    /// One member's text of the object: equal texts are equal objects. `None`: the member does not have it.
     ///
     /// # Errors
     /// [`SqlError`]; [`SqlError::Outdated`] when a row is too long to be hashed.
@@ -108,7 +108,7 @@ impl Item {
     }
 }
 
-/// Rows that a checksum speaks of, unless some were not hashed.
+/// Number of rows in a checksum; `None` if some of them were not hashed.
 pub fn counts(checksum: &str) -> Option<u64> {
     let mut cells = checksum.split('\t');
     let (rows, hashed) = (cells.next()?, cells.next()?);
@@ -127,7 +127,7 @@ fn line(row: Row) -> String {
     format!("{}\n", cells.join("\t"))
 }
 
-/// Where a counter stands differs by design: members take their values in turns.
+/// The value of the AUTO_INCREMENT counter differs by design: members take their values in turns.
 fn without_auto_increment(definition: &str) -> String {
     let options = definition.rfind("\n) ").unwrap_or_default();
     let Some(begin) = definition[options..].find(" AUTO_INCREMENT=").map(|at| options + at) else {
@@ -140,29 +140,29 @@ fn without_auto_increment(definition: &str) -> String {
     format!("{}{}", &definition[..begin], &definition[end..])
 }
 
-/// All definitions and accounts that one member has, those of the system excepted. `app` is the account whose password every agent sets.
+/// All definitions and accounts that one member has, without those of the system. `app` is the account whose password every agent sets.
 ///
 /// # Errors
 /// [`SqlError`].
-pub async fn list(conn: &mut Conn, app: Option<&str>) -> Result<BTreeSet<Item>, SqlError> {
+pub async fn list(conn: &mut Conn, app: Option<&str>) -> Result<BTreeSet<Object>, SqlError> {
     let query = format!(
         "SELECT 'database', SCHEMA_NAME, '' FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({SYSTEM_SCHEMAS}) \
          UNION ALL SELECT LOWER(TABLE_TYPE), TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
          UNION ALL SELECT LOWER(ROUTINE_TYPE), ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
          UNION ALL SELECT 'account', User, Host FROM mysql.user"
     );
-    let mut items = BTreeSet::new();
+    let mut objects = BTreeSet::new();
     for row in within(READ_DEADLINE, rows(conn, &query)).await? {
         let (kind, first, second): (String, String, String) =
             mysql_async::from_row_opt(row).map_err(|error| SqlError::Outdated(error.to_string()))?;
-        let item = match kind.as_str() {
-            "database" => Item::Database(first),
-            "base table" => Item::Table(first, second),
-            "view" => Item::View(first, second),
-            "procedure" => Item::Procedure(first, second),
-            "function" => Item::Function(first, second),
+        let object = match kind.as_str() {
+            "database" => Object::Database(first),
+            "base table" => Object::Table(first, second),
+            "view" => Object::View(first, second),
+            "procedure" => Object::Procedure(first, second),
+            "function" => Object::Function(first, second),
             "account" if is_ours(&first, &second) => continue,
-            "account" => Item::Account {
+            "account" => Object::Account {
                 password: !(app == Some(first.as_str()) && second == "%"),
                 user: first,
                 host: second,
@@ -172,9 +172,9 @@ pub async fn list(conn: &mut Conn, app: Option<&str>) -> Result<BTreeSet<Item>, 
                 continue;
             }
         };
-        items.insert(item);
+        objects.insert(object);
     }
-    Ok(items)
+    Ok(objects)
 }
 
 /// Accounts that mysqld makes for itself, or that every agent sets at every start, each with a salt of its own.
@@ -184,7 +184,7 @@ fn is_ours(user: &str, host: &str) -> bool {
         || user == accounts::ROOT && matches!(host, "localhost" | "%")
 }
 
-/// What has to be known of a table to compare its rows.
+/// Reads what a comparison of a table's rows needs.
 ///
 /// # Errors
 /// [`SqlError`].
@@ -213,7 +213,7 @@ pub async fn describe(conn: &mut Conn, schema: &str, name: &str) -> Result<Table
         if let Some(place) = in_key {
             key.push((place, column.clone()));
         }
-        // It follows from the others, and could be as costly as anything.
+        // Its values follow from the other columns, and reading them may be slow.
         if !is_virtual {
             table.columns.push(column);
         }
@@ -224,7 +224,7 @@ pub async fn describe(conn: &mut Conn, schema: &str, name: &str) -> Result<Table
     Ok(table)
 }
 
-/// The key of the row before which this many rows of a chunk lie on one member; `None` if it has fewer.
+/// The key of the first row after this many rows of a chunk on one member; `None` if the member has fewer rows.
 ///
 /// # Errors
 /// [`SqlError`].

@@ -1,0 +1,147 @@
+//! Compares the rows of a conflict on all members of the ring.
+
+use crate::decide::conflicts::{self, ConflictingRow, Outcome, Record, Stage};
+use crate::decide::observed::Member;
+use crate::decide::roles::Roles;
+use crate::mysql::gtid::GtidSet;
+use crate::mysql::io::connection::SqlError;
+use crate::operator::act::{ActError, Actor};
+use crate::operator::conflict_table;
+
+use super::is_final;
+use super::rows;
+use super::session::{Session, both};
+
+impl Actor<'_> {
+    /// Compares rows on all members of the ring. Settles the conflicts if the rows are equal, else re-asserts this member's rows.
+    pub(in crate::operator::act) async fn compare_rows(
+        &self,
+        ordinal: u8,
+        uuid: &str,
+        conflicts: &[(String, String)],
+        reassert: bool,
+    ) -> Result<(), ActError> {
+        let mut sessions = Vec::new();
+        for member in Roles::of(self.observed).ring.ordinals() {
+            let server = self.observed.member(member).and_then(Member::server);
+            let server = server.ok_or_else(|| ActError::Gone(self.name(member)))?;
+            sessions.push(self.session(member, &server.uuid).await?);
+        }
+        let mut done = async {
+            for session in &mut sessions {
+                session.unfence().await?;
+            }
+            self.compare_or_reassert(&mut sessions, (ordinal, uuid), conflicts, reassert)
+                .await
+        }
+        .await;
+        // One session got no answer; which one is not known, so all are treated alike.
+        let doubt = done.as_ref().is_err_and(SqlError::leaves_doubt);
+        for mut session in sessions {
+            let left = match doubt {
+                true => self.leave_in_doubt(session).await,
+                false => session.restore().await,
+            };
+            done = both(done, left);
+        }
+        done.map_err(|source| self.failed(ordinal, source))
+    }
+
+    async fn compare_or_reassert(
+        &self,
+        sessions: &mut [Session],
+        (ordinal, uuid): (u8, &str),
+        conflicts: &[(String, String)],
+        reassert: bool,
+    ) -> Result<(), SqlError> {
+        let mut records = Vec::new();
+        for (observer, gtid) in conflicts {
+            // The observer's record, or that of any member if the observer is not in the ring.
+            let there = sessions.iter().position(|session| session.uuid == *observer);
+            for session in there.map_or(0..sessions.len(), |there| there..there + 1) {
+                if let Some(record) = sessions[session].record(observer, gtid).await? {
+                    records.push(record);
+                    break;
+                }
+            }
+        }
+        let at = sessions.iter().position(|session| session.uuid == uuid);
+        let at = at.ok_or_else(|| SqlError::Outdated(format!("{uuid} is not in the ring")))?;
+        in_step(sessions).await?;
+        let rows: Vec<ConflictingRow> = records.iter().flat_map(|record| record.rows.clone()).collect();
+        let why = match self.outcome(sessions, (at, ordinal), &records, &rows, reassert).await {
+            Ok(Outcome::Settled) => return settle(sessions, &mut records, &rows).await,
+            Ok(Outcome::Reassert) => match rows::reassert(self, &mut sessions[at], ordinal, &records).await {
+                Err(error) if is_final(&error) => format!("its rows cannot be written again: {error}"),
+                done => return done,
+            },
+            Ok(Outcome::ForAPerson(why)) => why,
+            // A table or a binary log is gone.
+            Err(error) if is_final(&error) => format!("its rows cannot be compared: {error}"),
+            Err(error) => return Err(error),
+        };
+        for record in &mut records {
+            if record.for_a_person.as_ref() != Some(&why) {
+                record.for_a_person = Some(why.clone());
+                sessions[at].update(record).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the rows on all members; what follows.
+    async fn outcome(
+        &self,
+        sessions: &mut [Session],
+        (at, ordinal): (usize, u8),
+        records: &[Record],
+        rows: &[ConflictingRow],
+        reassert: bool,
+    ) -> Result<Outcome, SqlError> {
+        let mut images = Vec::new();
+        for session in sessions.iter_mut() {
+            images.push(rows::images(session, rows).await?);
+        }
+        let late = match reassert {
+            true => rows::overwritten(self, &mut sessions[at], ordinal, records).await?,
+            false => Vec::new(),
+        };
+        Ok(conflicts::outcome(
+            &images,
+            (at, &sessions[at].name),
+            reassert,
+            !late.is_empty(),
+        ))
+    }
+}
+
+/// Waits until every member has executed what any of them has now. By now every member knows of the conflict. So this has all that was written
+/// before its member knew, and nothing of that is still in flight when the rows are read.
+async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
+    let mut all = GtidSet::default();
+    for session in sessions.iter_mut() {
+        all = all.union(&session.known().await?);
+    }
+    for session in sessions {
+        session.wait_for(&all).await?;
+    }
+    Ok(())
+}
+
+/// The rows are equal on all members: the copies go, and each record is settled at its own observer, if that is in the ring.
+async fn settle(sessions: &mut [Session], records: &mut [Record], rows: &[ConflictingRow]) -> Result<(), SqlError> {
+    for session in sessions.iter_mut() {
+        rows::forget(session, rows).await?;
+    }
+    for record in records {
+        record.stage = Stage::Settled;
+        record.for_a_person = None;
+        let observer = sessions.iter().position(|session| session.uuid == record.observer);
+        let Some(session) = sessions.get_mut(observer.unwrap_or(0)) else {
+            continue;
+        };
+        session.update(record).await?;
+        conflict_table::prune(&mut session.logged).await?;
+    }
+    Ok(())
+}

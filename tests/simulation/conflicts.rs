@@ -1,0 +1,650 @@
+//! What the steps of a conflict come to, one external effect after the other, as `src/operator/act/conflicts` does it. Every transaction changes one
+//! row, so a record has one row. What only a person can settle is here what no binary log has any more.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use multimaster::decide::conflicts::{
+    ConflictingRow, Outcome, Record, Stage, holds, is_ours, losers, outcome, related,
+};
+use multimaster::decide::observed::{Member, Observed};
+use multimaster::decide::roles::Roles;
+use multimaster::decide::step::{Action, Remedy};
+use multimaster::mysql::gtid::GtidSet;
+use multimaster::mysql::rows::RowKey;
+use multimaster::mysql::transaction::{BinlogPosition, Cell};
+use serde_json::Value;
+
+use crate::event::Meeting;
+use crate::model::disk::{Data, NAMED_ROWS};
+use crate::model::transactions::{Change, Id, Set, uuid};
+use crate::operator::Effect;
+use crate::world::World;
+
+/// The row of a transaction that writes a record: no row that a client writes.
+const RECORDS: u32 = u32::MAX;
+/// The key of a record: observer and GTID.
+type Name = (String, String);
+
+/// One external effect of a conflict step.
+#[derive(Clone, Debug, Hash)]
+pub enum Part {
+    Unfence,
+    Examine {
+        upstream: u8,
+        gtid: String,
+    },
+    Begin {
+        upstream: u8,
+        gtid: String,
+        winner: Option<u8>,
+    },
+    Take {
+        upstream: u8,
+        gtid: String,
+    },
+    Reassert {
+        names: Vec<Name>,
+    },
+    Taken {
+        gtid: String,
+    },
+    StartApplier {
+        upstream: u8,
+    },
+    Note {
+        gtid: String,
+        winner: Option<u8>,
+    },
+    Compare {
+        names: Vec<Name>,
+        reassert: bool,
+    },
+    Settle {
+        name: Name,
+    },
+    Restore,
+}
+
+/// What a step knows of its conflict from one effect to the next.
+#[derive(Clone, Default)]
+pub struct Work {
+    record: Option<Record>,
+    /// A side was taken for the row here before.
+    taken_before: bool,
+}
+
+impl World {
+    /// The effects of a conflict step at a member.
+    pub fn conflict_effects(&self, ordinal: u8, uuid: &str, action: &Action, observed: &Observed) -> Vec<Effect> {
+        let all = Roles::of(observed).ring.ordinals().collect::<Vec<u8>>();
+        let (at, parts) = match action {
+            Action::Examine { upstream, gtid } => (
+                vec![ordinal],
+                vec![Part::Examine {
+                    upstream: *upstream,
+                    gtid: gtid.clone(),
+                }],
+            ),
+            Action::Settle {
+                upstream,
+                gtid,
+                remedy,
+                winner,
+            } => {
+                let (upstream, gtid, winner) = (*upstream, gtid.clone(), *winner);
+                let begin = Part::Begin {
+                    upstream,
+                    gtid: gtid.clone(),
+                    winner,
+                };
+                let take = Part::Take {
+                    upstream,
+                    gtid: gtid.clone(),
+                };
+                let mut parts = vec![begin, take];
+                if *remedy == Remedy::Keep {
+                    let names = vec![(uuid.to_owned(), gtid.clone())];
+                    parts.push(Part::Reassert { names });
+                }
+                parts.extend([Part::Taken { gtid }, Part::StartApplier { upstream }]);
+                (vec![ordinal], parts)
+            }
+            Action::NoteTaken { gtid, winner } => (
+                vec![ordinal],
+                vec![Part::Note {
+                    gtid: gtid.clone(),
+                    winner: *winner,
+                }],
+            ),
+            Action::CompareRows { conflicts, reassert } => (
+                all,
+                vec![Part::Compare {
+                    names: conflicts.clone(),
+                    reassert: *reassert,
+                }],
+            ),
+            _ => return Vec::new(),
+        };
+        let of = |ordinal: u8, part: Part| Effect::Conflict { ordinal, part };
+        let mut effects = vec![Effect::Fresh];
+        effects.extend(at.iter().map(|at| of(*at, Part::Unfence)));
+        effects.extend(parts.into_iter().map(|part| of(ordinal, part)));
+        effects.extend(at.iter().map(|at| of(*at, Part::Restore)));
+        effects
+    }
+
+    /// Carries one effect out. Whatever fails, the session sets the member back.
+    pub fn conflict_effect(&mut self, operator: usize, ordinal: u8, part: Part) -> Result<(), String> {
+        let text = format!("{part:?}");
+        let done = self.carry_out(operator, ordinal, part);
+        self.say(|| format!("  operator {operator} at {ordinal}: {text}: {done:?}"));
+        if done.is_err() {
+            for at in 0..self.setup.members {
+                if self.session(operator, at).is_ok() {
+                    self.members[usize::from(at)].half_fenced = false;
+                }
+            }
+        }
+        done
+    }
+
+    /// A new connection to a member, in the life that was observed.
+    fn session(&self, operator: usize, ordinal: u8) -> Result<(), String> {
+        let observed = self.observed(operator)?;
+        let seen = observed
+            .member(ordinal)
+            .and_then(Member::server)
+            .ok_or("it was not seen")?;
+        let member = &self.members[usize::from(ordinal)];
+        let pod = member.pod.as_ref().map_or(0, |pod| pod.uid);
+        if !self.is_connected(operator, ordinal, pod) || !member.answers() || member.refuses {
+            return Err(format!("{ordinal} does not answer"));
+        }
+        // Whoever begins to lead ends the sessions of an earlier leader.
+        if member.sessions[operator] != Some(member.boot) {
+            return Err(format!("the session with {ordinal} is gone"));
+        }
+        match self.data(ordinal)?.uuid {
+            Some(life) if uuid(life) == seen.uuid => Ok(()),
+            _ => Err("server_uuid is another one".into()),
+        }
+    }
+
+    fn observed(&self, operator: usize) -> Result<Arc<Observed>, String> {
+        let pass = self.operators[operator].pass.as_ref();
+        Ok(pass.ok_or("no pass")?.observed.clone())
+    }
+
+    fn data(&self, ordinal: u8) -> Result<&Data, String> {
+        self.members[usize::from(ordinal)]
+            .data()
+            .ok_or("no data directory".into())
+    }
+
+    fn data_mut(&mut self, ordinal: u8) -> Result<&mut Data, String> {
+        let data = self.members[usize::from(ordinal)].disk.data.as_mut();
+        data.ok_or("no data directory".into())
+    }
+
+    fn work(&mut self, operator: usize) -> &mut Work {
+        let pass = self.operators[operator].pass.as_mut();
+        &mut pass.expect("an effect belongs to a pass").work
+    }
+
+    fn carry_out(&mut self, operator: usize, ordinal: u8, part: Part) -> Result<(), String> {
+        self.session(operator, ordinal)?;
+        match part {
+            Part::Unfence => {
+                let member = &mut self.members[usize::from(ordinal)];
+                member.half_fenced = member.super_read_only;
+            }
+            Part::Restore => self.members[usize::from(ordinal)].half_fenced = false,
+            Part::Examine { upstream, gtid } => self.examine(operator, ordinal, upstream, &gtid)?,
+            Part::Begin { upstream, gtid, winner } => {
+                self.begin_settling(operator, ordinal, upstream, &gtid, winner)?
+            }
+            Part::Take { upstream, gtid } => self.take(operator, ordinal, upstream, &gtid)?,
+            Part::Reassert { names } => {
+                let records = match self.work(operator).record.clone() {
+                    Some(record) => vec![record],
+                    None => self.records(ordinal, &names)?,
+                };
+                self.reassert(operator, ordinal, &records)?;
+            }
+            Part::Taken { .. } => {
+                if let Some(record) = self.work(operator).record.clone() {
+                    self.note(ordinal, record)?;
+                }
+            }
+            Part::StartApplier { upstream } => self.start_applier(ordinal, upstream)?,
+            Part::Note { gtid, winner } => {
+                let mut record = self.record(ordinal, &gtid)?.ok_or("the record is gone")?;
+                (record.winner, record.for_a_person) = (winner, None);
+                self.note(ordinal, record)?;
+            }
+            Part::Compare { names, reassert } => self.compare(operator, ordinal, &names, reassert)?,
+            Part::Settle { name } => {
+                let mut record = self.records(ordinal, &[name])?.pop().ok_or("the record is gone")?;
+                (record.stage, record.for_a_person) = (Stage::Settled, None);
+                self.write_record(ordinal, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_applier(&mut self, ordinal: u8, upstream: u8) -> Result<(), String> {
+        let channel = self
+            .data_mut(ordinal)?
+            .channel(upstream)
+            .ok_or("there is no such channel")?;
+        (channel.applier, channel.applier_error) = (true, None);
+        Ok(())
+    }
+
+    fn own_uuid(&self, ordinal: u8) -> Result<String, String> {
+        Ok(uuid(self.data(ordinal)?.uuid.ok_or("no server UUID")?))
+    }
+
+    /// The member's own record of a transaction.
+    fn record(&self, ordinal: u8, gtid: &str) -> Result<Option<Record>, String> {
+        let name = (self.own_uuid(ordinal)?, gtid.to_owned());
+        Ok(self.records(ordinal, &[name])?.pop())
+    }
+
+    fn records(&self, ordinal: u8, names: &[Name]) -> Result<Vec<Record>, String> {
+        let records = &self.data(ordinal)?.records;
+        let numbers = names.iter().filter_map(|name| records.get(name));
+        Ok(numbers.map(|number| self.ledger.records[*number].clone()).collect())
+    }
+
+    fn write_record(&mut self, ordinal: u8, record: Record) -> Result<(), String> {
+        self.ledger.records.push(record);
+        let change = Change::Record(self.ledger.records.len() - 1);
+        let written = self.commit_as(ordinal, true, RECORDS, change);
+        written.map(drop).ok_or("it could not be written".into())
+    }
+
+    /// The transaction in its upstream's binary log, in the form in which the upstream has it.
+    fn find(&self, operator: usize, upstream: u8, gtid: &str) -> Result<Option<Id>, String> {
+        self.session(operator, upstream)?;
+        let data = self.data(upstream)?;
+        let log = &data.binary_log[data.first..];
+        Ok(log.iter().copied().find(|id| self.ledger.gtid(*id) == gtid))
+    }
+
+    /// The row that is in the way of a transaction.
+    fn in_the_way(&self, ordinal: u8, id: Id) -> Result<Option<ConflictingRow>, String> {
+        let transaction = self.ledger.transactions[id];
+        let row = self.data(ordinal)?.rows.get(&transaction.row);
+        let expects = transaction.change.expects();
+        let json = |value: Id| Value::from(value);
+        Ok(expects
+            .is_some_and(|there| there != row.is_some())
+            .then(|| ConflictingRow {
+                id: key(transaction.row).id(),
+                key: key(transaction.row),
+                mine: row.copied().map(json),
+                theirs: transaction.change.value().map(json),
+            }))
+    }
+
+    fn examine(&mut self, operator: usize, ordinal: u8, upstream: u8, gtid: &str) -> Result<(), String> {
+        let earlier = self.record(ordinal, gtid)?;
+        let found = self.find(operator, upstream, gtid)?;
+        let (row, why) = match found {
+            Some(id) => (self.in_the_way(ordinal, id)?, None),
+            None => (None, Some("the upstream's binary log does not have it".to_owned())),
+        };
+        if let (Some(id), None) = (found, &row) {
+            self.execute_as(ordinal, id)?;
+            if let Some(mut record) = earlier {
+                record.for_a_person = None;
+                self.note(ordinal, record)?;
+            }
+            return self.start_applier(ordinal, upstream);
+        }
+        let is_new = earlier.is_none();
+        let mut record = match earlier {
+            Some(record) => record,
+            None => self.new_record(ordinal, gtid)?,
+        };
+        match record.examined(row.into_iter().collect(), why, false) || is_new {
+            true => self.write_record(ordinal, record),
+            false => Ok(()),
+        }
+    }
+
+    fn new_record(&self, ordinal: u8, gtid: &str) -> Result<Record, String> {
+        Ok(Record {
+            observer: self.own_uuid(ordinal)?,
+            gtid: gtid.into(),
+            seen: self.time(),
+            stage: Stage::Waiting,
+            rows: Vec::new(),
+            for_a_person: None,
+            winner: None,
+            known: self.data(ordinal)?.executed.gtid_set(),
+            kept: None,
+        })
+    }
+
+    fn begin_settling(
+        &mut self,
+        operator: usize,
+        ordinal: u8,
+        upstream: u8,
+        gtid: &str,
+        winner: Option<u8>,
+    ) -> Result<(), String> {
+        let observed = self.observed(operator)?;
+        let record = self.record(ordinal, gtid)?;
+        if record.is_none() && !is_ours(gtid) {
+            return Err("the record is gone".into());
+        }
+        let found = self.find(operator, upstream, gtid)?;
+        let why = "the upstream's binary log does not have it";
+        let mut record = match (record, found) {
+            (None, Some(_)) => {
+                *self.work(operator) = Work::default();
+                return Ok(());
+            }
+            (Some(record), _) => record,
+            (None, None) => self.new_record(ordinal, gtid)?,
+        };
+        let Some(id) = found else {
+            (record.stage, record.for_a_person) = (Stage::Waiting, Some(why.into()));
+            self.write_record(ordinal, record)?;
+            return Err(why.into());
+        };
+        record.rows = self.in_the_way(ordinal, id)?.into_iter().collect();
+        let mut taken_before = false;
+        for other in related(&observed, &record.clone()) {
+            let shares = other
+                .rows
+                .iter()
+                .any(|row| record.rows.iter().any(|own| own.id == row.id));
+            taken_before |= other.observer == record.observer && other.stage == Stage::Taken && shares;
+        }
+        record.kept = Some(BinlogPosition {
+            file: "binlog.000001".into(),
+            offset: self.data(ordinal)?.binary_log.len().try_into().unwrap(),
+        });
+        (record.stage, record.winner) = (Stage::Settling, winner);
+        self.write_record(ordinal, record.clone())?;
+        *self.work(operator) = Work {
+            record: Some(record),
+            taken_before,
+        };
+        Ok(())
+    }
+
+    fn take(&mut self, operator: usize, ordinal: u8, upstream: u8, gtid: &str) -> Result<(), String> {
+        let id = self.find(operator, upstream, gtid)?;
+        let id = id.ok_or("the upstream's binary log does not have it")?;
+        let work = self.work(operator).clone();
+        if let Some(record) = &work.record {
+            let row = self.in_the_way(ordinal, id)?;
+            if row.is_some_and(|row| record.rows.iter().all(|own| own.key != row.key)) {
+                return Err("a client has just written it".into());
+            }
+            for row in &record.rows {
+                self.copy(ordinal, number(&row.key), work.taken_before)?;
+            }
+        }
+        self.execute_as(ordinal, id)
+    }
+
+    /// Carries a transaction out in the form that fits the member, under its own GTID.
+    fn execute_as(&mut self, ordinal: u8, id: Id) -> Result<(), String> {
+        let transaction = self.ledger.transactions[id];
+        let data = self.data(ordinal)?;
+        if data.executed.has(transaction.life, transaction.number) {
+            return Ok(());
+        }
+        let form = transaction.change.taken(data.rows.contains_key(&transaction.row));
+        let id = self.ledger.in_form(id, form);
+        let Some(data) = &mut self.members[usize::from(ordinal)].disk.data else {
+            return Err("no data directory".into());
+        };
+        data.execute(id, &self.ledger).map_err(|(_, why)| why)
+    }
+
+    /// Copies a row aside. `keep`: a copy that is there stays.
+    fn copy(&mut self, ordinal: u8, row: u32, keep: bool) -> Result<(), String> {
+        let data = self.data_mut(ordinal)?;
+        let present = data.rows.get(&row).copied();
+        let copy = data.kept.entry(row).or_default();
+        if !keep || copy.is_none() {
+            *copy = present;
+        }
+        Ok(())
+    }
+
+    /// The transaction is executed.
+    fn note(&mut self, ordinal: u8, mut record: Record) -> Result<(), String> {
+        record.stage = if record.rows.is_empty() {
+            Stage::Settled
+        } else {
+            Stage::Taken
+        };
+        record.known = record.known.union(&self.data(ordinal)?.executed.gtid_set());
+        self.write_record(ordinal, record)
+    }
+
+    fn reassert(&mut self, operator: usize, ordinal: u8, records: &[Record]) -> Result<(), String> {
+        let ignorant = self.overwritten(operator, ordinal, records)?;
+        let rows = rows_of(records);
+        for row in rows {
+            if !ignorant.contains(&row) {
+                self.copy(ordinal, row, false)?;
+            }
+            let data = self.data(ordinal)?;
+            let copy = data.kept.get(&row).copied().flatten();
+            let change = match (data.rows.contains_key(&row), copy) {
+                (true, Some(value)) => Change::Replace(value),
+                (true, None) => Change::Delete,
+                (false, Some(value)) => Change::Insert(value),
+                (false, None) => continue,
+            };
+            self.commit_as(ordinal, true, row, change)
+                .ok_or("it could not be written")?;
+        }
+        Ok(())
+    }
+
+    /// Rows whose last change here came from a losing side before it knew.
+    fn overwritten(&self, operator: usize, ordinal: u8, records: &[Record]) -> Result<Vec<u32>, String> {
+        let (observed, own) = (self.observed(operator)?, self.own_uuid(ordinal)?);
+        let mine = || records.iter().filter(|record| record.observer == own);
+        let copied = mine().filter_map(|record| Some((record.seen, record.kept.as_ref()?.offset)));
+        let Some((_, since)) = copied.min() else {
+            return Ok(Vec::new());
+        };
+        let data = self.data(ordinal)?;
+        let since = usize::try_from(since).unwrap();
+        if since < data.first {
+            return Err("the binary log is purged".into());
+        }
+        let losers = losers(&observed, records);
+        let known = records.iter().fold(GtidSet::default(), |known, record| {
+            known.union(&record.known).union(&record.gtid.parse().unwrap())
+        });
+        let is_overwritten = |row: &u32| {
+            let copy = data.kept.get(row).copied().flatten();
+            if !data.rows.contains_key(row) && copy.is_none() {
+                return false;
+            }
+            let mut changes = data.binary_log[since.min(data.binary_log.len())..]
+                .iter()
+                .map(|id| (*id, &self.ledger.transactions[*id]));
+            let last = changes.rfind(|(_, it)| it.row == *row && it.change != Change::Nothing);
+            last.is_some_and(|(id, it)| {
+                let writer = uuid(it.life);
+                it.life % 2 == 0 && losers.contains(&writer) && holds(&known, &self.ledger.gtid(id))
+            })
+        };
+        let rows = mine().flat_map(|record| &record.rows).map(|row| number(&row.key));
+        Ok(rows.filter(is_overwritten).collect())
+    }
+
+    fn compare(&mut self, operator: usize, ordinal: u8, names: &[Name], reassert: bool) -> Result<(), String> {
+        let observed = self.observed(operator)?;
+        let ring: Vec<u8> = Roles::of(&observed).ring.ordinals().collect();
+        let mut lives = Vec::new();
+        for member in &ring {
+            self.session(operator, *member)?;
+            lives.push(self.own_uuid(*member)?);
+        }
+        let mut records = Vec::new();
+        for name in names {
+            let there = lives.iter().position(|life| *life == name.0);
+            let asked = there.map_or(&ring[..], |there| &ring[there..=there]);
+            for member in asked {
+                if let Some(record) = self.records(*member, std::slice::from_ref(name))?.pop() {
+                    records.push(record);
+                    break;
+                }
+            }
+        }
+        let mut all = Set::default();
+        for member in &ring {
+            all = all.union(&self.data(*member)?.executed);
+        }
+        for member in &ring {
+            if !self.data(*member)?.executed.contains(&all) && !self.flaws.settles_early {
+                return Err(format!("{member} has not executed yet what other members have"));
+            }
+        }
+        let rows = rows_of(&records);
+        let mut images = Vec::new();
+        for member in &ring {
+            let data = self.data(*member)?;
+            images.push(
+                rows.iter()
+                    .map(|row| data.rows.get(row).map(|value| Value::from(*value)))
+                    .collect(),
+            );
+        }
+        let at = ring
+            .iter()
+            .position(|member| *member == ordinal)
+            .ok_or("it is not in the ring")?;
+        let is_late = reassert && !self.overwritten(operator, ordinal, &records)?.is_empty();
+        let outcome = match outcome(&images, (at, "the winner"), reassert, is_late) {
+            _ if self.flaws.settles_unequal => Outcome::Settled,
+            outcome => outcome,
+        };
+        match outcome {
+            Outcome::Reassert if self.flaws.deletes_all => {
+                for row in rows {
+                    if self.data(ordinal)?.rows.contains_key(&row) {
+                        self.commit_as(ordinal, true, row, Change::Delete);
+                    }
+                }
+                Ok(())
+            }
+            Outcome::Settled => {
+                for member in &ring {
+                    let data = self.data_mut(*member)?;
+                    rows.iter().for_each(|row| {
+                        data.kept.remove(row);
+                    });
+                }
+                let effects = records.iter().map(|record| {
+                    let observer = lives.iter().position(|life| *life == record.observer);
+                    let name = (record.observer.clone(), record.gtid.clone());
+                    Effect::Conflict {
+                        ordinal: ring[observer.unwrap_or(0)],
+                        part: Part::Settle { name },
+                    }
+                });
+                let mut effects: VecDeque<Effect> = effects.collect();
+                if let Some(pass) = &mut self.operators[operator].pass {
+                    effects.append(&mut pass.effects);
+                    pass.effects = effects;
+                }
+                Ok(())
+            }
+            Outcome::Reassert => self.reassert(operator, ordinal, &records),
+            Outcome::ForAPerson(why) => {
+                for mut record in records {
+                    if record.for_a_person.as_ref() != Some(&why) {
+                        record.for_a_person = Some(why.clone());
+                        self.write_record(ordinal, record)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The key of a row.
+pub fn key(row: u32) -> RowKey {
+    RowKey {
+        schema: "d".into(),
+        table: "t".into(),
+        columns: vec![("id".into(), Cell::Number(row.to_string()))],
+    }
+}
+
+/// The rows of records, each once.
+fn rows_of(records: &[Record]) -> Vec<u32> {
+    let rows = records.iter().flat_map(|record| &record.rows);
+    let rows: BTreeSet<u32> = rows.map(|row| number(&row.key)).collect();
+    rows.into_iter().collect()
+}
+
+fn number(key: &RowKey) -> u32 {
+    match key.columns.as_slice() {
+        [(_, Cell::Number(number))] => number.parse().unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What clients do to the same row at two members.
+impl World {
+    pub fn meet(&mut self, first: u8, second: u8, kind: Meeting) {
+        let takes = |world: &Self, at: u8| world.members[usize::from(at)].takes_writes();
+        if !takes(self, first) || !takes(self, second) {
+            return;
+        }
+        self.judge.conflicts = true;
+        let value = self.ledger.transactions.len();
+        match kind {
+            Meeting::Inserts | Meeting::LateWrites | Meeting::InsertsAndDeletes => {
+                self.conflicts += 1;
+                let row = NAMED_ROWS + self.conflicts;
+                self.write(first, Some(row));
+                self.write(second, Some(row));
+                match kind {
+                    Meeting::LateWrites => {
+                        self.write(second, Some(row));
+                        self.write(first, Some(row));
+                    }
+                    Meeting::InsertsAndDeletes => drop(self.commit_as(second, false, row, Change::Delete)),
+                    _ => {}
+                }
+            }
+            Meeting::UpdateAndDelete | Meeting::Deletes => {
+                // Only such rows as nobody else changes: two changes of a row that is there meet without an error.
+                let rows = |world: &Self, at: u8| -> Vec<u32> {
+                    let data = world.members[usize::from(at)].data();
+                    let rows = data.into_iter().flat_map(|data| data.rows.keys().copied());
+                    rows.filter(|row| *row > NAMED_ROWS).collect()
+                };
+                let theirs = rows(self, second);
+                let Some(row) = rows(self, first).into_iter().find(|row| theirs.contains(row)) else {
+                    return;
+                };
+                let change = match kind {
+                    Meeting::Deletes => Change::Delete,
+                    _ => Change::Update(value),
+                };
+                self.commit_as(first, false, row, change);
+                self.commit_as(second, false, row, Change::Delete);
+            }
+        }
+    }
+}
