@@ -14,6 +14,8 @@ mod referenced;
 mod ring;
 #[path = "conflicts/schema.rs"]
 mod schema;
+#[path = "conflicts/triggers.rs"]
+mod triggers;
 #[path = "conflicts/types.rs"]
 mod types;
 

@@ -204,7 +204,7 @@ pub enum Setting {
 pub enum Remedy {
     /// It executes all of it; what is in the way is overwritten.
     Take,
-    /// The same, and what was in the way is re-asserted.
+    /// The same, and the rows that win, which were in the way, are re-asserted.
     Keep,
     /// What it creates is there already: an empty transaction takes its place.
     Skip,

@@ -44,6 +44,16 @@ pub struct RowEvent {
     pub after: Option<Image>,
 }
 
+impl RowEvent {
+    /// The same, but no foreign key is checked or acts.
+    pub fn without_foreign_keys(self) -> Self {
+        Self {
+            flags: self.flags | NO_FOREIGN_KEY_CHECKS,
+            ..self
+        }
+    }
+}
+
 /// How a change is carried out at a member whose rows differ from those that the change was made at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {

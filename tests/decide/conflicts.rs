@@ -189,6 +189,24 @@ fn a_wrong_annotation_settles_nothing_and_is_named() {
 }
 
 #[test]
+fn an_annotation_that_names_no_side_or_no_conflict_settles_nothing_and_is_told() {
+    let id = key().id();
+    for (orders, told) in [
+        (format!("{id}=demo-2"), "names demo-2, which wrote none of its rows"),
+        ("00000000=demo-1".into(), "00000000 is the id of no open conflict"),
+    ] {
+        let decision = decide(&annotated(recorded(), &orders), at(60));
+        assert!(steps(&decision).is_empty(), "{orders}: {:?}", decision.steps);
+        let message = &condition(&decision, conditions::CONFLICT_FREE).message;
+        assert!(message.contains(told), "{message}");
+        assert!(message.contains(&format!("settle={id}=demo-0")), "{message}");
+    }
+    // What was settled long ago is no mistake.
+    let decision = decide(&annotated(whole(), "00000000=demo-1"), at(60));
+    assert_eq!(condition(&decision, conditions::CONFLICT_FREE).status, "True");
+}
+
+#[test]
 fn both_sides_are_settled_for_the_same_winner() {
     for (prefer, at_0, at_1) in [
         (&[0][..], (0, Remedy::Keep, Some(0)), (1, Remedy::Take, Some(0))),
@@ -216,11 +234,48 @@ fn a_later_member_follows_what_was_decided_at_the_first() {
     first.stage = Stage::Settled;
     first.winner = Some(0);
     server(&mut observed, 1).conflicts = vec![first];
-    server(&mut observed, 2).conflicts = vec![record(2, 1)];
+    let mut third = record(2, 1);
+    third.known = third.known.union(&gtid(&eleventh(0)));
+    server(&mut observed, 2).conflicts = vec![third];
     assert_eq!(settled(&decide(&observed, at(60))), (2, Remedy::Keep, Some(0)));
     // One that was written after its member knew is a conflict of its own.
     server(&mut observed, 1).conflicts[0].known = executed();
+    server(&mut observed, 2).conflicts = vec![record(2, 1)];
     assert_eq!(settled(&decide(&observed, at(60))), (2, Remedy::Keep, Some(2)));
+}
+
+/// Members 0, 1 and 2 inserted the row. 1 has taken that of 0; 2 stands at that of 1, and has its own.
+#[test]
+fn a_third_side_writes_its_own_row_again_only_if_it_wins() {
+    for (prefer, expected) in [
+        (&[0, 1, 2][..], (2, Remedy::Take, Some(0))),
+        (&[1, 0, 2], (2, Remedy::Take, Some(1))),
+        (&[2, 1, 0], (2, Remedy::Keep, Some(2))),
+    ] {
+        let mut observed = preferring(whole(), prefer);
+        stop(&mut observed, 2, 1);
+        let mut first = record(1, 0);
+        (first.stage, first.winner) = (Stage::Taken, Some(0));
+        server(&mut observed, 1).conflicts = vec![first];
+        let mut third = record(2, 1);
+        third.rows[0].mine = Some("of 2".into());
+        server(&mut observed, 2).conflicts = vec![third];
+        assert_eq!(settled(&decide(&observed, at(60))), expected, "{prefer:?}");
+    }
+}
+
+/// Members 0 and 2 met first, and 0 won. 1 is preferred to both, and has its own row when it stops at that of 0.
+#[test]
+fn a_side_that_is_met_later_can_win_all_of_it() {
+    let mut observed = preferring(whole(), &[1]);
+    stop(&mut observed, 1, 0);
+    let mut first = record(0, 2);
+    (first.stage, first.winner) = (Stage::Taken, Some(0));
+    first.rows[0].mine = Some("of 0".into());
+    server(&mut observed, 0).conflicts = vec![first.clone()];
+    server(&mut observed, 1).conflicts = vec![record(1, 0)];
+    assert_eq!(settled(&decide(&observed, at(60))), (1, Remedy::Keep, Some(1)));
+    assert_eq!(Sides::of(&observed).winner(&first), Some(1));
 }
 
 #[test]

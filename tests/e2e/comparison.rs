@@ -1,5 +1,7 @@
 //! Members that have executed the same and hold different rows are found out, while applications write.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use multimaster::api::status::ComparisonStatus;
 use multimaster::names::ANNOTATION_COMPARE;
@@ -9,6 +11,9 @@ use crate::support::ring::Ring;
 use crate::support::world::in_namespace;
 use crate::support::writers::Writers;
 use crate::support::{INTERVAL, eventually, sql};
+
+/// Changes that a busy client is ahead of the next member.
+const BEHIND: u64 = 20;
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]
@@ -20,6 +25,8 @@ async fn a_row_that_differs_is_named_and_nobody_is_stopped_for_long() -> Result<
         let mut root = ring.root(0).await?;
         for statement in [
             "CREATE TABLE app.prices (id INT PRIMARY KEY, price INT NOT NULL)",
+            "CREATE TABLE app.busy (n BIGINT PRIMARY KEY)",
+            "INSERT INTO app.busy VALUES (0)",
             "INSERT INTO app.prices VALUES (1, 100), (2, 100), (3, 100)",
         ] {
             sql::run(&mut root, statement).await?;
@@ -41,6 +48,7 @@ async fn a_row_that_differs_is_named_and_nobody_is_stopped_for_long() -> Result<
         price(&ring, 2000).await?;
         let busy = tokio::spawn(without_a_pause(ring.clone()));
         let diverged = compared(&ring, "after two updates").await;
+        ensure!(!busy.is_finished(), "the busy client ended: {:?}", busy.await);
         busy.abort();
         let diverged = diverged?;
         eprintln!("{diverged:?}; {} writes refused", writers.refused());
@@ -75,28 +83,23 @@ async fn a_row_that_differs_is_named_and_nobody_is_stopped_for_long() -> Result<
     .await
 }
 
-/// Writes at a member as fast as it can, so that members are never equal by themselves. It fails while writes are stopped, and goes on.
+/// Changes a row at member 0 as fast as it can, so that members are never equal by themselves, but waits while member 1 is more than [`BEHIND`]
+/// changes behind: where links never catch up, nothing can be compared. A change fails while writes are stopped, and is tried again.
 async fn without_a_pause(ring: Ring) -> Result<()> {
-    let mut conn = ring.root(0).await?;
-    sql::run(
-        &mut conn,
-        "CREATE TABLE IF NOT EXISTS app.busy (id INT PRIMARY KEY, n INT)",
-    )
-    .await?;
-    let app = ring.ip(0).await?;
-    loop {
-        let Ok(mut conn) = ring.app(&app).await else {
+    let mut downstream = ring.root(1).await?;
+    let address = ring.ip(0).await?;
+    let mut app = ring.app(&address).await?;
+    for n in 1.. {
+        while let Err(error) = sql::run(&mut app, &format!("UPDATE app.busy SET n = {n}")).await {
+            eprintln!("busy: {error}");
             tokio::time::sleep(INTERVAL).await;
-            continue;
-        };
-        while sql::run(
-            &mut conn,
-            "INSERT INTO app.busy VALUES (1, 1) ON DUPLICATE KEY UPDATE n = n + 1",
-        )
-        .await
-        .is_ok()
-        {}
+            app = ring.app(&address).await?;
+        }
+        while sql::value::<u64>(&mut downstream, "SELECT n FROM app.busy").await? + BEHIND < n {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
     }
+    Ok(())
 }
 
 /// Sets a row at member 1 only.

@@ -114,9 +114,7 @@ async fn halt_waits_for_a_person_and_spreads_nothing() -> Result<()> {
             if free.status == "True" {
                 return Ok(());
             }
-            let before = format!("{ANNOTATION_SETTLE}=");
-            let ids = free.message.split(&before).skip(1);
-            let orders: Vec<String> = ids.map(|rest| format!("{}=demo-1", &rest[..8])).collect();
+            let orders = orders(&free.message, "demo-1");
             if !orders.is_empty() {
                 annotate(&ring, orders.join(",")).await?;
             }
@@ -183,13 +181,20 @@ async fn settled(ring: &Ring) -> Result<()> {
     .await
 }
 
-async fn annotate(ring: &Ring, text: String) -> Result<()> {
+/// What a person is to type for each conflict of the message, with this winner.
+pub fn orders(message: &str, winner: &str) -> Vec<String> {
+    let before = format!("{ANNOTATION_SETTLE}=");
+    let ids = message.split(&before).skip(1);
+    ids.map(|rest| format!("{}={winner}", &rest[..8])).collect()
+}
+
+pub async fn annotate(ring: &Ring, text: String) -> Result<()> {
     let value: Value = text.into();
     ring.patch(json!({"metadata": {"annotations": {ANNOTATION_SETTLE: value}}}))
         .await
 }
 
-async fn everywhere(ring: &Ring, query: &str, expected: &str) -> Result<()> {
+pub async fn everywhere(ring: &Ring, query: &str, expected: &str) -> Result<()> {
     eventually(&format!("{expected:?} on every member: {query}"), || async {
         for ordinal in ring.ordinals() {
             let mut conn = ring.root(ordinal).await?;

@@ -34,6 +34,7 @@ mod alone {
     mod idle;
     mod isolation;
     mod node;
+    mod open_conflicts;
     mod operator;
     mod position;
     mod single_writer;

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use multimaster::decide::conflicts::{
-    ConflictingRow, Outcome, Record, Stage, holds, is_ours, losers, outcome, related,
+    ConflictingRow, Outcome, Record, Stage, holds, is_ours, losers, lost, outcome, related,
 };
 use multimaster::decide::observed::{Member, Observed};
 use multimaster::decide::roles::Roles;
@@ -364,7 +364,7 @@ impl World {
                 .rows
                 .iter()
                 .any(|row| record.rows.iter().any(|own| own.id == row.id));
-            taken_before |= other.observer == record.observer && other.stage == Stage::Taken && shares;
+            taken_before |= other.observer == record.observer && lost(&observed, other) && shares;
         }
         record.kept = Some(BinlogPosition {
             file: "binlog.000001".into(),
@@ -481,7 +481,8 @@ impl World {
             let last = changes.rfind(|(_, it)| it.row == *row && it.change != Change::Nothing);
             last.is_some_and(|(id, it)| {
                 let writer = uuid(it.life);
-                it.life % 2 == 0 && losers.contains(&writer) && holds(&known, &self.ledger.gtid(id))
+                let is_believed = self.flaws.believes_losers && it.life % 2 == 1;
+                !is_believed && losers.contains(&writer) && holds(&known, &self.ledger.gtid(id))
             })
         };
         let rows = mine().flat_map(|record| &record.rows).map(|row| number(&row.key));
@@ -530,10 +531,15 @@ impl World {
             .iter()
             .position(|member| *member == ordinal)
             .ok_or("it is not in the ring")?;
-        let is_late = reassert && !self.overwritten(operator, ordinal, &records)?.is_empty();
-        let outcome = match outcome(&images, (at, "the winner"), reassert, is_late) {
+        let late = match reassert {
+            true => self.overwritten(operator, ordinal, &records),
+            false => Ok(Vec::new()),
+        };
+        let outcome = match late {
             _ if self.flaws.settles_unequal => Outcome::Settled,
-            outcome => outcome,
+            Ok(late) => outcome(&images, (at, "the winner"), reassert, !late.is_empty()),
+            // The binary log is gone.
+            Err(why) => Outcome::ForAPerson(why),
         };
         match outcome {
             Outcome::Reassert if self.flaws.deletes_all => {
@@ -613,11 +619,27 @@ impl World {
         self.judge.conflicts = true;
         let value = self.ledger.transactions.len();
         match kind {
-            Meeting::Inserts | Meeting::LateWrites | Meeting::InsertsAndDeletes => {
+            Meeting::Inserts | Meeting::ThreeInserts | Meeting::LateWrites | Meeting::InsertsAndDeletes => {
                 self.conflicts += 1;
                 let row = NAMED_ROWS + self.conflicts;
-                self.write(first, Some(row));
-                self.write(second, Some(row));
+                let mut writers = vec![first, second];
+                if kind == Meeting::ThreeInserts {
+                    let third = (0..self.setup.members).find(|at| !writers.contains(at) && takes(self, *at));
+                    writers.extend(third);
+                }
+                for at in &writers {
+                    self.write(*at, Some(row));
+                }
+                let rank = |at: &u8| (*at != self.setup.prefers, *at);
+                let preferred = writers
+                    .into_iter()
+                    .min_by_key(rank)
+                    .and_then(|at| self.members[usize::from(at)].data());
+                let preferred = preferred.and_then(|data| data.rows.get(&row).copied());
+                let only_inserts = matches!(kind, Meeting::Inserts | Meeting::ThreeInserts);
+                if let Some(value) = preferred.filter(|_| only_inserts && !self.setup.halts) {
+                    self.judge.winning.insert(row, value);
+                }
                 match kind {
                     Meeting::LateWrites => {
                         self.write(second, Some(row));
@@ -642,6 +664,7 @@ impl World {
                     Meeting::Deletes => Change::Delete,
                     _ => Change::Update(value),
                 };
+                self.judge.winning.remove(&row);
                 self.commit_as(first, false, row, change);
                 self.commit_as(second, false, row, Change::Delete);
             }

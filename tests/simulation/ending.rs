@@ -124,6 +124,9 @@ impl World {
             inserts && !deleted.contains(&it.row) && !data.rows.contains_key(&it.row)
         });
         let gone = gone.map(|it| it.row);
+        let mut winning = self.judge.winning.iter();
+        let other = winning.find(|(row, value)| data.rows.get(row) != Some(value));
+        let other = other.map(|(row, value)| (*row, *value, data.rows.get(row).copied()));
         let open = data
             .records
             .values()
@@ -131,6 +134,11 @@ impl World {
         if let Some(row) = gone {
             self.fail(Invariant::Rows, || {
                 format!("row {row} is gone, and no client deleted it")
+            });
+        }
+        if let Some((row, value, there)) = other {
+            self.fail(Invariant::Winner, || {
+                format!("row {row} is {there:?}, and {value} was to win")
             });
         }
         if open {

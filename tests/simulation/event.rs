@@ -72,6 +72,8 @@ pub enum Fault {
 pub enum Meeting {
     /// Both insert it.
     Inserts,
+    /// Both insert it, and a third member too.
+    ThreeInserts,
     /// Both insert it, and change it again.
     LateWrites,
     /// Both insert it, and the second deletes its own.
@@ -195,11 +197,12 @@ impl Scenario {
 fn conflict(random: &mut Random, members: u8) -> Fault {
     let first = u8::try_from(random.below(members.into())).unwrap();
     let second = (first + 1 + u8::try_from(random.below(u64::from(members) - 1)).unwrap()) % members;
-    let kind = match random.below(5) {
+    let kind = match random.below(6) {
         0 => Meeting::Inserts,
         1 => Meeting::LateWrites,
         2 => Meeting::InsertsAndDeletes,
         3 => Meeting::UpdateAndDelete,
+        4 => Meeting::ThreeInserts,
         _ => Meeting::Deletes,
     };
     Fault::Conflict { first, second, kind }

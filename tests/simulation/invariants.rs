@@ -46,6 +46,8 @@ pub enum Invariant {
     I12,
     /// No row goes that no client deleted.
     Rows,
+    /// The row of the member that is preferred wins.
+    Winner,
     /// ConflictFree is True only while no conflict is open.
     ConflictFree,
     /// Directories are founded at epoch 0 only.
@@ -69,6 +71,8 @@ pub struct Judge {
     pub failure: Option<Failure>,
     pub lost_with_disks: Bits,
     pub conflicts: bool,
+    /// Rows that members only inserted: what the preferred of them inserted.
+    pub winning: BTreeMap<u32, Id>,
     /// A volume was lost or set back.
     pub lost_disks: bool,
     pub tainted: bool,
@@ -98,6 +102,7 @@ impl Judge {
             failure: None,
             lost_with_disks: Bits::default(),
             conflicts: false,
+            winning: BTreeMap::new(),
             lost_disks: false,
             tainted: false,
             open: None,

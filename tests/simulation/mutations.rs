@@ -468,6 +468,26 @@ fn late_write(seed: u64) -> Scenario {
     scenario
 }
 
+/// Three members insert one row.
+fn three_inserts(seed: u64) -> Scenario {
+    let mut scenario = Scenario::from_seed(seed);
+    (scenario.setup.halts, scenario.setup.single) = (false, false);
+    let (first, second, kind) = (0, 1, Meeting::ThreeInserts);
+    let at = 100 + seed;
+    let fault = Fault::Conflict { first, second, kind };
+    scenario.events = vec![Event { at, fault }];
+    scenario
+}
+
+#[test]
+fn the_row_of_a_loser_that_was_written_again_is_taken_for_the_winners() {
+    let flaws = Flaws {
+        believes_losers: true,
+        ..Flaws::default()
+    };
+    finds_in(three_inserts, Invariant::Winner, decide, flaws);
+}
+
 fn says_conflict_free(observed: &Observed, now: Timestamp) -> Decision {
     let mut decision = decide(observed, now);
     let mut conditions = decision.status.conditions.iter_mut();

@@ -43,6 +43,8 @@ pub struct Flaws {
     pub keeps_writing: bool,
     /// Rows in conflict are deleted, not written again.
     pub deletes_all: bool,
+    /// A row that a losing side has written again counts as the winner's.
+    pub believes_losers: bool,
     /// A conflict is settled whatever the rows are.
     pub settles_unequal: bool,
     /// Rows are compared while writes of a side are in flight.

@@ -1,7 +1,9 @@
 //! The message about conflicts.
 
+use std::collections::HashSet;
+
 use super::record::{ConflictingRow, Record, Stage};
-use super::sides::{Sides, origin, writer};
+use super::sides::{Sides, ordered, origin, writer};
 use super::unread;
 use crate::decide::observed::{Channel, Member, Observed, SqlError};
 use crate::names::{self, ANNOTATION_SETTLE};
@@ -30,10 +32,35 @@ pub fn message(observed: &Observed, sides: &Sides) -> Option<String> {
         0 => {}
         more => listed.push(format!("and {more} more, see the table multimaster.conflicts")),
     }
+    if !listed.is_empty() {
+        listed.extend(unknown(observed, &open));
+    }
     if unread::more(observed) > 0 {
         listed.push("so many are open that no new one is settled before others are".into());
     }
     (!listed.is_empty()).then(|| listed.join("; "))
+}
+
+/// Orders of a person for what is no open conflict.
+fn unknown(observed: &Observed, open: &[&Record]) -> Option<String> {
+    let orders = ordered(observed).ok()?;
+    let ids: HashSet<&str> = open
+        .iter()
+        .flat_map(|record| &record.rows)
+        .map(|row| row.id.as_str())
+        .collect();
+    let unknown = orders.keys().filter(|id| !ids.contains(id.as_str()));
+    // A person has typed them.
+    let unknown: Vec<String> = unknown
+        .take(MOST_LISTED)
+        .map(|id| id.chars().take(20).collect())
+        .collect();
+    (!unknown.is_empty()).then(|| {
+        format!(
+            "annotation {ANNOTATION_SETTLE}: {} is the id of no open conflict",
+            unknown.join(", ")
+        )
+    })
 }
 
 fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
@@ -51,8 +78,12 @@ fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
         rows => format!(" and {} more rows", rows - 3),
     };
     let asks = |row: &ConflictingRow, member: &str| {
+        let wrong = sides.misnamed(observed, record).map_or_else(String::new, |wrong| {
+            let wrong = name(Some(wrong));
+            format!("annotation {ANNOTATION_SETTLE} names {wrong}, which wrote none of its rows; ")
+        });
         format!(
-            "name the winner: kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
+            "{wrong}name the winner: kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
             observed.name(),
             row.id
         )

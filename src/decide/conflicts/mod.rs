@@ -5,11 +5,13 @@
 //! - [`stages`]: the next step.
 //! - [`compared`]: what follows when rows were compared.
 //! - [`schema_changes`]: schema changes that two members carried out.
+//! - [`past`]: how a row of the winner was before late writes.
 //! - [`taking`]: how the changes of a transaction are carried out where other rows are in their way.
 //! - [`mod@message`]: what people read of them.
 
 pub mod compared;
 pub mod message;
+pub mod past;
 pub mod record;
 pub mod schema_changes;
 pub mod sides;
@@ -19,6 +21,7 @@ pub mod unread;
 
 pub use compared::{Outcome, outcome};
 pub use message::{count, message};
+pub use past::Past;
 pub use record::{ConflictingRow, Record, Stage, holds, is_ours};
-pub use sides::{Sides, losers, ordered, related, writer};
+pub use sides::{Sides, losers, lost, ordered, related, writer};
 pub use stages::{awaited, examined_again, next, settled};

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use kube::ResourceExt;
 
-use super::record::{ConflictingRow, Record, Stage};
+use super::record::{ConflictingRow, Record, Stage, holds};
 use crate::api::ConflictPolicy;
 use crate::decide::observed::{Member, Observed};
 use crate::mysql::rows::RowKey;
-use crate::names::{self, ANNOTATION_SETTLE};
+use crate::names::{self, ANNOTATION_SETTLE, GTID_TAG};
 
 /// Ordinal of the member that wrote under this server UUID.
 pub fn writer(observed: &Observed, uuid: &str) -> Option<u8> {
@@ -86,6 +86,37 @@ impl<'a> Sides<'a> {
     pub fn winner(&self, record: &Record) -> Option<u8> {
         self.winners[self.place(record)?]
     }
+
+    /// The member that a person names as the winner, although it wrote no side.
+    pub fn misnamed(&self, observed: &Observed, record: &Record) -> Option<u8> {
+        let orders = ordered(observed).ok()?;
+        named(&orders, record).filter(|member| !is_side(observed, self.group(record).into_iter(), *member))
+    }
+
+    /// Whether the member that stopped had the rows that win. A third member that wrote the same row may not have met the winner's yet.
+    pub fn had_winning_rows(&self, observed: &Observed, record: &Record) -> bool {
+        let Some(winner) = self.winner(record) else {
+            return false;
+        };
+        let had = |side: &&Record| had_rows(observed, record, side, winner);
+        writer(observed, &record.observer) == Some(winner) || self.group(record).iter().any(had)
+    }
+}
+
+/// Whether the member that stopped at `record` had the rows of a member that wrote one of the two sides of `side`.
+fn had_rows(observed: &Observed, record: &Record, side: &Record, member: u8) -> bool {
+    if origin(observed, side) == Some(member) {
+        return holds(&record.known, &side.gtid);
+    }
+    if writer(observed, &side.observer) != Some(member) {
+        return false;
+    }
+    // What clients of the member had written when it stopped: its row is among it.
+    let written = side.known.only(&side.observer);
+    let written = written.difference(&written.tagged(GTID_TAG));
+    let mut rows = record.rows.iter().zip(&side.rows);
+    let is_same = |(own, other): (&ConflictingRow, &ConflictingRow)| own.key == other.key && own.mine == other.mine;
+    record.known.contains(&written) || record.rows.len() == side.rows.len() && rows.all(is_same)
 }
 
 /// By place, the places of the records that are one conflict.
@@ -124,6 +155,11 @@ pub fn related<'a>(observed: &'a Observed, record: &Record) -> Vec<&'a Record> {
     let shares = |row: &ConflictingRow| ids.contains(row.id.as_str()) || keys.contains(&row.key);
     let is_one = |other: &&Record| other.rows.iter().any(shares) && record.meets(other);
     records(observed).into_values().filter(is_one).collect()
+}
+
+/// Whether a transaction that was taken had lost. Before such a one, the winner's rows are copied aside, and the copy stays while others are taken.
+pub fn lost(observed: &Observed, record: &Record) -> bool {
+    record.stage == Stage::Taken && origin(observed, record) != record.winner
 }
 
 /// Server UUIDs under which the losing sides wrote.
@@ -169,41 +205,93 @@ pub fn ordered(observed: &Observed) -> Result<BTreeMap<String, u8>, String> {
 fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>]) -> Vec<Option<u8>> {
     let mut winners = vec![None; records.len()];
     let Ok(orders) = ordered(observed) else { return winners };
-    let age = |place: usize| (records[place].seen, &records[place].gtid, &records[place].observer);
     let mut by_age: Vec<usize> = (0..records.len()).collect();
-    by_age.sort_unstable_by_key(|place| age(*place));
-    for place in by_age {
-        // The row at the observer is its own, unless an earlier side of this conflict has put it there. The last of those follows the others.
-        let older = groups[place].iter().filter(|other| age(**other) < age(place));
-        let before = older.max_by_key(|other| age(**other));
-        winners[place] = winner(
-            observed,
-            &orders,
-            records[place],
-            before.and_then(|other| winners[*other]),
-        );
+    by_age.sort_unstable_by_key(|place| (records[*place].seen, &records[*place].gtid, &records[*place].observer));
+    let mut age = vec![0; records.len()];
+    for (number, place) in by_age.iter().enumerate() {
+        age[*place] = number;
     }
-    winners
+    let named: Vec<Option<u8>> = (0..records.len())
+        .map(|place| {
+            let group = groups[place].iter().map(|other| records[*other]);
+            named(&orders, records[place]).filter(|member| is_side(observed, group, *member))
+        })
+        .collect();
+    for (number, place) in by_age.iter().enumerate() {
+        let mut older: Vec<usize> = groups[*place]
+            .iter()
+            .map(|other| age[*other])
+            .filter(|age| *age < number)
+            .collect();
+        older.sort_unstable_by(|one, other| other.cmp(one));
+        let older = older.iter().map(|age| by_age[*age]);
+        let older: Vec<_> = older
+            .filter_map(|other| Some((records[other], winners[other]?)))
+            .collect();
+        winners[*place] = winner(observed, named[*place], records[*place], &older);
+    }
+    if observed.cluster.spec.conflicts.policy != ConflictPolicy::Prefer {
+        return winners;
+    }
+    // Of three sides, two may have met before.
+    let all = |group: &Vec<usize>| {
+        let open = group.iter().filter(|place| records[**place].is_open());
+        let named = open.clone().find_map(|place| named[*place]);
+        let best = || {
+            open.filter_map(|place| winners[*place])
+                .min_by_key(|member| rank(observed, *member))
+        };
+        named.or_else(best)
+    };
+    let decided = |(group, own): (&Vec<usize>, &Option<u8>)| own.and_then(|own| all(group).or(Some(own)));
+    groups.iter().zip(&winners).map(decided).collect()
 }
 
-/// `before`: who wins the last of its older sides.
-fn winner(observed: &Observed, orders: &BTreeMap<String, u8>, record: &Record, before: Option<u8>) -> Option<u8> {
+/// Whether a member wrote a side of this conflict that is open.
+fn is_side<'a>(observed: &Observed, mut group: impl Iterator<Item = &'a Record>, member: u8) -> bool {
+    group.any(|side| {
+        let writers = [writer(observed, &side.observer), origin(observed, side)];
+        side.is_open() && writers.contains(&Some(member))
+    })
+}
+
+/// The member that a person names.
+fn named(orders: &BTreeMap<String, u8>, record: &Record) -> Option<u8> {
+    record.rows.iter().find_map(|row| orders.get(&row.id).copied())
+}
+
+/// The place of a member in the order of preference.
+fn rank(observed: &Observed, ordinal: u8) -> (usize, u8) {
+    let prefer = &observed.cluster.spec.conflicts.prefer;
+    let place = prefer.iter().position(|preferred| *preferred == ordinal);
+    (place.unwrap_or(usize::MAX), ordinal)
+}
+
+/// `older`: the older sides of the conflict whose winner is known, the last of them first.
+fn winner(observed: &Observed, named: Option<u8>, record: &Record, older: &[(&Record, u8)]) -> Option<u8> {
     // What was mended by hand and did not end equal can still be settled by naming a winner.
     if record.for_a_person.is_some() && record.stage != Stage::Taken {
         return None;
     }
-    let named = record.rows.iter().find_map(|row| orders.get(&row.id).copied());
-    let conflicts = &observed.cluster.spec.conflicts;
-    match conflicts.policy {
+    match observed.cluster.spec.conflicts.policy {
         _ if named.is_some() => named,
-        ConflictPolicy::Halt => record.winner.or(before),
+        ConflictPolicy::Halt => record.winner.or_else(|| older.first().map(|(_, winner)| *winner)),
         ConflictPolicy::Prefer => {
-            let own = before.or_else(|| writer(observed, &record.observer));
-            let rank = |ordinal: &u8| {
-                let place = conflicts.prefer.iter().position(|preferred| preferred == ordinal);
-                (place.unwrap_or(usize::MAX), *ordinal)
-            };
-            own.into_iter().chain(origin(observed, record)).min_by_key(rank)
+            let own = inherited(observed, record, older).or_else(|| writer(observed, &record.observer));
+            own.into_iter()
+                .chain(origin(observed, record))
+                .min_by_key(|member| rank(observed, *member))
         }
     }
+}
+
+/// The row at the observer is its own, unless an earlier side of this conflict has put it there: the member that wrote it then.
+fn inherited(observed: &Observed, record: &Record, older: &[(&Record, u8)]) -> Option<u8> {
+    let own = older.iter().find(|(side, _)| side.observer == record.observer);
+    let put = |(side, winner): &(&Record, u8)| {
+        let members = [Some(*winner), origin(observed, side), writer(observed, &side.observer)];
+        let mut members = members.into_iter().flatten();
+        members.find(|member| had_rows(observed, record, side, *member))
+    };
+    own.map(|(_, winner)| *winner).or_else(|| older.iter().find_map(put))
 }

@@ -125,11 +125,8 @@ fn about_stopped(
         return None;
     }
     let winner = sides.winner(record)?;
-    let remedy = if Some(winner) == origin(observed, record) {
-        Remedy::Take
-    } else {
-        Remedy::Keep
-    };
+    let keeps = Some(winner) != origin(observed, record) && sides.had_winning_rows(observed, record);
+    let remedy = if keeps { Remedy::Keep } else { Remedy::Take };
     Some(settle(remedy, Some(winner)))
 }
 
@@ -198,7 +195,7 @@ fn compared(roles: &Roles, sides: &Sides, is_meant: impl Fn(&Record) -> bool) ->
             }
             let ready = sides_are_in && in_ring.iter().all(|(_, server)| server.executed.contains(&awaited));
             let winner = sides.winner(record);
-            let (at, server) = keeper(observed, &group, winner, &in_ring).or(in_ring.first())?;
+            let (at, server) = keeper(observed, sides, &group, winner, &in_ring).or(in_ring.first())?;
             ready.then(|| {
                 Step::member(
                     at.ordinal,
@@ -218,6 +215,7 @@ fn compared(roles: &Roles, sides: &Sides, is_meant: impl Fn(&Record) -> bool) ->
 /// The member that has copied the winner's rows aside, or at least the winner.
 fn keeper<'a, 'b>(
     observed: &Observed,
+    sides: &Sides,
     group: &[&Record],
     winner: Option<u8>,
     ring: &'b [(&'a Member, &'a Server)],
@@ -227,6 +225,6 @@ fn keeper<'a, 'b>(
         sides.find_map(|side| ring.iter().find(|(_, server)| server.uuid == side.observer))
     };
     of(&|side| writer(observed, &side.observer) == winner)
-        .or_else(|| of(&|side| origin(observed, side) != winner))
+        .or_else(|| of(&|side| origin(observed, side) != winner && sides.had_winning_rows(observed, side)))
         .or_else(|| ring.iter().find(|(member, _)| Some(member.ordinal) == winner))
 }

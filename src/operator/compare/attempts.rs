@@ -6,6 +6,7 @@ use mysql_async::prelude::Queryable;
 
 use super::error::CompareError;
 use super::object::{Object, counts};
+use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, connect, run, within};
 
 /// Milliseconds after which mysqld ends a statement that reads.
@@ -60,17 +61,20 @@ impl Peer {
         Ok(peer)
     }
 
-    /// `gtid_executed` as this member prints it. Servers print equal sets alike.
+    /// `gtid_executed`.
     ///
     /// # Errors
     /// [`CompareError::Sql`].
-    pub async fn executed(&mut self) -> Result<String, CompareError> {
+    pub async fn executed(&mut self) -> Result<GtidSet, CompareError> {
         let query = "SELECT @@GLOBAL.gtid_executed";
         let asked = within(PROBE_DEADLINE, async {
             Ok(self.reader.query_first::<String, _>(query).await?)
         });
+        let outdated = |why: String| CompareError::of(&self.name, SqlError::Outdated(why));
         let set = asked.await.map_err(|source| CompareError::of(&self.name, source))?;
-        set.ok_or_else(|| CompareError::of(&self.name, SqlError::Outdated(format!("{query} returned no row"))))
+        let set = set.ok_or_else(|| outdated(format!("{query} returned no row")))?;
+        set.parse()
+            .map_err(|error: ParseGtidSetError| outdated(error.to_string()))
     }
 }
 
@@ -132,8 +136,13 @@ pub async fn attempt(peers: &mut [Peer], object: &Object) -> Result<Attempt, Com
 ///
 /// # Errors
 /// [`CompareError::Sql`].
-pub async fn executed(peers: &mut [Peer]) -> Result<Vec<String>, CompareError> {
+pub async fn executed(peers: &mut [Peer]) -> Result<Vec<GtidSet>, CompareError> {
     try_join_all(peers.iter_mut().map(Peer::executed)).await
+}
+
+/// Whether all members have executed the same.
+pub fn are_equal(sets: &[GtidSet]) -> bool {
+    sets.windows(2).all(|pair| pair.first() == pair.last())
 }
 
 /// Asks all members, and says whether all had executed the same transactions before and after. What differs then is divergence.
@@ -144,8 +153,7 @@ pub async fn settled_attempt(peers: &mut [Peer], object: &Object) -> Result<(Att
     let before = executed(peers).await?;
     let attempt = attempt(peers, object).await?;
     let after = executed(peers).await?;
-    let settled = before.iter().chain(&after).all(|set| Some(set) == before.first());
-    Ok((attempt, settled))
+    Ok((attempt, are_equal(&[before, after].concat())))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::attempts::{Attempt, Peer, attempt, settled_attempt};
 use super::chunks::{Chunk, Key, Table};
 use super::error::{CompareError, Permit};
 use super::object::{Object, describe, key_after, list, whole};
-use super::stop::{let_go, snapshots};
+use super::stop::{close_up, let_go, snapshots};
 use crate::api::status::{ComparisonStatus, Difference};
 
 /// How often an object that differs is asked for again before writes are stopped for it.
@@ -186,6 +186,7 @@ impl Run<'_> {
             .into_iter()
             .partition(|object| matches!(object, Object::Rows(_)));
         let too_many = rows.len() > MOST_IN_SNAPSHOT || others.len() > MOST_STOPPED;
+        close_up(self.peers).await?;
         let permit = permit.await.ok_or_else(|| CompareError::NotStopped {
             why: "not every member serves".into(),
         })?;

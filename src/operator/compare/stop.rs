@@ -6,9 +6,10 @@ use futures::future::{join_all, try_join_all};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::attempts::{Attempt, Peer, attempt, executed};
+use super::attempts::{Attempt, Peer, are_equal, attempt, executed};
 use super::error::CompareError;
 use super::object::Object;
+use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::{PROBE_DEADLINE, SqlError, column, run, within};
 
 /// Seconds to wait for a statement that holds its locks. Writes that come meanwhile wait behind it.
@@ -20,6 +21,10 @@ const DRAINING: Duration = Duration::from_secs(2);
 /// Deadline of everything between stopping and opening. The members are opened after it, whatever the result.
 const SEEING: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(2);
+/// The longest lag with which writes are stopped. It is shorter than [`DRAINING`], so that writes are rarely stopped in vain.
+const LAG: Duration = Duration::from_secs(1);
+/// How often the lag is measured before the comparison is given up for now.
+const MEASUREMENTS: usize = 10;
 
 /// What was compared while writes were stopped.
 #[derive(Debug)]
@@ -28,6 +33,26 @@ pub struct Stopped {
     pub attempts: Vec<Attempt>,
     /// How long writes were refused.
     pub lasted: Duration,
+}
+
+/// Waits until the lag of the ring is short: what any member had executed at one moment, all have executed within [`LAG`].
+///
+/// # Errors
+/// [`CompareError::NotStopped`] when it stays longer. Writes were not stopped.
+pub async fn close_up(peers: &mut [Peer]) -> Result<(), CompareError> {
+    for _ in 0..MEASUREMENTS {
+        let aim = union(&executed(peers).await?);
+        let end = Instant::now() + LAG;
+        while Instant::now() < end {
+            let sets = executed(peers).await?;
+            if sets.iter().all(|set| set.contains(&aim)) {
+                return Ok(());
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+    let why = format!("members have been more than {LAG:?} behind each other for {MEASUREMENTS} times as long");
+    Err(CompareError::NotStopped { why })
 }
 
 /// Stops writes on all members that take writes, waits until all members have executed the same, opens a snapshot on each member's reader,
@@ -96,6 +121,10 @@ pub async fn let_go(peers: &mut [Peer]) -> Result<(), CompareError> {
     try_join_all(going).await.map(drop)
 }
 
+fn union(sets: &[GtidSet]) -> GtidSet {
+    sets.iter().fold(GtidSet::default(), |all, set| all.union(set))
+}
+
 async fn set(conn: &mut Conn, setting: &str) -> Result<(), SqlError> {
     Ok(conn.query_drop(format!("SET GLOBAL {setting}")).await?)
 }
@@ -122,7 +151,7 @@ async fn open_snapshots(peers: &mut [Peer], objects: &[Object]) -> Result<Vec<At
     let end = Instant::now() + DRAINING;
     loop {
         let sets = executed(peers).await?;
-        if sets.windows(2).all(|pair| pair.first() == pair.last()) {
+        if are_equal(&sets) {
             break;
         }
         if Instant::now() > end {

@@ -8,6 +8,7 @@ use multimaster::api::status::MemberState;
 use multimaster::names::{self, ANNOTATION_FENCE};
 use serde_json::{Value, json};
 
+use super::open_conflicts;
 use crate::single_writer::{moved, writer};
 use crate::support::ring::Ring;
 use crate::support::world::{World, alone};
@@ -70,7 +71,13 @@ async fn there_and_back(world: &World, earlier: &str, today: &str) -> Result<()>
     ensure!(closed < 60, "the ring was closed {closed} times");
     let safe = writers.settle().await?;
     eprintln!("{safe} writes were acknowledged; each is on every member, rows and GTID sets are equal");
-    Ok(())
+
+    open_conflicts::leave(&ring).await?;
+    install(CRDS).await?;
+    operator::set(today, 0).await?;
+    operator::scale(1).await?;
+    operator::lead(today).await?;
+    open_conflicts::settled(&ring).await
 }
 
 /// Member 1 is away, and has lost its volume when it comes back; member 0 is fenced. Agents and operators of both versions are at work.

@@ -91,7 +91,8 @@ pub async fn beside(image: &str) -> Result<()> {
     .await
 }
 
-async fn set(image: &str, min_ready_seconds: u16) -> Result<()> {
+/// Begins to upgrade to this image, or to go back to it.
+pub async fn set(image: &str, min_ready_seconds: u16) -> Result<()> {
     let container = json!({"name": "operator", "image": image, "env": [{"name": "OPERATOR_IMAGE", "value": image}]});
     let template = json!({"spec": {"containers": [container]}});
     let patch = json!({"spec": {"minReadySeconds": min_ready_seconds, "template": template}});

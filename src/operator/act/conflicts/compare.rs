@@ -9,6 +9,7 @@ use crate::operator::act::{ActError, Actor};
 use crate::operator::conflict_table;
 
 use super::is_final;
+use super::located::forget;
 use super::rows;
 use super::session::{Session, both};
 
@@ -131,7 +132,7 @@ async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
 /// The rows are equal on all members: the copies go, and each record is settled at its own observer, if that is in the ring.
 async fn settle(sessions: &mut [Session], records: &mut [Record], rows: &[ConflictingRow]) -> Result<(), SqlError> {
     for session in sessions.iter_mut() {
-        rows::forget(session, rows).await?;
+        forget(session, rows).await?;
     }
     for record in records {
         record.stage = Stage::Settled;

@@ -222,7 +222,7 @@ pub(super) async fn in_the_way(
                 if effects.iter().any(|effect| effect.identity == identity) {
                     continue;
                 }
-                match (table.finds(&other), fires(conn, table).await?) {
+                match (table.finds(&other), trigger(conn, table, "'DELETE'").await?) {
                     (Err(why), _) => return Ok(Err(why)),
                     (Ok(_), Some(trigger)) => {
                         let why = format!(
@@ -260,10 +260,10 @@ pub(super) async fn in_the_way(
     Ok(Ok(found))
 }
 
-/// Name of a trigger that would fire if a row of the table were deleted.
-async fn fires(conn: &mut Conn, table: &Table) -> Result<Option<String>, SqlError> {
+/// Name of a trigger that fires at such statements on the table, for example `'INSERT', 'DELETE'`.
+pub(super) async fn trigger(conn: &mut Conn, table: &Table, statements: &str) -> Result<Option<String>, SqlError> {
     let query = format!(
-        "SELECT TRIGGER_NAME AS name FROM information_schema.TRIGGERS WHERE EVENT_MANIPULATION = 'DELETE' \
+        "SELECT TRIGGER_NAME AS name FROM information_schema.TRIGGERS WHERE EVENT_MANIPULATION IN ({statements}) \
          AND EVENT_OBJECT_SCHEMA = {} AND EVENT_OBJECT_TABLE = {}",
         literal(&table.schema),
         literal(&table.name)

@@ -4,6 +4,8 @@ mod account;
 mod compare;
 mod examine;
 mod finding;
+mod history;
+mod located;
 mod rows;
 mod session;
 mod statement;
@@ -140,7 +142,7 @@ impl Actor<'_> {
             record.rows.clone_from(&finding.rows);
             if !finding.identical {
                 for other in conflicts::related(self.observed, &record.clone()) {
-                    if other.observer == uuid && other.stage == Stage::Taken {
+                    if other.observer == uuid && conflicts::lost(self.observed, other) {
                         taken_before.extend(other.rows.iter().map(|row| row.id.clone()));
                     }
                     rows::add(at, &mut record.rows, &other.rows).await?;

@@ -92,9 +92,17 @@ impl Session {
             true => Ok(()),
             false => run(&mut self.logged, "ROLLBACK").await,
         };
-        let next = format!("SET SESSION gtid_next = 'AUTOMATIC:{GTID_TAG}'");
-        let ended = both(ended, run(&mut self.logged, &next).await);
+        let ended = both(ended, self.tag().await);
         both(done, ended)
+    }
+
+    /// From now on transactions get GTIDs with the product's tag.
+    pub(super) async fn tag(&mut self) -> Result<(), SqlError> {
+        run(
+            &mut self.logged,
+            &format!("SET SESSION gtid_next = 'AUTOMATIC:{GTID_TAG}'"),
+        )
+        .await
     }
 
     /// Waits until the member has executed all of a set, for a few seconds.

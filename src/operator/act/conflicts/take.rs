@@ -9,7 +9,7 @@ use crate::mysql::transaction::Transaction;
 use crate::names::GTID_TAG;
 
 use super::examine::{self, Reads};
-use super::rows;
+use super::located::copy_aside;
 use super::session::{Session, both};
 
 /// Takes a transaction, all of it or nothing. `copies`: the rows of its record, and the ids of those whose copies stay. They are copied aside
@@ -75,7 +75,7 @@ async fn carry_out(
         return Err(SqlError::Interrupted(format!("a client has just written {}", row.key)));
     }
     if let Some((rows, taken)) = copies {
-        rows::copy_aside(at, rows, taken).await?;
+        copy_aside(at, rows, taken).await?;
     }
     let longest = ask(&mut at.logged, "SELECT @@max_allowed_packet AS longest").await?;
     let longest: u64 = longest.first().map_or(Ok(0), |row| required(row, "longest"))?;
@@ -92,15 +92,7 @@ async fn carry_out(
                     change.schema, change.table
                 ))
             })?;
-            // The driver refuses it, and then it is not known what became of it.
-            if u64::try_from(statement.len()).unwrap_or(u64::MAX) >= longest {
-                return Err(SqlError::Outdated(format!(
-                    "a row of {}.{} takes a statement of {} bytes, and max_allowed_packet is {longest} (spec.mysql.config)",
-                    change.schema,
-                    change.table,
-                    statement.len()
-                )));
-            }
+            fits(&statement, longest, &format!("{}.{}", change.schema, change.table))?;
             match run(&mut at.logged, &statement).await {
                 Err(SqlError::Mysql(mysql_async::Error::Server(error)))
                     if error.code == 1062 && !found.unknown.is_empty() =>
@@ -116,4 +108,15 @@ async fn carry_out(
         }
     }
     Ok(())
+}
+
+/// Refuses a statement that `max_allowed_packet` does not allow. The driver would refuse it too, and then it is not known what became of it.
+pub(super) fn fits(statement: &str, longest: u64, table: &str) -> Result<(), SqlError> {
+    let length = statement.len();
+    match u64::try_from(length).unwrap_or(u64::MAX) < longest {
+        true => Ok(()),
+        false => Err(SqlError::Outdated(format!(
+            "a row of {table} takes a statement of {length} bytes, and max_allowed_packet is {longest} (spec.mysql.config)"
+        ))),
+    }
 }

@@ -1,0 +1,201 @@
+//! What happened to the rows of a conflict at a member since they were copied aside, as the member's own binary log has it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::decide::conflicts::{self, Past, Record};
+use crate::mysql::gtid::GtidSet;
+use crate::mysql::io::binlog;
+use crate::mysql::io::connection::SqlError;
+use crate::mysql::io::table;
+use crate::mysql::row_events::RowEvent;
+use crate::mysql::rows::{RowKey, Table};
+use crate::mysql::transaction::{BinlogPosition, Change};
+use crate::operator::act::Actor;
+
+use super::located::LocatedRow;
+use super::session::{Session, cause};
+
+/// Deadline of reading the binary log.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Bytes of images that are kept, of tables with triggers.
+const MAX_BYTES: usize = 64 << 20;
+
+/// A row in a binary log; `None`: it was there, but the log does not have all its columns. [`RowEvent::after`] is the row.
+pub(super) type Logged = Option<RowEvent>;
+
+/// Rows that changed, by [`LocatedRow::id`]. Only rows of a table with triggers have images.
+pub(super) type History = BTreeMap<String, Past<Logged>>;
+
+/// Reads what happened to rows of this member's own records. A change is late if it came from the losing side before that side knew of the conflict.
+pub(super) async fn read(
+    actor: &Actor<'_>,
+    at: &mut Session,
+    ordinal: u8,
+    records: &[Record],
+    targets: &[LocatedRow],
+) -> Result<History, SqlError> {
+    let Some(since) = since(at, records) else {
+        return Ok(History::new());
+    };
+    let losers = conflicts::losers(actor.observed, records);
+    let known = records.iter().try_fold(GtidSet::default(), |known, record| {
+        let gtid = record.gtid.parse::<GtidSet>();
+        let gtid = gtid.map_err(|error| SqlError::Outdated(error.to_string()))?;
+        Ok::<_, SqlError>(known.union(&record.known).union(&gtid))
+    })?;
+    let mut reading = Reading {
+        targets,
+        keys: BTreeMap::new(),
+        number: 0,
+        bytes: 0,
+    };
+    let log = actor.connect(ordinal).await.map_err(cause)?;
+    binlog::read(log, since, DEADLINE, None, |transaction| {
+        // A losing side may also have re-asserted its row, before a third side was known that wins.
+        let writer = transaction.gtid.split(':').next().unwrap_or_default();
+        let is_late = losers.iter().any(|loser| loser == writer)
+            && transaction.gtid.parse().is_ok_and(|gtid| known.contains(&gtid));
+        for change in &transaction.changes {
+            reading.add(change, is_late);
+        }
+        match reading.bytes > MAX_BYTES {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })
+    .await?;
+    if reading.bytes > MAX_BYTES {
+        let why = format!(
+            "its rows changed by more than {} MiB since they were copied aside",
+            MAX_BYTES >> 20
+        );
+        return Err(SqlError::Outdated(why));
+    }
+    reading.by_id(at).await
+}
+
+/// Body of the format description event of this member's binary log.
+pub(super) async fn format(
+    actor: &Actor<'_>,
+    at: &Session,
+    ordinal: u8,
+    records: &[Record],
+) -> Result<Vec<u8>, SqlError> {
+    let mut format = Vec::new();
+    if let Some(since) = since(at, records) {
+        let log = actor.connect(ordinal).await.map_err(cause)?;
+        binlog::read(log, since, DEADLINE, None, |transaction| {
+            format = transaction.format;
+            ControlFlow::Break(())
+        })
+        .await?;
+    }
+    Ok(format)
+}
+
+/// Where the binary log begins in which this member's own rows were copied aside.
+fn since<'a>(at: &Session, records: &'a [Record]) -> Option<&'a BinlogPosition> {
+    let own = records.iter().filter(|record| record.observer == at.uuid);
+    let copied = own.filter_map(|record| Some((record.seen, record.kept.as_ref()?)));
+    let (_, since) = copied.min_by_key(|(seen, _)| *seen)?;
+    Some(since)
+}
+
+struct Reading<'a> {
+    targets: &'a [LocatedRow],
+    /// By key as the log has it. Only the server knows which texts are one key.
+    keys: BTreeMap<String, (RowKey, Past<Logged>)>,
+    number: usize,
+    bytes: usize,
+}
+
+impl Reading<'_> {
+    fn add(&mut self, change: &Change, is_late: bool) {
+        let targets = self.targets;
+        let own = || {
+            targets
+                .iter()
+                .filter(|it| is_of(&it.table, &change.schema, &change.table))
+        };
+        let Some(first) = own().next() else { return };
+        let key = |row: &Option<Vec<_>>| {
+            let key = first.table.key(row.as_ref()?).ok()?;
+            own()
+                .any(|target| target.has_weights || target.key == key)
+                .then_some(key)
+        };
+        let (from, to) = (key(&change.before), key(&change.after));
+        let image = |row: fn(&RowEvent) -> &Option<Vec<u8>>| {
+            let event = change.event.as_ref().filter(|_| first.trigger.is_some());
+            Some(event.and_then(|event| {
+                let after = Some(row(event).clone()?);
+                Some(RowEvent {
+                    before: None,
+                    after,
+                    ..event.clone()
+                })
+            }))
+        };
+        let (before, after) = (image(|event| &event.before), image(|event| &event.after));
+        if from.is_some() && from == to {
+            self.note(from, before, after, is_late);
+        } else {
+            self.note(from, before, None, is_late);
+            self.note(to, None, after, is_late);
+        }
+    }
+
+    fn note(&mut self, key: Option<RowKey>, before: Option<Logged>, after: Option<Logged>, is_late: bool) {
+        let Some(key) = key else { return };
+        self.number += 1;
+        let images = [&before, &after].into_iter().flatten().flatten();
+        self.bytes += images
+            .map(|event| event.after.as_ref().map_or(0, Vec::len))
+            .sum::<usize>();
+        let past = Past::new(self.number, before, after, is_late);
+        match self.keys.get_mut(&key.to_string()) {
+            Some((_, known)) => known.join(past),
+            None => {
+                self.keys.insert(key.to_string(), (key, past));
+            }
+        }
+    }
+
+    async fn by_id(self, at: &mut Session) -> Result<History, SqlError> {
+        let mut rows = History::new();
+        let tables: BTreeMap<String, &Table> = self
+            .targets
+            .iter()
+            .map(|target| (target.table.quoted(), &target.table))
+            .collect();
+        for table in tables.values() {
+            let changes: Vec<_> = self
+                .keys
+                .values()
+                .filter(|(key, _)| is_of(table, &key.schema, &key.table))
+                .collect();
+            let keys: Vec<&RowKey> = changes.iter().map(|(key, _)| key).collect();
+            for (identity, (_, past)) in table::identities(&mut at.aside, table, &keys)
+                .await?
+                .iter()
+                .zip(changes)
+            {
+                for target in self.targets.iter().filter(|target| target.identity == *identity) {
+                    match rows.get_mut(&target.id) {
+                        Some(known) => known.join(past.clone()),
+                        None => {
+                            rows.insert(target.id.clone(), past.clone());
+                        }
+                    }
+                }
+            }
+        }
+        Ok(rows)
+    }
+}
+
+fn is_of(table: &Table, schema: &str, name: &str) -> bool {
+    table.schema == schema && table.name == name
+}
