@@ -87,13 +87,14 @@ diagnose() {
 }
 trap finish EXIT
 
-# The cluster downloads and waits while the host compiles.
-say "==> cluster $CLUSTER and images, in the background: $CACHE/logs/test-cluster.log"
+# The cluster downloads and waits while the host compiles. The chart needs no cluster, and only one core.
+say "==> cluster $CLUSTER, images and the chart's test, in the background: $CACHE/logs/test-cluster.log"
 # What an interrupted run left behind would be in the way.
 fresh() { [ -n "${KEEP:-}" ] || hack/cluster.sh down; }
 cluster() {
 	hack/host.sh && fresh && hack/cluster.sh up && note "in the background: the cluster" "$begun" &&
-		hack/load.sh operator "$earlier" && note "in the background: the cluster with the operator's image" "$begun"
+		hack/load.sh operator "$earlier" && note "in the background: the cluster with the operator's image" "$begun" &&
+		check "the chart equals the manifests" hack/test-chart.sh
 }
 set -m
 cluster >"$CACHE/logs/test-cluster.log" 2>&1 &
@@ -121,10 +122,9 @@ mysqld() {
 }
 # Two long histories of the model only by name: --ignored chance, --ignored purged.
 check "tests against a real mysqld" mysqld --test agent --test compare --test simulation -- --ignored --skip chance --skip purged
-# Three servers each, and what is cut off must be cut in the middle: one at a time.
-check "conflicts of real servers" mysqld --test conflicts -- --ignored --test-threads=1
-
-check "the chart equals the manifests" hack/test-chart.sh
+check "conflicts of real servers" mysqld --test conflicts -- --ignored --skip cut:: --test-threads=2
+# What is cut off must be cut in the middle, so nothing else runs meanwhile.
+check "sessions that are cut off" mysqld --test conflicts -- --ignored --test-threads=1 cut::
 
 ready() { wait "$lane" || { tail -n 40 "$CACHE/logs/test-cluster.log" >&2; return 1; }; }
 check "the cluster is ready" ready

@@ -1,6 +1,8 @@
 //! Conflict steps against real servers: `MYSQL_ROOT=... cargo test --test conflicts -- --ignored`, see tests/agent.rs.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "conflicts/bad_input.rs"]
+mod bad_input;
 #[path = "conflicts/cut.rs"]
 mod cut;
 #[path = "agent/harness.rs"]
@@ -14,6 +16,8 @@ mod referenced;
 mod ring;
 #[path = "conflicts/schema.rs"]
 mod schema;
+#[path = "conflicts/three.rs"]
+mod three;
 #[path = "conflicts/triggers.rs"]
 mod triggers;
 #[path = "conflicts/types.rs"]

@@ -63,6 +63,14 @@ pub fn is_final(number: u32, text: &str) -> bool {
 /// The words of a statement after which a password, or its hash, can stand.
 const SECRET_FOLLOWS: [&str; 3] = ["IDENTIFIED ", "IDENTIFIED\n", "OPTIONS"];
 
+/// What went wrong, by the text of an applier's error, which begins with the place in the binary log.
+pub fn gist(text: &str) -> &str {
+    let place = text.split_once("end_log_pos ");
+    place
+        .and_then(|(_, rest)| rest.split_once("; "))
+        .map_or(text, |(_, gist)| gist)
+}
+
 /// The text of an applier's error without passwords. MySQL quotes the whole statement that failed.
 pub fn without_secrets(text: &str) -> String {
     match text.find("Query: '") {
@@ -84,7 +92,22 @@ pub fn beginning(statement: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{OF_A_SESSION, PASSING, beginning, is_final, passes, without_secrets};
+    use super::{OF_A_SESSION, PASSING, beginning, gist, is_final, passes, without_secrets};
+
+    #[test]
+    fn an_error_is_told_without_its_place() {
+        let place = "Worker 1 failed executing transaction 'u:7' at source log binlog.000002, end_log_pos 930; ";
+        for (text, expected) in [
+            (
+                format!("{place}Could not execute Write_rows event on table d.t; Duplicate entry"),
+                "Could not execute Write_rows event on table d.t; Duplicate entry",
+            ),
+            ("Got fatal error 1236".into(), "Got fatal error 1236"),
+            (place.into(), ""),
+        ] {
+            assert_eq!(gist(&text), expected);
+        }
+    }
 
     #[test]
     fn a_lock_passes_and_a_duplicate_key_does_not() {

@@ -115,11 +115,17 @@ impl Ring {
 
     /// Writes at members 0 and 1. Neither member knows of the other's write, because no applier runs meanwhile.
     pub async fn apart(&self, at_0: &str, at_1: &str) {
+        self.all_apart([at_0, at_1, ""]).await;
+    }
+
+    /// The same at all three members.
+    pub async fn all_apart(&self, statements: [&str; 3]) {
         for ordinal in 0..3 {
             self.run(ordinal, "STOP REPLICA SQL_THREAD").await;
         }
-        self.run(1, at_1).await;
-        self.run(0, at_0).await;
+        for ordinal in (0..3).rev() {
+            self.run(ordinal, statements[ordinal]).await;
+        }
         for ordinal in 0..3 {
             self.run(ordinal, "START REPLICA SQL_THREAD").await;
         }

@@ -95,7 +95,7 @@ const INDEXES: [(&str, &str, &str); 12] = [
 #[tokio::test]
 #[ignore = "needs MYSQL_ROOT"]
 async fn a_key_of_any_type_is_found() {
-    let Some(mut ring) = Ring::new(25, "{policy: Prefer, prefer: [0, 1, 2]}").await else {
+    let Some(mut ring) = Ring::new(27, "{policy: Prefer, prefer: [0, 1, 2]}").await else {
         return;
     };
     let mut tables = "SET sql_mode = ''; CREATE DATABASE d; ".to_owned();

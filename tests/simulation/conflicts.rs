@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use multimaster::decide::conflicts::{
-    ConflictingRow, Outcome, Record, Stage, holds, is_ours, losers, lost, outcome, related,
+    ConflictingRow, Outcome, Record, Sides, Stage, holds, is_ours, losers, mistaken, outcome, related,
 };
 use multimaster::decide::observed::{Member, Observed};
 use multimaster::decide::roles::Roles;
@@ -70,6 +70,8 @@ pub enum Part {
 #[derive(Clone, Default)]
 pub struct Work {
     record: Option<Record>,
+    /// Others of the same conflict, at the same member.
+    own: Vec<Record>,
     /// A side was taken for the row here before.
     taken_before: bool,
 }
@@ -206,8 +208,9 @@ impl World {
             }
             Part::Take { upstream, gtid } => self.take(operator, ordinal, upstream, &gtid)?,
             Part::Reassert { names } => {
-                let records = match self.work(operator).record.clone() {
-                    Some(record) => vec![record],
+                let work = self.work(operator).clone();
+                let records = match work.record {
+                    Some(record) => [work.own, vec![record]].concat(),
                     None => self.records(ordinal, &names)?,
                 };
                 self.reassert(operator, ordinal, &records)?;
@@ -358,13 +361,16 @@ impl World {
             return Err(why.into());
         };
         record.rows = self.in_the_way(ordinal, id)?.into_iter().collect();
-        let mut taken_before = false;
+        let (mut taken_before, mut own) = (false, Vec::new());
         for other in related(&observed, &record.clone()) {
             let shares = other
                 .rows
                 .iter()
                 .any(|row| record.rows.iter().any(|own| own.id == row.id));
-            taken_before |= other.observer == record.observer && lost(&observed, other) && shares;
+            if shares && other.observer == record.observer && other.gtid != record.gtid && other.is_open() {
+                taken_before |= Sides::of(&observed).copied_winning_rows(&observed, other);
+                own.push(other.clone());
+            }
         }
         record.kept = Some(BinlogPosition {
             file: "binlog.000001".into(),
@@ -374,6 +380,7 @@ impl World {
         self.write_record(ordinal, record.clone())?;
         *self.work(operator) = Work {
             record: Some(record),
+            own,
             taken_before,
         };
         Ok(())
@@ -466,7 +473,7 @@ impl World {
         if since < data.first {
             return Err("the binary log is purged".into());
         }
-        let losers = losers(&observed, records);
+        let (losers, mistaken) = (losers(&observed, records), mistaken(&observed, records));
         let known = records.iter().fold(GtidSet::default(), |known, record| {
             known.union(&record.known).union(&record.gtid.parse().unwrap())
         });
@@ -481,8 +488,10 @@ impl World {
             let last = changes.rfind(|(_, it)| it.row == *row && it.change != Change::Nothing);
             last.is_some_and(|(id, it)| {
                 let writer = uuid(it.life);
-                let is_believed = self.flaws.believes_losers && it.life % 2 == 1;
-                !is_believed && losers.contains(&writer) && holds(&known, &self.ledger.gtid(id))
+                let is_ours = it.life % 2 == 1;
+                let sides = if is_ours { &mistaken } else { &losers };
+                let is_believed = self.flaws.believes_losers && is_ours;
+                !is_believed && sides.contains(&writer) && holds(&known, &self.ledger.gtid(id))
             })
         };
         let rows = mine().flat_map(|record| &record.rows).map(|row| number(&row.key));

@@ -1,6 +1,6 @@
 //! Faults as they begin and end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kube::ResourceExt;
@@ -9,6 +9,7 @@ use multimaster::names::ANNOTATION_SETTLE;
 
 use crate::event::{Event, Fault};
 use crate::model::member::{Frozen, Member, Mysqld};
+use crate::model::transactions::uuid;
 use crate::world::{World, chances};
 
 impl World {
@@ -104,8 +105,31 @@ impl World {
                 let numbers: BTreeSet<usize> = data.flat_map(|data| data.records.values().copied()).collect();
                 let records = numbers.iter().map(|number| &self.ledger.records[*number]);
                 let open = records.filter(|record| record.stage != Stage::Settled);
-                let ids: BTreeSet<String> = open.flat_map(|record| &record.rows).map(|row| row.id.clone()).collect();
-                let orders: Vec<String> = ids.iter().map(|id| format!("{id}=demo-{member}")).collect();
+                // The member, if it wrote a side; otherwise one that did.
+                let writer = |name: &str| {
+                    let mut all = self.ledger.transactions.iter();
+                    all.find(|it| uuid(it.life) == name).map(|it| it.taken_by)
+                };
+                let mut winners: BTreeMap<String, u8> = BTreeMap::new();
+                for record in open {
+                    let origin = record.gtid.split(':').next().and_then(writer);
+                    let sides = [origin, writer(&record.observer)];
+                    let side = if sides.contains(&Some(member)) {
+                        Some(member)
+                    } else {
+                        origin
+                    };
+                    for row in &record.rows {
+                        if let Some(side) = side {
+                            let named = winners.entry(row.id.clone()).or_insert(side);
+                            *named = if side == member { side } else { *named };
+                        }
+                    }
+                }
+                let orders: Vec<String> = winners
+                    .iter()
+                    .map(|(id, winner)| format!("{id}=demo-{winner}"))
+                    .collect();
                 let cluster = Arc::make_mut(&mut self.cluster);
                 cluster
                     .annotations_mut()

@@ -43,6 +43,10 @@ pub fn message(observed: &Observed, sides: &Sides) -> Option<String> {
 
 /// Orders of a person for what is no open conflict.
 fn unknown(observed: &Observed, open: &[&Record]) -> Option<String> {
+    // It may be the id of one that was not read.
+    if unread::more(observed) > 0 || !unread::open(observed).is_empty() {
+        return None;
+    }
     let orders = ordered(observed).ok()?;
     let ids: HashSet<&str> = open
         .iter()
@@ -77,19 +81,19 @@ fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
         0..=3 => String::new(),
         rows => format!(" and {} more rows", rows - 3),
     };
+    let wrong = sides.misnamed(observed, record).map_or_else(String::new, |wrong| {
+        let wrong = name(Some(wrong));
+        format!("; annotation {ANNOTATION_SETTLE} names {wrong}, which wrote none of its rows")
+    });
     let asks = |row: &ConflictingRow, member: &str| {
-        let wrong = sides.misnamed(observed, record).map_or_else(String::new, |wrong| {
-            let wrong = name(Some(wrong));
-            format!("annotation {ANNOTATION_SETTLE} names {wrong}, which wrote none of its rows; ")
-        });
         format!(
-            "{wrong}name the winner: kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
+            "name the winner: kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
             observed.name(),
             row.id
         )
     };
     let what = format!(
-        "{observer} and {} both wrote {}{more}",
+        "{observer} and {} both wrote {}{more}{wrong}",
         name(origin(observed, record)),
         rows.join(", ")
     );

@@ -61,7 +61,8 @@ pub struct ConflictingRow {
 }
 
 impl Record {
-    pub(super) fn is_open(&self) -> bool {
+    /// It is not settled.
+    pub fn is_open(&self) -> bool {
         self.stage != Stage::Settled
     }
 

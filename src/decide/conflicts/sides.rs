@@ -93,6 +93,13 @@ impl<'a> Sides<'a> {
         named(&orders, record).filter(|member| !is_side(observed, self.group(record).into_iter(), *member))
     }
 
+    /// Whether the copy that was made before a transaction was taken has the rows that win. Such a copy stays while others are taken.
+    pub fn copied_winning_rows(&self, observed: &Observed, record: &Record) -> bool {
+        let is_taken = matches!(record.stage, Stage::Taken | Stage::Settling);
+        let lost = origin(observed, record) != record.winner;
+        is_taken && lost && self.had_winning_rows(observed, record)
+    }
+
     /// Whether the member that stopped had the rows that win. A third member that wrote the same row may not have met the winner's yet.
     pub fn had_winning_rows(&self, observed: &Observed, record: &Record) -> bool {
         let Some(winner) = self.winner(record) else {
@@ -116,7 +123,7 @@ fn had_rows(observed: &Observed, record: &Record, side: &Record, member: u8) -> 
     let written = written.difference(&written.tagged(GTID_TAG));
     let mut rows = record.rows.iter().zip(&side.rows);
     let is_same = |(own, other): (&ConflictingRow, &ConflictingRow)| own.key == other.key && own.mine == other.mine;
-    record.known.contains(&written) || record.rows.len() == side.rows.len() && rows.all(is_same)
+    !written.is_empty() && record.known.contains(&written) || record.rows.len() == side.rows.len() && rows.all(is_same)
 }
 
 /// By place, the places of the records that are one conflict.
@@ -157,9 +164,18 @@ pub fn related<'a>(observed: &'a Observed, record: &Record) -> Vec<&'a Record> {
     records(observed).into_values().filter(is_one).collect()
 }
 
-/// Whether a transaction that was taken had lost. Before such a one, the winner's rows are copied aside, and the copy stays while others are taken.
-pub fn lost(observed: &Observed, record: &Record) -> bool {
-    record.stage == Stage::Taken && origin(observed, record) != record.winner
+/// Server UUIDs of members that may have re-asserted rows of another winner, before it was known who wins.
+pub fn mistaken(observed: &Observed, records: &[Record]) -> Vec<String> {
+    let sides = Sides::of(observed);
+    let is_mistaken = |record: &&Record| {
+        let winner = sides.winner(record);
+        winner.is_some() && record.winner.is_some() && record.winner != winner
+    };
+    records
+        .iter()
+        .filter(is_mistaken)
+        .map(|record| record.observer.clone())
+        .collect()
 }
 
 /// Server UUIDs under which the losing sides wrote.
@@ -233,18 +249,45 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>]) -> V
     if observed.cluster.spec.conflicts.policy != ConflictPolicy::Prefer {
         return winners;
     }
-    // Of three sides, two may have met before.
-    let all = |group: &Vec<usize>| {
-        let open = group.iter().filter(|place| records[**place].is_open());
-        let named = open.clone().find_map(|place| named[*place]);
-        let best = || {
-            open.filter_map(|place| winners[*place])
-                .min_by_key(|member| rank(observed, *member))
-        };
-        named.or_else(best)
+    // Of three sides, two may have met before, and a record of several rows makes one conflict of theirs.
+    let whole = whole(records, groups);
+    let mut named_of = HashMap::new();
+    let mut best: HashMap<usize, u8> = HashMap::new();
+    for place in (0..records.len()).filter(|place| records[*place].is_open()) {
+        if let Some(member) = named[place] {
+            named_of.entry(whole[place]).or_insert(member);
+        }
+        if let Some(member) = winners[place] {
+            let best = best.entry(whole[place]).or_insert(member);
+            if rank(observed, member) < rank(observed, *best) {
+                *best = member;
+            }
+        }
+    }
+    let decided = |place: usize| {
+        let own = winners[place]?;
+        let all = || named_of.get(&whole[place]).or_else(|| best.get(&whole[place]));
+        let all = records[place].is_open().then(all).flatten();
+        Some(all.copied().unwrap_or(own))
     };
-    let decided = |(group, own): (&Vec<usize>, &Option<u8>)| own.and_then(|own| all(group).or(Some(own)));
-    groups.iter().zip(&winners).map(decided).collect()
+    (0..records.len()).map(decided).collect()
+}
+
+/// By place, a number that all open records have which are one conflict, directly or by others in between.
+fn whole(records: &[&Record], groups: &[Vec<usize>]) -> Vec<usize> {
+    let mut whole: Vec<usize> = (0..records.len()).collect();
+    let mut seen = vec![false; records.len()];
+    for start in 0..records.len() {
+        let mut next = vec![start];
+        while let Some(place) = next.pop() {
+            if !records[place].is_open() || std::mem::replace(&mut seen[place], true) {
+                continue;
+            }
+            whole[place] = start;
+            next.extend(&groups[place]);
+        }
+    }
+    whole
 }
 
 /// Whether a member wrote a side of this conflict that is open.
@@ -276,6 +319,8 @@ fn winner(observed: &Observed, named: Option<u8>, record: &Record, older: &[(&Re
     match observed.cluster.spec.conflicts.policy {
         _ if named.is_some() => named,
         ConflictPolicy::Halt => record.winner.or_else(|| older.first().map(|(_, winner)| *winner)),
+        // It is executed, and since then the observer knows more than it did when it stopped.
+        ConflictPolicy::Prefer if record.stage == Stage::Taken && record.winner.is_some() => record.winner,
         ConflictPolicy::Prefer => {
             let own = inherited(observed, record, older).or_else(|| writer(observed, &record.observer));
             own.into_iter()

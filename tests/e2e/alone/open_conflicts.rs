@@ -55,8 +55,7 @@ pub async fn settled(ring: &Ring) -> Result<()> {
         ensure!(free.status == "True", "{free:?}");
         Ok(())
     })
-    .await?;
-    ring.wait_ready().await
+    .await
 }
 
 async fn name_winner(ring: &Ring, member: &str) -> Result<()> {

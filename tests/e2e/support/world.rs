@@ -54,10 +54,19 @@ impl World {
         );
     }
 
+    /// Its servers need not end in peace: the next test has better use for the processor.
     pub async fn remove(&self) -> Result<()> {
-        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"])
-            .await
-            .map(drop)
+        kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]).await?;
+        let pods = [
+            "delete",
+            "pods",
+            "--all",
+            "-n",
+            &self.namespace,
+            "--grace-period=1",
+            "--wait=false",
+        ];
+        kubectl(&pods).await.map(drop)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Compares the rows of a conflict on all members of the ring.
 
+use std::collections::HashSet;
+
 use crate::decide::conflicts::{self, ConflictingRow, Outcome, Record, Stage};
 use crate::decide::observed::Member;
 use crate::decide::roles::Roles;
@@ -8,10 +10,10 @@ use crate::mysql::io::connection::SqlError;
 use crate::operator::act::{ActError, Actor};
 use crate::operator::conflict_table;
 
-use super::is_final;
 use super::located::forget;
-use super::rows;
+use super::rows::{self, Scope};
 use super::session::{Session, both};
+use super::{is_final, reason};
 
 impl Actor<'_> {
     /// Compares rows on all members of the ring. Settles the conflicts if the rows are equal, else re-asserts this member's rows.
@@ -71,14 +73,15 @@ impl Actor<'_> {
         in_step(sessions).await?;
         let rows: Vec<ConflictingRow> = records.iter().flat_map(|record| record.rows.clone()).collect();
         let why = match self.outcome(sessions, (at, ordinal), &records, &rows, reassert).await {
-            Ok(Outcome::Settled) => return settle(sessions, &mut records, &rows).await,
-            Ok(Outcome::Reassert) => match rows::reassert(self, &mut sessions[at], ordinal, &records).await {
-                Err(error) if is_final(&error) => format!("its rows cannot be written again: {error}"),
+            Ok(Outcome::Settled) => return self.settle_records(sessions, &mut records, &rows).await,
+            Ok(Outcome::Reassert) => match rows::reassert(self, &mut sessions[at], ordinal, &records, Scope::All).await
+            {
+                Err(error) if is_final(&error) => format!("its rows cannot be written again: {}", reason(error)),
                 done => return done,
             },
             Ok(Outcome::ForAPerson(why)) => why,
             // A table or a binary log is gone.
-            Err(error) if is_final(&error) => format!("its rows cannot be compared: {error}"),
+            Err(error) if is_final(&error) => format!("its rows cannot be compared: {}", reason(error)),
             Err(error) => return Err(error),
         };
         for record in &mut records {
@@ -129,20 +132,37 @@ async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
     Ok(())
 }
 
-/// The rows are equal on all members: the copies go, and each record is settled at its own observer, if that is in the ring.
-async fn settle(sessions: &mut [Session], records: &mut [Record], rows: &[ConflictingRow]) -> Result<(), SqlError> {
-    for session in sessions.iter_mut() {
-        forget(session, rows).await?;
-    }
-    for record in records {
-        record.stage = Stage::Settled;
-        record.for_a_person = None;
-        let observer = sessions.iter().position(|session| session.uuid == record.observer);
-        let Some(session) = sessions.get_mut(observer.unwrap_or(0)) else {
-            continue;
+impl Actor<'_> {
+    /// The rows are equal on all members: the copies go, and each record is settled at its own observer, if that is in the ring. A copy that another
+    /// open conflict needs stays.
+    async fn settle_records(
+        &self,
+        sessions: &mut [Session],
+        records: &mut [Record],
+        rows: &[ConflictingRow],
+    ) -> Result<(), SqlError> {
+        let sides = conflicts::Sides::of(self.observed);
+        let is_other = |other: &&Record| {
+            let is_it = |record: &Record| record.observer == other.observer && record.gtid == other.gtid;
+            !records.iter().any(is_it)
         };
-        session.update(record).await?;
-        conflict_table::prune(&mut session.logged).await?;
+        let others = sides.open().filter(is_other).flat_map(|record| &record.rows);
+        let needed: HashSet<&str> = others.map(|row| row.id.as_str()).collect();
+        let rows = rows.iter().filter(|row| !needed.contains(row.id.as_str()));
+        let rows: Vec<ConflictingRow> = rows.cloned().collect();
+        for session in sessions.iter_mut() {
+            forget(session, &rows).await?;
+        }
+        for record in records {
+            record.stage = Stage::Settled;
+            record.for_a_person = None;
+            let observer = sessions.iter().position(|session| session.uuid == record.observer);
+            let Some(session) = sessions.get_mut(observer.unwrap_or(0)) else {
+                continue;
+            };
+            session.update(record).await?;
+            conflict_table::prune(&mut session.logged).await?;
+        }
+        Ok(())
     }
-    Ok(())
 }

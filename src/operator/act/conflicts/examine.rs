@@ -97,8 +97,9 @@ pub(super) async fn find(
         // Taken, it would be an empty transaction.
         None if transaction.changes.is_empty() => Finding::for_a_person("it has no row events that are known".into()),
         None if is_too_large(&transaction) => Finding::for_a_person(format!(
-            "it changes more than {MAX_CHANGES} rows, or {} MiB",
-            MAX_BYTES >> 20
+            "it changes more than {MAX_CHANGES} rows, or {} MiB: {}",
+            MAX_BYTES >> 20,
+            extent(&mut at.aside, &transaction).await?
         )),
         None => match in_the_way(&mut at.aside, &transaction, Reads::Look).await? {
             Ok(found) => {
@@ -115,6 +116,25 @@ pub(super) async fn find(
     };
     finding.transaction = transaction;
     Ok(finding)
+}
+
+/// The first and the last row that a transaction changes, as far as it was read.
+async fn extent(conn: &mut Conn, transaction: &Transaction) -> Result<String, SqlError> {
+    let mut ends = Vec::new();
+    for change in transaction
+        .changes
+        .first()
+        .into_iter()
+        .chain(transaction.changes.last())
+    {
+        let table = table::read(conn, &change.schema, &change.table).await?;
+        let row = change.after.as_ref().or(change.before.as_ref());
+        let key = row.and_then(|row| table.key(row).ok());
+        ends.push(key.map_or_else(|| table.quoted(), |key| key.to_string()));
+    }
+    let more = if transaction.is_larger { " and more" } else { "" };
+    let number = transaction.changes.len();
+    Ok(format!("{number} changes from {}{more}", ends.join(" to ")))
 }
 
 /// Why a row is not found that is in the way of a transaction.

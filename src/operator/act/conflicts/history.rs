@@ -11,7 +11,7 @@ use crate::mysql::io::connection::SqlError;
 use crate::mysql::io::table;
 use crate::mysql::row_events::RowEvent;
 use crate::mysql::rows::{RowKey, Table};
-use crate::mysql::transaction::{BinlogPosition, Change};
+use crate::mysql::transaction::{BinlogPosition, Change, Transaction};
 use crate::operator::act::Actor;
 
 use super::located::LocatedRow;
@@ -40,6 +40,7 @@ pub(super) async fn read(
         return Ok(History::new());
     };
     let losers = conflicts::losers(actor.observed, records);
+    let mistaken = conflicts::mistaken(actor.observed, records);
     let known = records.iter().try_fold(GtidSet::default(), |known, record| {
         let gtid = record.gtid.parse::<GtidSet>();
         let gtid = gtid.map_err(|error| SqlError::Outdated(error.to_string()))?;
@@ -50,22 +51,35 @@ pub(super) async fn read(
         keys: BTreeMap::new(),
         number: 0,
         bytes: 0,
+        spoiled: None,
     };
     let log = actor.connect(ordinal).await.map_err(cause)?;
     binlog::read(log, since, DEADLINE, None, |transaction| {
-        // A losing side may also have re-asserted its row, before a third side was known that wins.
         let writer = transaction.gtid.split(':').next().unwrap_or_default();
-        let is_late = losers.iter().any(|loser| loser == writer)
-            && transaction.gtid.parse().is_ok_and(|gtid| known.contains(&gtid));
+        // What the operator has written there is late, if it re-asserted a row of another winner.
+        let sides = if conflicts::is_ours(&transaction.gtid) {
+            &mistaken
+        } else {
+            &losers
+        };
+        let is_late =
+            sides.iter().any(|side| side == writer) && transaction.gtid.parse().is_ok_and(|gtid| known.contains(&gtid));
         for change in &transaction.changes {
             reading.add(change, is_late);
         }
+        reading.spoil(&transaction);
         match reading.bytes > MAX_BYTES {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
     })
     .await?;
+    if let Some(table) = reading.spoiled {
+        return Err(SqlError::Outdated(format!(
+            "{table} has triggers, and was altered, emptied or changed by a large transaction since its rows were copied aside; make the rows equal \
+             with sql_log_bin = 0"
+        )));
+    }
     if reading.bytes > MAX_BYTES {
         let why = format!(
             "its rows changed by more than {} MiB since they were copied aside",
@@ -109,6 +123,8 @@ struct Reading<'a> {
     keys: BTreeMap<String, (RowKey, Past<Logged>)>,
     number: usize,
     bytes: usize,
+    /// A table of which no image can be trusted.
+    spoiled: Option<String>,
 }
 
 impl Reading<'_> {
@@ -144,6 +160,17 @@ impl Reading<'_> {
         } else {
             self.note(from, before, None, is_late);
             self.note(to, None, after, is_late);
+        }
+    }
+
+    /// Images of rows do not tell any more how rows of a table are, if the table was altered or emptied, or if its changes were read partly.
+    fn spoil(&mut self, transaction: &Transaction) {
+        let of = |target: &&LocatedRow| {
+            let is_named = |text: &String| text.to_lowercase().contains(&target.table.name.to_lowercase());
+            target.trigger.is_some() && (transaction.is_larger || transaction.statement.as_ref().is_some_and(is_named))
+        };
+        if let Some(target) = self.targets.iter().find(of) {
+            self.spoiled = Some(target.table.quoted());
         }
     }
 

@@ -13,11 +13,11 @@ mod take;
 
 use jiff::Timestamp;
 
-use crate::decide::conflicts::{self, Record, Stage};
+use crate::decide::conflicts::{self, Record, Sides, Stage};
 use crate::decide::observed::Channel;
 use crate::decide::step::Remedy;
 use crate::mysql::errors;
-use crate::mysql::io::connection::{SqlError, run};
+use crate::mysql::io::connection::{SqlError, run, shortened};
 use crate::mysql::quote::literal;
 use crate::mysql::transaction::BinlogPosition;
 use crate::names;
@@ -25,6 +25,7 @@ use crate::operator::conflict_table::{self, Circumstances};
 
 use super::{ActError, Actor};
 use finding::Finding;
+use rows::Scope;
 use session::{Session, alike, cause};
 
 impl Actor<'_> {
@@ -137,13 +138,17 @@ impl Actor<'_> {
                 "{gtid} is not the same on both sides any more"
             )));
         }
-        let mut taken_before = Vec::new();
+        let (mut taken_before, mut own) = (Vec::new(), Vec::new());
         if let Some(record) = &mut record {
             record.rows.clone_from(&finding.rows);
             if !finding.identical {
+                let sides = Sides::of(self.observed);
                 for other in conflicts::related(self.observed, &record.clone()) {
-                    if other.observer == uuid && conflicts::lost(self.observed, other) {
-                        taken_before.extend(other.rows.iter().map(|row| row.id.clone()));
+                    if other.observer == uuid && other.gtid != gtid && other.is_open() {
+                        own.push(other.clone());
+                        if sides.copied_winning_rows(self.observed, other) {
+                            taken_before.extend(other.rows.iter().map(|row| row.id.clone()));
+                        }
                     }
                     rows::add(at, &mut record.rows, &other.rows).await?;
                 }
@@ -172,11 +177,9 @@ impl Actor<'_> {
             Ok(()) => {}
             Err(error) if is_undecided(&error) => return Err(error),
             Err(error) => {
-                let why = match error {
-                    SqlError::Outdated(why) => why,
-                    error => error.to_string(),
-                };
-                return self.leave_to_a_person(at, channel, gtid, (record, finding), why).await;
+                return self
+                    .leave_to_a_person(at, channel, gtid, (record, finding), reason(error))
+                    .await;
             }
         }
         if !at.has_executed(gtid).await? {
@@ -185,7 +188,8 @@ impl Actor<'_> {
         if let Some(record) = &mut record {
             // The password of an account is re-asserted by its own member only.
             if remedy == Remedy::Keep && (!is_statement || winner == Some(ordinal)) {
-                match rows::reassert(self, at, ordinal, std::slice::from_ref(record)).await {
+                own.push(record.clone());
+                match rows::reassert(self, at, ordinal, &own, Scope::Changed).await {
                     Err(error) if is_statement && is_final(&error) => {
                         record.for_a_person = Some(format!("its password cannot be written again: {error}"));
                     }
@@ -275,17 +279,31 @@ impl Actor<'_> {
         alike(&mut source).await?;
         let error = channel.conflict().map_or(0, |error| error.number);
         let (source, at_position) = ((self.name(upstream), source), (&position, error));
-        match examine::find(at, log, (&source.0, source.1), at_position, gtid).await {
+        let mut finding = match examine::find(at, log, (&source.0, source.1), at_position, gtid).await {
             // A log that is gone, a table that does not exist: the next attempt would find the same.
-            Err(error) if is_final(&error) => Ok(Finding::for_a_person(error.to_string())),
-            finding => finding,
+            Err(error) if is_final(&error) => Finding::for_a_person(reason(error)),
+            finding => finding?,
+        };
+        // Without rows, a person has nothing but what MySQL says.
+        if let (Some(why), true, Some(error)) = (&mut finding.for_a_person, finding.rows.is_empty(), channel.conflict())
+        {
+            *why = format!("{why}; MySQL says: {}", shortened(errors::gist(&error.text)));
         }
+        Ok(finding)
     }
 }
 
 async fn start_applier(at: &mut Session, channel: &Channel) -> Result<(), SqlError> {
     let start = format!("START REPLICA SQL_THREAD FOR CHANNEL {}", literal(&channel.name));
     run(&mut at.logged, &start).await
+}
+
+/// Why a person has to mend it.
+fn reason(error: SqlError) -> String {
+    match error {
+        SqlError::Outdated(why) => why,
+        error => error.to_string(),
+    }
 }
 
 /// Whether the next pass has to look again. After a statement without an answer the transaction may be executed all the same.

@@ -1,5 +1,7 @@
 //! Re-asserts the rows of conflicts, and reads them for comparison.
 
+use std::collections::HashSet;
+
 use crate::decide::conflicts::{ConflictingRow, Past, Record};
 use crate::mysql::io::connection::{SqlError, ask, required, run};
 use crate::mysql::row_events::{Form, RowEvent, format_statement, statement};
@@ -47,6 +49,15 @@ pub(super) async fn images(
     Ok(images)
 }
 
+/// Which rows are re-asserted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All. They are not equal everywhere.
+    All,
+    /// Those that changed since they were copied aside: a transaction has just been taken. Of a table without triggers all are.
+    Changed,
+}
+
 /// Deletes and inserts the rows in one logged transaction, so that every member gets them as they are here. A row that the losing side has
 /// overwritten here, before it knew of the conflict, is taken from its copy.
 pub(super) async fn reassert(
@@ -54,6 +65,7 @@ pub(super) async fn reassert(
     at: &mut Session,
     ordinal: u8,
     records: &[Record],
+    scope: Scope,
 ) -> Result<(), SqlError> {
     // The copies have the ids of this member's own records.
     let (own, others): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|record| record.observer == at.uuid);
@@ -73,11 +85,13 @@ pub(super) async fn reassert(
     if targets.iter().any(|target| target.trigger.is_some()) {
         // Not in the transaction: the server forgets `gtid_next` at this statement.
         let format = history::format(actor, at, ordinal, records).await?;
-        run(&mut at.logged, &format_statement(&format)).await?;
-        at.tag().await?;
+        if !format.is_empty() {
+            run(&mut at.logged, &format_statement(&format)).await?;
+            at.tag().await?;
+        }
     }
     run(&mut at.logged, "BEGIN").await?;
-    let done = reassert_locked(actor, at, ordinal, records, &targets).await;
+    let done = reassert_locked(actor, at, ordinal, records, &targets, scope).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = run(&mut at.logged, end).await;
     both(done, ended)
@@ -89,6 +103,7 @@ async fn reassert_locked(
     ordinal: u8,
     records: &[Record],
     targets: &[LocatedRow],
+    scope: Scope,
 ) -> Result<(), SqlError> {
     let mut present = Vec::new();
     for target in targets {
@@ -97,11 +112,18 @@ async fn reassert_locked(
         present.push(!ask(&mut at.logged, &lock).await?.is_empty());
     }
     let history = history::read(actor, at, ordinal, records, targets).await?;
-    let late = late(at, targets, &history).await?;
+    let late = late(at, records, targets, &history).await?;
     let (mut deletes, mut inserts) = (Vec::new(), Vec::new());
     for (target, is_there) in targets.iter().zip(present) {
         if let Some(trigger) = &target.trigger {
-            let events = events(at, target, (trigger, is_there), history.get(&target.id)).await?;
+            let Some(past) = history.get(&target.id) else {
+                if scope == Scope::Changed {
+                    continue;
+                }
+                return Err(unknown(target, trigger));
+            };
+            let is_late = late.contains(&target.id);
+            let events = events(at, target, (trigger, is_there), past, is_late).await?;
             deletes.extend(events.0);
             inserts.extend(events.1);
             continue;
@@ -129,16 +151,14 @@ async fn events(
     at: &mut Session,
     target: &LocatedRow,
     (trigger, is_there): (&str, bool),
-    past: Option<&Past<Logged>>,
+    past: &Past<Logged>,
+    is_late: bool,
 ) -> Result<(Option<String>, Option<String>), SqlError> {
     let table = target.table.quoted();
-    let unknown = || {
-        SqlError::Outdated(format!(
-            "the trigger {trigger} of {table} would fire, and the binary log does not have the row {} with all columns",
-            target.key
-        ))
-    };
-    let past = past.ok_or_else(unknown)?;
+    let unknown = || unknown(target, trigger);
+    if past.present().is_some() != is_there {
+        return Err(unknown());
+    }
     let packet = ask(
         &mut at.aside,
         "SELECT @@server_id AS server_id, @@max_allowed_packet AS longest",
@@ -163,9 +183,18 @@ async fn events(
         fits(&statement, longest, &table)?;
         Ok(statement)
     };
-    let delete = is_there.then(|| event(past.present().ok_or_else(unknown)?, Form::Delete));
-    let insert = past.right().map(|row| event(row, Form::Insert));
+    let delete = past.present().map(|row| event(row, Form::Delete));
+    let right = if is_late { past.right() } else { past.present() };
+    let insert = right.map(|row| event(row, Form::Insert));
     Ok((delete.transpose()?, insert.transpose()?))
+}
+
+fn unknown(target: &LocatedRow, trigger: &str) -> SqlError {
+    SqlError::Outdated(format!(
+        "the trigger {trigger} of {} would fire, and the binary log does not tell how the row {} is; make the rows equal with sql_log_bin = 0",
+        target.table.quoted(),
+        target.key
+    ))
 }
 
 /// Ids of the rows whose last change here, since they were copied aside, came from the losing side before it knew of the conflict.
@@ -182,12 +211,25 @@ pub(super) async fn overwritten(
         return Ok(Vec::new());
     }
     let history = history::read(actor, at, ordinal, records, &targets).await?;
-    late(at, &targets, &history).await
+    late(at, records, &targets, &history).await
 }
 
-/// Ids of the rows that a late write changed last.
-async fn late(at: &mut Session, targets: &[LocatedRow], history: &History) -> Result<Vec<String>, SqlError> {
-    let is_late = |target: &&LocatedRow| history.get(&target.id).is_some_and(Past::is_late);
+/// Ids of the rows that a late write changed last. A row that this member did not have when it stopped, and that was not in its way, is none of them:
+/// other members may have inserted it.
+async fn late(
+    at: &mut Session,
+    records: &[Record],
+    targets: &[LocatedRow],
+    history: &History,
+) -> Result<Vec<String>, SqlError> {
+    let own = records.iter().filter(|record| record.observer == at.uuid);
+    let contested = own
+        .flat_map(|record| &record.rows)
+        .filter(|row| row.mine.is_some() || row.theirs.is_some());
+    let contested: HashSet<&str> = contested.map(|row| row.id.as_str()).collect();
+    let is_late = |target: &&LocatedRow| {
+        contested.contains(target.id.as_str()) && history.get(&target.id).is_some_and(Past::is_late)
+    };
     let mut late = Vec::new();
     for target in targets.iter().filter(is_late) {
         // Without the row and without a copy there is nothing to re-assert.

@@ -1,0 +1,136 @@
+//! Conflicts about tables and transactions as nobody wishes for: nothing is lost, and a person is told what to do.
+
+use crate::ring::Ring;
+
+const TABLES: &str = "CREATE DATABASE d;
+    CREATE TABLE d.big (id INT PRIMARY KEY, v VARCHAR(20));
+    CREATE TABLE d.wide (id INT PRIMARY KEY, b LONGBLOB);
+    CREATE TABLE d.l (id INT PRIMARY KEY, r INT); CREATE TABLE d.r (id INT PRIMARY KEY, l INT, FOREIGN KEY (l) REFERENCES d.l (id) ON DELETE CASCADE);
+    ALTER TABLE d.l ADD FOREIGN KEY (r) REFERENCES d.r (id) ON DELETE CASCADE;
+    CREATE TABLE d.refused (id INT PRIMARY KEY, v INT);
+    CREATE TRIGGER d.no BEFORE DELETE ON d.refused FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'never';
+    CREATE TABLE d.gone (id INT PRIMARY KEY, v INT); CREATE TABLE d.moved LIKE d.gone";
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn nothing_is_lost_and_a_person_is_told() {
+    let Some(mut ring) = Ring::new(28, "{policy: Prefer, prefer: [0, 1, 2]}").await else {
+        return;
+    };
+    ring.run(0, TABLES).await;
+    ring.in_step().await;
+    a_cycle_of_foreign_keys(&mut ring).await;
+    a_trigger_that_refuses_every_deletion(&mut ring).await;
+    ten_thousand_rows(&mut ring).await;
+    a_row_of_twenty_megabytes(&mut ring).await;
+    a_table_that_changes_meanwhile(&mut ring).await;
+    a_record_that_somebody_edited(&mut ring).await;
+}
+
+async fn a_cycle_of_foreign_keys(ring: &mut Ring) {
+    let both = "SET foreign_key_checks = 0; INSERT INTO d.l VALUES (1, 1); INSERT INTO d.r VALUES (1, 1)";
+    ring.apart(both, &format!("{both}; INSERT INTO d.r VALUES (2, 1)"))
+        .await;
+    ring.until_settled().await;
+    let rows = "SELECT CONCAT((SELECT COUNT(*) FROM d.l), (SELECT COUNT(*) FROM d.r))";
+    assert_eq!(ring.everywhere(rows).await, ["12"; 3]);
+}
+
+async fn a_trigger_that_refuses_every_deletion(ring: &mut Ring) {
+    ring.apart(
+        "INSERT INTO d.refused VALUES (1, 10)",
+        "INSERT INTO d.refused VALUES (1, 20)",
+    )
+    .await;
+    ring.until_settled().await;
+    assert_eq!(ring.everywhere("SELECT v FROM d.refused").await, ["10"; 3]);
+}
+
+/// It is mended as docs/ring.md says under "By hand".
+async fn ten_thousand_rows(ring: &mut Ring) {
+    let many = "SET SESSION cte_max_recursion_depth = 10000; INSERT INTO d.big WITH RECURSIVE n (id) AS \
+         (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 10000) SELECT id, 'one' FROM n";
+    ring.apart("INSERT INTO d.big VALUES (5000, 'zero')", many).await;
+    for told in [
+        "it changes more than 1000 rows, or 16 MiB: 5000 changes from d.big (id=1) to d.big (id=5000) and more",
+        "Duplicate entry '5000' for key 'big.PRIMARY'",
+    ] {
+        ring.until("it is told", |ring| ring.message().contains(told)).await;
+    }
+    // Nobody has overwritten anything.
+    assert_eq!(ring.value(0, "SELECT GROUP_CONCAT(v) FROM d.big").await, "zero");
+    ring.run(
+        0,
+        "SET sql_log_bin = 0; UPDATE d.big SET id = -5000 WHERE id = 5000; START REPLICA SQL_THREAD FOR CHANNEL 'from-2'",
+    )
+    .await;
+    ring.until_settled().await;
+    ring.run(
+        0,
+        "UPDATE d.big SET v = 'zero' WHERE id = 5000; SET sql_log_bin = 0; DELETE FROM d.big WHERE id = -5000",
+    )
+    .await;
+    ring.in_step().await;
+    let rows = "SELECT CONCAT(COUNT(*), MAX(v)) FROM d.big";
+    assert_eq!(ring.everywhere(rows).await, ["10000zero"; 3]);
+}
+
+async fn a_row_of_twenty_megabytes(ring: &mut Ring) {
+    ring.apart(
+        "INSERT INTO d.wide VALUES (1, REPEAT('x', 20 << 20))",
+        "INSERT INTO d.wide VALUES (1, 'y')",
+    )
+    .await;
+    let told = "it changes more than 1000 rows, or 16 MiB: 1 changes";
+    ring.until("it is told", |ring| ring.message().contains(told)).await;
+    let length = "SELECT LENGTH(b) FROM d.wide";
+    ring.until_value(0, length, "20971520").await;
+    assert_eq!(ring.value(1, length).await, "1");
+    // The next member stops at it, too.
+    for (ordinal, upstream) in [(1, 0), (2, 1)] {
+        let told = format!("demo-{ordinal} cannot apply");
+        ring.until("it is told", |ring| ring.message().contains(&told)).await;
+        let mend =
+            format!("SET sql_log_bin = 0; DELETE FROM d.wide; START REPLICA SQL_THREAD FOR CHANNEL 'from-{upstream}'");
+        ring.run(ordinal, &mend).await;
+    }
+    ring.until_settled().await;
+    assert_eq!(ring.everywhere(length).await, ["20971520"; 3]);
+}
+
+/// Dropped or renamed at all members, while an insert is on its way.
+async fn a_table_that_changes_meanwhile(ring: &mut Ring) {
+    let both = |value: u8| format!("INSERT INTO d.gone VALUES (1, {value}); DROP TABLE d.gone");
+    ring.apart(&both(0), &both(1)).await;
+    for (ordinal, upstream) in [(1, 0), (0, 2)] {
+        let told = format!("demo-{ordinal} cannot apply ");
+        ring.until("it is told", |ring| ring.message().contains(&told)).await;
+        let message = ring.message();
+        assert!(message.contains("there is no table d.gone"), "{message}");
+        let (_, rest) = message.split_once(&told).unwrap();
+        let (gtid, _) = rest.split_once(',').unwrap();
+        let skip = format!(
+            "SET gtid_next = '{gtid}'; BEGIN; COMMIT; SET gtid_next = 'AUTOMATIC'; START REPLICA SQL_THREAD FOR CHANNEL 'from-{upstream}'"
+        );
+        ring.run(ordinal, &skip).await;
+    }
+    ring.until_settled().await;
+    let both = |value: u8| format!("INSERT INTO d.moved VALUES (1, {value}); RENAME TABLE d.moved TO d.elsewhere");
+    ring.apart(&both(0), &both(1)).await;
+    ring.until("it is told", |ring| {
+        ring.message().contains("there is no table d.moved")
+    })
+    .await;
+    assert_eq!(ring.value(1, "SELECT v FROM d.elsewhere").await, "1");
+}
+
+/// Somebody has deleted what the record needs.
+async fn a_record_that_somebody_edited(ring: &mut Ring) {
+    ring.run(
+        1,
+        "UPDATE multimaster.conflicts SET changes = '[{\"id\": 7}]' WHERE stage <> 'settled'",
+    )
+    .await;
+    ring.until("it is told", |ring| ring.message().contains("changes"))
+        .await;
+}
