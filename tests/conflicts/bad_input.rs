@@ -46,7 +46,7 @@ async fn a_trigger_that_refuses_every_deletion(ring: &mut Ring) {
     assert_eq!(ring.everywhere("SELECT v FROM d.refused").await, ["10"; 3]);
 }
 
-/// It is mended as docs/ring.md says under "By hand".
+/// A person gives the row that is in the way another key, unlogged.
 async fn ten_thousand_rows(ring: &mut Ring) {
     let many = "SET SESSION cte_max_recursion_depth = 10000; INSERT INTO d.big WITH RECURSIVE n (id) AS \
          (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 10000) SELECT id, 'one' FROM n";

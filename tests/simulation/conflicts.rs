@@ -70,8 +70,8 @@ pub enum Part {
 #[derive(Clone, Default)]
 pub struct Work {
     record: Option<Record>,
-    /// Others of the same conflict, at the same member.
-    own: Vec<Record>,
+    /// The other sides of the same conflict.
+    others: Vec<Record>,
     /// A side was taken for the row here before.
     taken_before: bool,
 }
@@ -210,7 +210,7 @@ impl World {
             Part::Reassert { names } => {
                 let work = self.work(operator).clone();
                 let records = match work.record {
-                    Some(record) => [work.own, vec![record]].concat(),
+                    Some(record) => [work.others, vec![record]].concat(),
                     None => self.records(ordinal, &names)?,
                 };
                 self.reassert(operator, ordinal, &records)?;
@@ -361,15 +361,16 @@ impl World {
             return Err(why.into());
         };
         record.rows = self.in_the_way(ordinal, id)?.into_iter().collect();
-        let (mut taken_before, mut own) = (false, Vec::new());
+        let (mut taken_before, mut others) = (false, Vec::new());
         for other in related(&observed, &record.clone()) {
             let shares = other
                 .rows
                 .iter()
                 .any(|row| record.rows.iter().any(|own| own.id == row.id));
-            if shares && other.observer == record.observer && other.gtid != record.gtid && other.is_open() {
-                taken_before |= Sides::of(&observed).copied_winning_rows(&observed, other);
-                own.push(other.clone());
+            if shares && (&other.observer, &other.gtid) != (&record.observer, &record.gtid) && other.is_open() {
+                let is_own = other.observer == record.observer;
+                taken_before |= is_own && Sides::of(&observed).copied_winning_rows(&observed, other);
+                others.push(other.clone());
             }
         }
         record.kept = Some(BinlogPosition {
@@ -380,7 +381,7 @@ impl World {
         self.write_record(ordinal, record.clone())?;
         *self.work(operator) = Work {
             record: Some(record),
-            own,
+            others,
             taken_before,
         };
         Ok(())

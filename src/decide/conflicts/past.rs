@@ -35,6 +35,14 @@ impl<I: Clone> Past<I> {
         }
     }
 
+    /// Whatever was there is another image now. Whether a row was there is known no better than before.
+    pub fn forget(&mut self, image: &I) {
+        let right = self.right.as_mut().map(|(_, row)| row);
+        for row in [&mut self.first.1, &mut self.last.1].into_iter().chain(right) {
+            *row = row.take().map(|_| image.clone());
+        }
+    }
+
     /// The last change was late.
     pub fn is_late(&self) -> bool {
         self.last.2
@@ -91,6 +99,23 @@ mod tests {
                 "{changes}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_forgotten_is_known_again_after_the_next_change() {
+        let mut past = past("a>b! b>a");
+        past.forget(&"?".to_owned());
+        assert_eq!(
+            (past.right().unwrap(), past.present().unwrap()),
+            (&"?".to_owned(), &"?".to_owned())
+        );
+        past.join(Past::new(7, Some("?".into()), Some("c".into()), true));
+        assert_eq!(
+            (past.right().unwrap(), past.present().unwrap()),
+            (&"?".to_owned(), &"c".to_owned())
+        );
+        past.join(Past::new(8, Some("c".into()), Some("d".into()), false));
+        assert_eq!(past.right().unwrap(), "d");
     }
 
     #[test]

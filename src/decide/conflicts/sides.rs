@@ -48,6 +48,8 @@ pub struct Sides<'a> {
     records: Vec<&'a Record>,
     /// By place: the places of all records of the same conflict, its own included.
     groups: Vec<Vec<usize>>,
+    /// By place: a number that all open records have which are one conflict, directly or by others in between.
+    whole: Vec<usize>,
     /// By place: see [`Sides::winner`].
     winners: Vec<Option<u8>>,
 }
@@ -57,11 +59,13 @@ impl<'a> Sides<'a> {
     pub fn of(observed: &'a Observed) -> Self {
         let (names, records): (Vec<_>, Vec<&Record>) = records(observed).into_iter().unzip();
         let groups = groups(&records);
-        let winners = winners(observed, &records, &groups);
+        let whole = whole(&records, &groups);
+        let winners = winners(observed, &records, &groups, &whole);
         Self {
             places: names.into_iter().zip(0..).collect(),
             records,
             groups,
+            whole,
             winners,
         }
     }
@@ -80,6 +84,16 @@ impl<'a> Sides<'a> {
     pub fn group(&self, record: &Record) -> Vec<&'a Record> {
         let places = self.place(record).map_or(&[][..], |place| &self.groups[place]);
         places.iter().map(|place| self.records[*place]).collect()
+    }
+
+    /// The open records that are one conflict with this one, directly or by others in between, itself included.
+    pub fn whole(&self, record: &Record) -> Vec<&'a Record> {
+        let Some(place) = self.place(record) else {
+            return Vec::new();
+        };
+        let is_it = |other: &&usize| self.whole[**other] == self.whole[place] && self.records[**other].is_open();
+        let all: Vec<usize> = (0..self.records.len()).collect();
+        all.iter().filter(is_it).map(|other| self.records[*other]).collect()
     }
 
     /// Ordinal of the member whose rows win; `None`: that is not decided.
@@ -218,7 +232,7 @@ pub fn ordered(observed: &Observed) -> Result<BTreeMap<String, u8>, String> {
 }
 
 /// By place, the member whose rows win.
-fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>]) -> Vec<Option<u8>> {
+fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whole: &[usize]) -> Vec<Option<u8>> {
     let mut winners = vec![None; records.len()];
     let Ok(orders) = ordered(observed) else { return winners };
     let mut by_age: Vec<usize> = (0..records.len()).collect();
@@ -250,7 +264,6 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>]) -> V
         return winners;
     }
     // Of three sides, two may have met before, and a record of several rows makes one conflict of theirs.
-    let whole = whole(records, groups);
     let mut named_of = HashMap::new();
     let mut best: HashMap<usize, u8> = HashMap::new();
     for place in (0..records.len()).filter(|place| records[*place].is_open()) {
@@ -273,7 +286,7 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>]) -> V
     (0..records.len()).map(decided).collect()
 }
 
-/// By place, a number that all open records have which are one conflict, directly or by others in between.
+/// See [`Sides::whole`].
 fn whole(records: &[&Record], groups: &[Vec<usize>]) -> Vec<usize> {
     let mut whole: Vec<usize> = (0..records.len()).collect();
     let mut seen = vec![false; records.len()];

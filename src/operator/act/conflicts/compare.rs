@@ -11,7 +11,7 @@ use crate::operator::act::{ActError, Actor};
 use crate::operator::conflict_table;
 
 use super::located::forget;
-use super::rows::{self, Scope};
+use super::rows;
 use super::session::{Session, both};
 use super::{is_final, reason};
 
@@ -73,13 +73,14 @@ impl Actor<'_> {
         in_step(sessions).await?;
         let rows: Vec<ConflictingRow> = records.iter().flat_map(|record| record.rows.clone()).collect();
         let why = match self.outcome(sessions, (at, ordinal), &records, &rows, reassert).await {
-            Ok(Outcome::Settled) => return self.settle_records(sessions, &mut records, &rows).await,
-            Ok(Outcome::Reassert) => match rows::reassert(self, &mut sessions[at], ordinal, &records, Scope::All).await
-            {
-                Err(error) if is_final(&error) => format!("its rows cannot be written again: {}", reason(error)),
-                done => return done,
-            },
-            Ok(Outcome::ForAPerson(why)) => why,
+            Ok((Outcome::Settled, _)) => return self.settle_records(sessions, &mut records, &rows).await,
+            Ok((Outcome::Reassert, differing)) => {
+                match rows::reassert(self, &mut sessions[at], ordinal, (&records, &records), Some(&differing)).await {
+                    Err(error) if is_final(&error) => format!("its rows cannot be written again: {}", reason(error)),
+                    done => return done,
+                }
+            }
+            Ok((Outcome::ForAPerson(why), _)) => why,
             // A table or a binary log is gone.
             Err(error) if is_final(&error) => format!("its rows cannot be compared: {}", reason(error)),
             Err(error) => return Err(error),
@@ -93,7 +94,7 @@ impl Actor<'_> {
         Ok(())
     }
 
-    /// Reads the rows on all members; what follows.
+    /// Reads the rows on all members: what follows, and the ids of the rows that differ.
     async fn outcome(
         &self,
         sessions: &mut [Session],
@@ -101,20 +102,23 @@ impl Actor<'_> {
         records: &[Record],
         rows: &[ConflictingRow],
         reassert: bool,
-    ) -> Result<Outcome, SqlError> {
-        let mut images = Vec::new();
+    ) -> Result<(Outcome, HashSet<String>), SqlError> {
+        let (mut images, mut ids) = (Vec::new(), Vec::new());
         for session in sessions.iter_mut() {
-            images.push(rows::images(session, rows).await?);
+            let (its_ids, its_images): (Vec<_>, Vec<_>) = rows::images(session, rows).await?.into_iter().unzip();
+            images.push(its_images);
+            ids = its_ids;
         }
+        let differs = |(row, _): &(usize, String)| images.windows(2).any(|two| two[0].get(*row) != two[1].get(*row));
+        let differing = ids.into_iter().enumerate().filter(differs).map(|(_, id)| id).collect();
         let late = match reassert {
             true => rows::overwritten(self, &mut sessions[at], ordinal, records).await?,
             false => Vec::new(),
         };
-        Ok(conflicts::outcome(
-            &images,
-            (at, &sessions[at].name),
-            reassert,
-            !late.is_empty(),
+        let name = &sessions[at].name;
+        Ok((
+            conflicts::outcome(&images, (at, name), reassert, !late.is_empty()),
+            differing,
         ))
     }
 }

@@ -22,13 +22,17 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Bytes of images that are kept, of tables with triggers.
 const MAX_BYTES: usize = 64 << 20;
 
+/// What a person can do where the images of a row are not known.
+pub(super) const WAY_OUT: &str = "change the row at the member that wins, in an ordinary session, so that its binary log has all of it: an UPDATE, or an INSERT";
+
 /// A row in a binary log; `None`: it was there, but the log does not have all its columns. [`RowEvent::after`] is the row.
 pub(super) type Logged = Option<RowEvent>;
 
 /// Rows that changed, by [`LocatedRow::id`]. Only rows of a table with triggers have images.
 pub(super) type History = BTreeMap<String, Past<Logged>>;
 
-/// Reads what happened to rows of this member's own records. A change is late if it came from the losing side before that side knew of the conflict.
+/// Reads what happened to rows since the first of this member's records was taken. A change is late if it came from a losing side before that side
+/// knew of the conflict. `records`: all sides of the conflict.
 pub(super) async fn read(
     actor: &Actor<'_>,
     at: &mut Session,
@@ -51,7 +55,6 @@ pub(super) async fn read(
         keys: BTreeMap::new(),
         number: 0,
         bytes: 0,
-        spoiled: None,
     };
     let log = actor.connect(ordinal).await.map_err(cause)?;
     binlog::read(log, since, DEADLINE, None, |transaction| {
@@ -67,22 +70,16 @@ pub(super) async fn read(
         for change in &transaction.changes {
             reading.add(change, is_late);
         }
-        reading.spoil(&transaction);
+        reading.forget(&transaction);
         match reading.bytes > MAX_BYTES {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         }
     })
     .await?;
-    if let Some(table) = reading.spoiled {
-        return Err(SqlError::Outdated(format!(
-            "{table} has triggers, and was altered, emptied or changed by a large transaction since its rows were copied aside; make the rows equal \
-             with sql_log_bin = 0"
-        )));
-    }
     if reading.bytes > MAX_BYTES {
         let why = format!(
-            "its rows changed by more than {} MiB since they were copied aside",
+            "its rows, of a table with triggers, have changed by more than {} MiB since they were copied aside; {WAY_OUT}",
             MAX_BYTES >> 20
         );
         return Err(SqlError::Outdated(why));
@@ -123,8 +120,6 @@ struct Reading<'a> {
     keys: BTreeMap<String, (RowKey, Past<Logged>)>,
     number: usize,
     bytes: usize,
-    /// A table of which no image can be trusted.
-    spoiled: Option<String>,
 }
 
 impl Reading<'_> {
@@ -163,14 +158,19 @@ impl Reading<'_> {
         }
     }
 
-    /// Images of rows do not tell any more how rows of a table are, if the table was altered or emptied, or if its changes were read partly.
-    fn spoil(&mut self, transaction: &Transaction) {
-        let of = |target: &&LocatedRow| {
-            let is_named = |text: &String| text.to_lowercase().contains(&target.table.name.to_lowercase());
-            target.trigger.is_some() && (transaction.is_larger || transaction.statement.as_ref().is_some_and(is_named))
+    /// After a statement about a table, or a transaction that was read partly, earlier images do not tell how rows are.
+    fn forget(&mut self, transaction: &Transaction) {
+        let words = transaction.statement.as_ref().map(|text| text.to_lowercase());
+        let is_named = |name: &str| {
+            let mut words = words
+                .iter()
+                .flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$'));
+            words.any(|word| word == name.to_lowercase())
         };
-        if let Some(target) = self.targets.iter().find(of) {
-            self.spoiled = Some(target.table.quoted());
+        for (key, past) in self.keys.values_mut() {
+            if transaction.is_larger || is_named(&key.table) || is_named(&key.schema) {
+                past.forget(&None);
+            }
         }
     }
 

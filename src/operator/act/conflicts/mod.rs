@@ -25,7 +25,6 @@ use crate::operator::conflict_table::{self, Circumstances};
 
 use super::{ActError, Actor};
 use finding::Finding;
-use rows::Scope;
 use session::{Session, alike, cause};
 
 impl Actor<'_> {
@@ -138,19 +137,22 @@ impl Actor<'_> {
                 "{gtid} is not the same on both sides any more"
             )));
         }
-        let (mut taken_before, mut own) = (Vec::new(), Vec::new());
+        let (mut taken_before, mut all) = (Vec::new(), Vec::new());
         if let Some(record) = &mut record {
             record.rows.clone_from(&finding.rows);
             if !finding.identical {
                 let sides = Sides::of(self.observed);
+                let is_other = |side: &&&Record| side.observer != uuid || side.gtid != gtid;
+                all.extend(sides.whole(record).iter().filter(is_other).map(|side| (*side).clone()));
                 for other in conflicts::related(self.observed, &record.clone()) {
-                    if other.observer == uuid && other.gtid != gtid && other.is_open() {
-                        own.push(other.clone());
-                        if sides.copied_winning_rows(self.observed, other) {
-                            taken_before.extend(other.rows.iter().map(|row| row.id.clone()));
-                        }
+                    if other.observer == uuid && other.gtid != gtid && sides.copied_winning_rows(self.observed, other) {
+                        taken_before.extend(other.rows.iter().map(|row| row.id.clone()));
                     }
-                    rows::add(at, &mut record.rows, &other.rows).await?;
+                    match rows::add(at, &mut record.rows, &other.rows).await {
+                        // Its table is gone.
+                        Err(error) if is_final(&error) => tracing::info!(%error, "rows of another side are left out"),
+                        added => added?,
+                    }
                 }
                 record.kept = Some(at.binlog_position().await?);
             }
@@ -188,8 +190,9 @@ impl Actor<'_> {
         if let Some(record) = &mut record {
             // The password of an account is re-asserted by its own member only.
             if remedy == Remedy::Keep && (!is_statement || winner == Some(ordinal)) {
-                own.push(record.clone());
-                match rows::reassert(self, at, ordinal, &own, Scope::Changed).await {
+                all.push(record.clone());
+                let own: Vec<Record> = all.iter().filter(|side| side.observer == uuid).cloned().collect();
+                match rows::reassert(self, at, ordinal, (&own, &all), None).await {
                     Err(error) if is_statement && is_final(&error) => {
                         record.for_a_person = Some(format!("its password cannot be written again: {error}"));
                     }

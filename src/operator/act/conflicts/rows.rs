@@ -9,7 +9,7 @@ use crate::operator::act::Actor;
 
 use super::account::{self, is_account};
 use super::examine::{self, Reads};
-use super::history::{self, History, Logged};
+use super::history::{self, History, Logged, WAY_OUT};
 use super::located::{LocatedRow, copy, has_copy, locate};
 use super::session::{Session, both};
 use super::take::fits;
@@ -34,38 +34,31 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// The rows as they are at this member.
+/// The rows as they are at this member, with their ids. Other members have them in the same order.
 pub(super) async fn images(
     at: &mut Session,
     rows: &[ConflictingRow],
-) -> Result<Vec<Option<serde_json::Value>>, SqlError> {
+) -> Result<Vec<(String, Option<serde_json::Value>)>, SqlError> {
     let mut images = Vec::new();
     for target in locate(&mut at.aside, rows.iter()).await? {
-        images.push(examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?);
+        let image = examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
+        images.push((target.id, image));
     }
     for row in rows.iter().filter(|row| is_account(&row.key)) {
-        images.push(account::image(&mut at.aside, &row.key).await?);
+        images.push((row.id.clone(), account::image(&mut at.aside, &row.key).await?));
     }
     Ok(images)
 }
 
-/// Which rows are re-asserted.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scope {
-    /// All. They are not equal everywhere.
-    All,
-    /// Those that changed since they were copied aside: a transaction has just been taken. Of a table without triggers all are.
-    Changed,
-}
-
 /// Deletes and inserts the rows in one logged transaction, so that every member gets them as they are here. A row that the losing side has
-/// overwritten here, before it knew of the conflict, is taken from its copy.
+/// overwritten here, before it knew of the conflict, is taken from its copy. `records`: those that have the rows; `sides`: all of the conflict.
+/// `differing`: ids of rows that are not equal everywhere; `None`: that is not known, because a transaction was just taken.
 pub(super) async fn reassert(
     actor: &Actor<'_>,
     at: &mut Session,
     ordinal: u8,
-    records: &[Record],
-    scope: Scope,
+    (records, sides): (&[Record], &[Record]),
+    differing: Option<&HashSet<String>>,
 ) -> Result<(), SqlError> {
     // The copies have the ids of this member's own records.
     let (own, others): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|record| record.observer == at.uuid);
@@ -84,14 +77,14 @@ pub(super) async fn reassert(
     }
     if targets.iter().any(|target| target.trigger.is_some()) {
         // Not in the transaction: the server forgets `gtid_next` at this statement.
-        let format = history::format(actor, at, ordinal, records).await?;
+        let format = history::format(actor, at, ordinal, sides).await?;
         if !format.is_empty() {
             run(&mut at.logged, &format_statement(&format)).await?;
             at.tag().await?;
         }
     }
     run(&mut at.logged, "BEGIN").await?;
-    let done = reassert_locked(actor, at, ordinal, records, &targets, scope).await;
+    let done = reassert_locked(actor, at, ordinal, sides, &targets, differing).await;
     let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = run(&mut at.logged, end).await;
     both(done, ended)
@@ -101,9 +94,9 @@ async fn reassert_locked(
     actor: &Actor<'_>,
     at: &mut Session,
     ordinal: u8,
-    records: &[Record],
+    sides: &[Record],
     targets: &[LocatedRow],
-    scope: Scope,
+    differing: Option<&HashSet<String>>,
 ) -> Result<(), SqlError> {
     let mut present = Vec::new();
     for target in targets {
@@ -111,18 +104,19 @@ async fn reassert_locked(
         let lock = format!("SELECT 1 FROM {table} WHERE {condition} FOR UPDATE");
         present.push(!ask(&mut at.logged, &lock).await?.is_empty());
     }
-    let history = history::read(actor, at, ordinal, records, targets).await?;
-    let late = late(at, records, targets, &history).await?;
+    let history = history::read(actor, at, ordinal, sides, targets).await?;
+    let late = late(at, sides, targets, &history).await?;
     let (mut deletes, mut inserts) = (Vec::new(), Vec::new());
     for (target, is_there) in targets.iter().zip(present) {
         if let Some(trigger) = &target.trigger {
-            let Some(past) = history.get(&target.id) else {
-                if scope == Scope::Changed {
-                    continue;
-                }
-                return Err(unknown(target, trigger));
-            };
             let is_late = late.contains(&target.id);
+            let past = history.get(&target.id);
+            // What was just taken has not changed it, or it is equal everywhere.
+            let is_right = differing.map_or(past.is_none(), |differing| !differing.contains(&target.id) && !is_late);
+            if is_right {
+                continue;
+            }
+            let past = past.ok_or_else(|| unknown(target, trigger))?;
             let events = events(at, target, (trigger, is_there), past, is_late).await?;
             deletes.extend(events.0);
             inserts.extend(events.1);
@@ -191,7 +185,7 @@ async fn events(
 
 fn unknown(target: &LocatedRow, trigger: &str) -> SqlError {
     SqlError::Outdated(format!(
-        "the trigger {trigger} of {} would fire, and the binary log does not tell how the row {} is; make the rows equal with sql_log_bin = 0",
+        "the trigger {trigger} of {} would fire, and the binary log does not tell how the row {} is; {WAY_OUT}",
         target.table.quoted(),
         target.key
     ))
