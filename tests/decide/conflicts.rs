@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use multimaster::api::reasons::Reason;
 use multimaster::api::status::{MemberState, conditions};
 use multimaster::api::{ConflictPolicy, Conflicts};
-use multimaster::decide::conflicts::{ConflictingRow, Record, Sides, Stage, related};
+use multimaster::decide::conflicts::{ConflictingRow, Record, Sides, Stage, contested, related};
 use multimaster::decide::observed::{Observed, SqlError};
 use multimaster::decide::step::{Action, Remedy, Step};
 use multimaster::decide::{Decision, decide};
@@ -276,6 +276,33 @@ fn a_side_that_is_met_later_can_win_all_of_it() {
     server(&mut observed, 1).conflicts = vec![record(1, 0)];
     assert_eq!(settled(&decide(&observed, at(60))), (1, Remedy::Keep, Some(1)));
     assert_eq!(Sides::of(&observed).winner(&first), Some(1));
+}
+
+/// Member 1 has taken a transaction of 0, which wins, and which made way for its row b. Member 2 has neither met b nor c.
+#[test]
+fn what_the_winner_had_to_make_way_for_is_contested_everywhere() {
+    let row = |id: &str, mine: Option<&str>, theirs: Option<&str>| ConflictingRow {
+        id: id.into(),
+        key: key(),
+        mine: mine.map(Into::into),
+        theirs: theirs.map(Into::into),
+    };
+    let (mut taken, mut kept) = (record(1, 0), record(2, 1));
+    (taken.winner, kept.winner) = (Some(0), Some(0));
+    taken.rows = vec![row("a", Some("1"), Some("0")), row("b", Some("1"), None)];
+    kept.rows = vec![
+        row("a", Some("0"), Some("1")),
+        row("b", None, None),
+        row("c", None, None),
+    ];
+    let records = [taken, kept];
+    let ids = |ordinal: u8| {
+        let mut ids: Vec<&str> = contested(&whole(), &uuid(ordinal), &records).into_iter().collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(ids(2), ["a", "b"]);
+    assert_eq!(ids(0), ["a", "b"]);
 }
 
 #[test]

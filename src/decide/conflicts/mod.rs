@@ -23,5 +23,5 @@ pub use compared::{Outcome, outcome};
 pub use message::{count, message};
 pub use past::Past;
 pub use record::{ConflictingRow, Record, Stage, holds, is_ours};
-pub use sides::{Sides, losers, mistaken, ordered, related, writer};
+pub use sides::{Sides, contested, losers, mistaken, ordered, related, writer};
 pub use stages::{awaited, examined_again, next, settled};

@@ -192,6 +192,22 @@ pub fn mistaken(observed: &Observed, records: &[Record]) -> Vec<String> {
         .collect()
 }
 
+/// Ids of the rows that are contested between the member with this server UUID, or the winner, and others. A row that neither had, and that was in
+/// no transaction of theirs, is not: other members may have inserted it.
+pub fn contested<'a>(observed: &Observed, uuid: &str, records: &'a [Record]) -> HashSet<&'a str> {
+    let mut ids = HashSet::new();
+    for record in records {
+        // What the winner's transaction had to make way for is contested, whether its member has it or not.
+        let is_winners = record.winner.is_some() && origin(observed, record) == record.winner;
+        let is_own =
+            record.observer == uuid || record.winner.is_some() && writer(observed, &record.observer) == record.winner;
+        let rows = record.rows.iter();
+        let rows = rows.filter(|row| is_winners || is_own && (row.mine.is_some() || row.theirs.is_some()));
+        ids.extend(rows.map(|row| row.id.as_str()));
+    }
+    ids
+}
+
 /// Server UUIDs under which the losing sides wrote.
 pub fn losers(observed: &Observed, records: &[Record]) -> Vec<String> {
     let sides = records.iter().filter_map(|record| {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::decide::conflicts::{ConflictingRow, Past, Record};
+use crate::decide::conflicts::{self, ConflictingRow, Past, Record};
 use crate::mysql::io::connection::{SqlError, ask, required, run};
 use crate::mysql::row_events::{Form, RowEvent, format_statement, statement};
 use crate::operator::act::Actor;
@@ -105,7 +105,7 @@ async fn reassert_locked(
         present.push(!ask(&mut at.logged, &lock).await?.is_empty());
     }
     let history = history::read(actor, at, ordinal, sides, targets).await?;
-    let late = late(at, sides, targets, &history).await?;
+    let late = late(actor, at, sides, targets, &history).await?;
     let (mut deletes, mut inserts) = (Vec::new(), Vec::new());
     for (target, is_there) in targets.iter().zip(present) {
         if let Some(trigger) = &target.trigger {
@@ -205,22 +205,18 @@ pub(super) async fn overwritten(
         return Ok(Vec::new());
     }
     let history = history::read(actor, at, ordinal, records, &targets).await?;
-    late(at, records, &targets, &history).await
+    late(actor, at, records, &targets, &history).await
 }
 
-/// Ids of the rows that a late write changed last. A row that this member did not have when it stopped, and that was not in its way, is none of them:
-/// other members may have inserted it.
+/// Ids of the contested rows that a late write changed last.
 async fn late(
+    actor: &Actor<'_>,
     at: &mut Session,
     records: &[Record],
     targets: &[LocatedRow],
     history: &History,
 ) -> Result<Vec<String>, SqlError> {
-    let own = records.iter().filter(|record| record.observer == at.uuid);
-    let contested = own
-        .flat_map(|record| &record.rows)
-        .filter(|row| row.mine.is_some() || row.theirs.is_some());
-    let contested: HashSet<&str> = contested.map(|row| row.id.as_str()).collect();
+    let contested = conflicts::contested(actor.observed, &at.uuid, records);
     let is_late = |target: &&LocatedRow| {
         contested.contains(target.id.as_str()) && history.get(&target.id).is_some_and(Past::is_late)
     };
