@@ -289,7 +289,12 @@ fn what_the_winner_had_to_make_way_for_is_contested_everywhere() {
     };
     let (mut taken, mut kept) = (record(1, 0), record(2, 1));
     (taken.winner, kept.winner) = (Some(0), Some(0));
-    taken.rows = vec![row("a", Some("1"), Some("0")), row("b", Some("1"), None)];
+    taken.rows = vec![
+        row("a", Some("1"), Some("0")),
+        row("b", Some("1"), None),
+        // Of another side.
+        row("c", Some("1"), Some("1")),
+    ];
     kept.rows = vec![
         row("a", Some("0"), Some("1")),
         row("b", None, None),

@@ -195,14 +195,16 @@ pub fn mistaken(observed: &Observed, records: &[Record]) -> Vec<String> {
 /// Ids of the rows that are contested between the member with this server UUID, or the winner, and others. A row that neither had, and that was in
 /// no transaction of theirs, is not: other members may have inserted it.
 pub fn contested<'a>(observed: &Observed, uuid: &str, records: &'a [Record]) -> HashSet<&'a str> {
-    let mut ids = HashSet::new();
+    let (sides, mut ids) = (Sides::of(observed), HashSet::new());
     for record in records {
-        // What the winner's transaction had to make way for is contested, whether its member has it or not.
-        let is_winners = record.winner.is_some() && origin(observed, record) == record.winner;
-        let is_own =
-            record.observer == uuid || record.winner.is_some() && writer(observed, &record.observer) == record.winner;
+        let winner = sides.winner(record).or(record.winner);
+        // What had to make way for the winner's transaction is contested, whether this member has it or not. Rows of other sides are the same in both.
+        let is_winners = winner.is_some() && origin(observed, record) == winner;
+        let is_own = record.observer == uuid || winner.is_some() && writer(observed, &record.observer) == winner;
         let rows = record.rows.iter();
-        let rows = rows.filter(|row| is_winners || is_own && (row.mine.is_some() || row.theirs.is_some()));
+        let rows = rows.filter(|row| {
+            is_winners && row.mine != row.theirs || is_own && (row.mine.is_some() || row.theirs.is_some())
+        });
         ids.extend(rows.map(|row| row.id.as_str()));
     }
     ids

@@ -105,13 +105,13 @@ pub(super) async fn forget(at: &mut Session, rows: &[ConflictingRow]) -> Result<
     Ok(())
 }
 
-/// Whether a row has a copy.
-pub(super) async fn has_copy(aside: &mut Conn, target: &LocatedRow) -> Result<bool, SqlError> {
+/// Whether the copy of a row has it; `None`: no copy was made here, so the present row is the right one for all that is known.
+pub(super) async fn copied(aside: &mut Conn, target: &LocatedRow) -> Result<Option<bool>, SqlError> {
     let query = format!("SELECT 1 FROM {} WHERE {}", target.copies, target.condition);
     match ask(aside, &query).await {
-        Ok(rows) => Ok(!rows.is_empty()),
-        // ER_NO_SUCH_TABLE: a row that was not there when it was to be copied, at a member that was cloned since.
-        Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1146 => Ok(false),
+        Ok(rows) => Ok(Some(!rows.is_empty())),
+        // ER_NO_SUCH_TABLE.
+        Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1146 => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -10,7 +10,7 @@ use crate::operator::act::Actor;
 use super::account::{self, is_account};
 use super::examine::{self, Reads};
 use super::history::{self, History, Logged, WAY_OUT};
-use super::located::{LocatedRow, copy, has_copy, locate};
+use super::located::{LocatedRow, copied, copy, locate};
 use super::session::{Session, both};
 use super::take::fits;
 
@@ -222,9 +222,12 @@ async fn late(
     };
     let mut late = Vec::new();
     for target in targets.iter().filter(is_late) {
+        let Some(has_copy) = copied(&mut at.aside, target).await? else {
+            continue;
+        };
         // Without the row and without a copy there is nothing to re-assert.
         let present = examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
-        if present.is_some() || has_copy(&mut at.aside, target).await? {
+        if present.is_some() || has_copy {
             late.push(target.id.clone());
         }
     }
