@@ -91,9 +91,10 @@ impl<'a> Sides<'a> {
         let Some(place) = self.place(record) else {
             return Vec::new();
         };
-        let is_it = |other: &&usize| self.whole[**other] == self.whole[place] && self.records[**other].is_open();
-        let all: Vec<usize> = (0..self.records.len()).collect();
-        all.iter().filter(is_it).map(|other| self.records[*other]).collect()
+        let all = self.records.iter().zip(&self.whole);
+        all.filter(|(other, whole)| **whole == self.whole[place] && other.is_open())
+            .map(|(other, _)| *other)
+            .collect()
     }
 
     /// Ordinal of the member whose rows win; `None`: that is not decided.

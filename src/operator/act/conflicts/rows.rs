@@ -1,6 +1,7 @@
 //! Re-asserts the rows of conflicts, and reads them for comparison.
 
-use std::collections::HashSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::decide::conflicts::{self, ConflictingRow, Past, Record};
 use crate::mysql::io::connection::{SqlError, ask, required, run};
@@ -72,8 +73,15 @@ pub(super) async fn reassert(
     if targets.is_empty() {
         return Ok(());
     }
+    let mut triggers: BTreeMap<String, Option<String>> = BTreeMap::new();
     for target in &mut targets {
-        target.trigger = examine::trigger(&mut at.aside, &target.table, "'INSERT', 'DELETE'").await?;
+        target.trigger = match triggers.entry(target.table.quoted()) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(new) => {
+                let trigger = examine::trigger(&mut at.aside, &target.table, "'INSERT', 'DELETE'").await?;
+                new.insert(trigger).clone()
+            }
+        };
     }
     if targets.iter().any(|target| target.trigger.is_some()) {
         // Not in the transaction: the server forgets `gtid_next` at this statement.
@@ -106,6 +114,10 @@ async fn reassert_locked(
     }
     let history = history::read(actor, at, ordinal, sides, targets).await?;
     let late = late(actor, at, sides, targets, &history).await?;
+    let settings = "SELECT @@server_id AS server_id, @@max_allowed_packet AS longest";
+    let settings = ask(&mut at.aside, settings).await?.pop();
+    let settings = settings.ok_or_else(|| SqlError::Unreadable("server_id is not there".into()))?;
+    let settings = (required(&settings, "server_id")?, required(&settings, "longest")?);
     let (mut deletes, mut inserts) = (Vec::new(), Vec::new());
     for (target, is_there) in targets.iter().zip(present) {
         if let Some(trigger) = &target.trigger {
@@ -117,7 +129,7 @@ async fn reassert_locked(
                 continue;
             }
             let past = past.ok_or_else(|| unknown(target, trigger))?;
-            let events = events(at, target, (trigger, is_there), past, is_late).await?;
+            let events = events(target, (trigger, is_there), past, is_late, settings)?;
             deletes.extend(events.0);
             inserts.extend(events.1);
             continue;
@@ -140,26 +152,19 @@ async fn reassert_locked(
 }
 
 /// The deletion and the insertion of a row whose table has triggers. They are row events, which fire none: the images are those that this member's
-/// binary log has of the row.
-async fn events(
-    at: &mut Session,
+/// binary log has of the row. `server_id`, `longest`: `server_id` and `max_allowed_packet` of the member.
+fn events(
     target: &LocatedRow,
     (trigger, is_there): (&str, bool),
     past: &Past<Logged>,
     is_late: bool,
+    (server_id, longest): (u32, u64),
 ) -> Result<(Option<String>, Option<String>), SqlError> {
     let table = target.table.quoted();
     let unknown = || unknown(target, trigger);
     if past.present().is_some() != is_there {
         return Err(unknown());
     }
-    let packet = ask(
-        &mut at.aside,
-        "SELECT @@server_id AS server_id, @@max_allowed_packet AS longest",
-    )
-    .await?;
-    let row = packet.first().ok_or_else(unknown)?;
-    let (server_id, longest): (u32, u64) = (required(row, "server_id")?, required(row, "longest")?);
     let event = |image: &Logged, form: Form| -> Result<String, SqlError> {
         let image = image.as_ref().ok_or_else(unknown)?;
         let row = image.after.clone();
