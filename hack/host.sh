@@ -36,6 +36,8 @@ raise() { # setting, least value
 }
 raise fs.inotify.max_user_instances 1024
 raise fs.inotify.max_user_watches 524288
+# A mysqld has some thousands of requests to its disk ready, and many run at once.
+raise fs.aio-max-nr 1048576
 
 capable() { # has this host CAP_SYS_RESOURCE (bit 24)?
 	(((0x$(awk '/^CapBnd/ { print $2 }' /proc/self/status) >> 24) & 1))

@@ -64,8 +64,8 @@ finish() {
 	trap - EXIT
 	# A signal ends the script with the status of the last command.
 	[ -n "${finished:-}" ] || [ $status != 0 ] || status=1
-	# The lane is a process group: its builds and downloads end with it.
-	[ -z "${lane:-}" ] || kill -- -"$lane" 2>/dev/null || true
+	# Each is a process group: what it has started ends with it.
+	for group in ${lane:-} ${conflicts:-}; do kill -- -"$group" 2>/dev/null || true; done
 	if [ -n "${deployed:-}" ] && [ $status != 0 ]; then diagnose >&2 || true; fi
 	if [ -z "${KEEP:-}" ]; then
 		CLUSTER=$CLUSTER hack/cluster.sh down || status=1
@@ -114,17 +114,27 @@ generated() {
 	[ "$before" = "$(sha256sum crds/* charts/*/files/crds/*)" ] || fail "make generate changed something: commit it"
 }
 check "generated files" generated
-# mysqld ARGUMENT...: `cargo test` of what is ignored where no real mysqld is.
-mysqld() {
-	MYSQL_ROOT=$(hack/mysqld.sh) || return 1
-	export MYSQL_ROOT
-	cargo_test "$@"
-}
+# Without it, tests that need a real mysqld show nothing.
+MYSQL_ROOT=$(hack/mysqld.sh)
+export MYSQL_ROOT
+# Servers wait for their disks and for each other most of the time, so two programs of tests run at once.
+conflicts_log=$CACHE/logs/test-conflicts.log
+set -m
+cargo_test --test conflicts -- --ignored --skip cut:: --test-threads=2 >"$conflicts_log" 2>&1 &
+conflicts=$!
+set +m
 # Two long histories of the model only by name: --ignored chance, --ignored purged.
-check "tests against a real mysqld" mysqld --test agent --test compare --test simulation -- --ignored --skip chance --skip purged
-check "conflicts of real servers" mysqld --test conflicts -- --ignored --skip cut:: --test-threads=2
+check "tests against a real mysqld" cargo_test --test agent --test compare --test simulation -- --ignored --skip chance --skip purged
+conflicts_end() {
+	local status=0
+	wait "$conflicts" || status=$?
+	conflicts=''
+	cat "$conflicts_log"
+	return $status
+}
+check "conflicts of real servers, begun beside them" conflicts_end
 # What is cut off must be cut in the middle, so nothing else runs meanwhile.
-check "sessions that are cut off" mysqld --test conflicts -- --ignored --test-threads=1 cut::
+check "sessions that are cut off" cargo_test --test conflicts -- --ignored --test-threads=1 cut::
 
 ready() { wait "$lane" || { tail -n 40 "$CACHE/logs/test-cluster.log" >&2; return 1; }; }
 check "the cluster is ready" ready

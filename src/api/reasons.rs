@@ -167,6 +167,8 @@ pub enum EventReason {
     ConflictSkipped,
     /// A member applied the transaction at which it stopped.
     ConflictTaken,
+    /// A person said that a conflict is settled.
+    ConflictSettled,
     /// The first database and its user were created.
     DatabaseCreated,
     /// A member is restarted.

@@ -218,6 +218,12 @@ impl Observed {
         self.cluster.status.as_ref()?.member_statuses.get(usize::from(ordinal))
     }
 
+    /// Whether every member is seen to have the table `multimaster.conflict_rows`. An applier would stop at a row for a table that is not there.
+    pub fn has_image_tables(&self) -> bool {
+        let has_table = |member: &Member| member.server().is_some_and(|server| server.has_image_table);
+        self.members.iter().all(has_table)
+    }
+
     /// The member with this ordinal.
     pub fn member(&self, ordinal: u8) -> Option<&Member> {
         self.members.get(usize::from(ordinal))

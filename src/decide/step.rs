@@ -179,6 +179,11 @@ pub enum Action {
         /// The member whose rows win, if that is decided.
         winner: Option<u8>,
     },
+    /// Record that a conflict is settled, because a person says so. No rows are compared.
+    NoteSettled {
+        /// The transaction.
+        gtid: String,
+    },
     /// Compare the rows of conflicts on all members of the ring. Where they differ, this member re-asserts its own: its rows win.
     CompareRows {
         /// Observer and GTID of the conflicts' records.

@@ -1,14 +1,15 @@
-//! The table `multimaster.conflicts`. Agents make it at every start, unlogged.
+//! The tables `multimaster.conflicts` and `multimaster.conflict_rows`. Agents make them at every start, unlogged.
 //!
-//! Members of two versions share the table (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a default.
+//! Members of two versions share the tables (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a default.
 
 use crate::mysql::quote::literal;
 
 /// The newest format of a record that this version reads. It is the default of the column `version`, so an INSERT need not name the column.
 pub const VERSION: u32 = 1;
 
-/// Statements that create the schema and the table's first version. [`ADDED`] has the later columns.
-const CREATE: [&str; 2] = [
+/// Statements that create the schema, the first version of the table of conflicts, and the table of images. [`ADDED`] has the later columns of the
+/// first.
+const CREATE: [&str; 3] = [
     "CREATE DATABASE IF NOT EXISTS multimaster CHARACTER SET utf8mb4;",
     "CREATE TABLE IF NOT EXISTS multimaster.conflicts (\
      observer CHAR(36) CHARACTER SET ascii NOT NULL COMMENT 'server UUID of the member that could not apply it', \
@@ -21,6 +22,12 @@ const CREATE: [&str; 2] = [
      for_a_person TEXT NULL COMMENT 'why nobody else can settle it', winner TINYINT UNSIGNED NULL COMMENT 'ordinal', \
      known LONGTEXT NOT NULL COMMENT 'gtid_executed of the observer', kept_file VARCHAR(255) NULL, kept_offset BIGINT UNSIGNED NULL, \
      settled_at DATETIME(6) NULL COMMENT 'UTC', PRIMARY KEY (observer, gtid), KEY (stage), KEY (settled_at)) ENGINE=InnoDB;",
+    "CREATE TABLE IF NOT EXISTS multimaster.conflict_rows (\
+     observer CHAR(36) CHARACTER SET ascii NOT NULL COMMENT 'as in conflicts', \
+     gtid VARCHAR(100) CHARACTER SET ascii NOT NULL COMMENT 'as in conflicts', \
+     sha256 CHAR(64) CHARACTER SET ascii NOT NULL COMMENT 'of the image, as in changes', \
+     piece INT UNSIGNED NOT NULL COMMENT 'pieces in this order are the image', \
+     image LONGTEXT NOT NULL COMMENT 'JSON', PRIMARY KEY (observer, gtid, sha256, piece)) ENGINE=InnoDB;",
 ];
 
 /// Names and definitions of the columns that were added later, oldest first.

@@ -1,5 +1,6 @@
-//! `multimaster.conflicts`: the transactions that members could not apply, kept where a DBA looks for them. The agent creates the table at every
-//! start, unlogged. The operator writes its rows, logged and tagged, so that every member has all of them.
+//! `multimaster.conflicts`: the transactions that members could not apply, kept where a DBA looks for them, and `multimaster.conflict_rows`: the
+//! large images of their rows. The agent creates the tables at every start, unlogged. The operator writes their rows, logged and tagged, so that
+//! every member has all of them.
 //!
 //! Members of two versions share the table (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a default, and no
 //! statement that reads names an added column.
@@ -17,6 +18,10 @@ use crate::mysql::transaction::BinlogPosition;
 
 /// Settled conflicts that a member keeps.
 const SETTLED_KEPT: u32 = 1000;
+/// Of so many of them it keeps the large images.
+const IMAGES_KEPT: u32 = 100;
+/// Bytes of a piece of an image. A character is not divided, so a piece may have a few bytes less.
+const PIECE: usize = 1 << 20;
 /// The most open records that are read. The others are counted.
 const MOST_READ: u64 = 300;
 
@@ -26,6 +31,10 @@ const OPEN: &str = "SELECT c.*, COUNT(*) OVER () AS all_open FROM multimaster.co
 /// Records that were settled within a day: a transaction that was long under way may belong to one of them.
 const SETTLED: &str = "SELECT * FROM multimaster.conflicts WHERE stage = 'settled' AND settled_at > UTC_TIMESTAMP() - INTERVAL 1 DAY \
      ORDER BY settled_at DESC LIMIT 100";
+
+/// Whether the table of images is there.
+const IMAGE_TABLE: &str =
+    "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'multimaster' AND TABLE_NAME = 'conflict_rows'";
 
 /// The circumstances of a conflict, for people.
 pub struct Circumstances {
@@ -48,6 +57,8 @@ pub struct Reading {
     pub records: Vec<Record>,
     /// Records that are not read or cannot be read.
     pub unread: Unread,
+    /// `multimaster.conflict_rows` is there.
+    pub has_image_table: bool,
 }
 
 /// Reads the records at a member. If one record cannot be read, the others are read all the same. If the table cannot be read, [`Reading::unread`]
@@ -58,9 +69,10 @@ pub struct Reading {
 pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
     let read = async {
         let open = rows(conn, &format!("{OPEN} {MOST_READ}")).await?;
-        Ok::<_, SqlError>((open, rows(conn, SETTLED).await?))
+        let settled = rows(conn, SETTLED).await?;
+        Ok::<_, SqlError>((open, settled, !ask(conn, IMAGE_TABLE).await?.is_empty()))
     };
-    let (open, settled) = match read.await {
+    let (open, settled, has_image_table) = match read.await {
         Ok(read) => read,
         // No schema, no right, no table (1049, 1142, 1146), or a table that a person has changed: the member is well, and its conflicts are unknown.
         Err(error) if error.is_of_the_living() => {
@@ -75,10 +87,13 @@ pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
         }
         Err(error) => return Err(error),
     };
-    let mut reading = Reading::default();
+    let mut reading = Reading {
+        has_image_table,
+        ..Reading::default()
+    };
     for row in &open {
         match record(row) {
-            Ok(record) => reading.records.push(record),
+            Ok(record) => reading.records.push(record.brief()),
             Err(error) => reading.unread.records.push(UnreadRecord {
                 observer: column(row, "observer").unwrap_or_default(),
                 gtid: column(row, "gtid").unwrap_or_default(),
@@ -93,13 +108,14 @@ pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
     // A settled conflict that cannot be read is past all the same.
     reading.records.extend(settled.iter().filter_map(|row| {
         record(row)
+            .map(Record::brief)
             .inspect_err(|error| tracing::debug!(%error, "a settled conflict is left out"))
             .ok()
     }));
     Ok(reading)
 }
 
-/// One record at a member, however old.
+/// One record at a member, however old, with its images as they are in the record.
 ///
 /// # Errors
 /// [`SqlError::Unreadable`] when the record cannot be read, else as [`ask`].
@@ -145,11 +161,17 @@ fn record(row: &Row) -> Result<Record, SqlError> {
     })
 }
 
-/// Writes a new record with all its columns, because half a record would not show what the conflict is about.
+/// Writes a new record with all its columns, because half a record would not show what the conflict is about. `apart`: see [`changes`].
 ///
 /// # Errors
 /// As [`run`].
-pub async fn insert(conn: &mut Conn, record: &Record, circumstances: &Circumstances) -> Result<(), SqlError> {
+pub async fn insert(
+    conn: &mut Conn,
+    record: &Record,
+    circumstances: &Circumstances,
+    apart: bool,
+) -> Result<(), SqlError> {
+    let changes = changes(conn, record, apart).await?;
     let statement = format!(
         "INSERT INTO multimaster.conflicts (observer, gtid, member, origin, error, message, committed_at, seen_at, stage, changes, for_a_person, \
          known) VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
@@ -162,11 +184,43 @@ pub async fn insert(conn: &mut Conn, record: &Record, circumstances: &Circumstan
         or_null(circumstances.committed.map(in_utc).as_deref()),
         literal(&in_utc(record.seen)),
         literal(json(&record.stage)?.trim_matches('"')),
-        literal(&json(&record.rows)?),
+        literal(&changes),
         or_null(record.for_a_person.as_deref()),
         literal(&record.known.to_string()),
     );
     run(conn, &statement).await
+}
+
+/// The rows of a record as the column `changes` has them. `apart`: their large images are written to the table of images.
+async fn changes(conn: &mut Conn, record: &Record, apart: bool) -> Result<String, SqlError> {
+    if !apart {
+        return json(&record.rows);
+    }
+    for (sha256, image) in record.large_images() {
+        for (piece, text) in (0..).zip(pieces(&image)) {
+            // It is there already, if an earlier state of the record had it.
+            let statement = format!(
+                "INSERT IGNORE INTO multimaster.conflict_rows (observer, gtid, sha256, piece, image) VALUES ({}, {}, {}, {piece}, {})",
+                literal(&record.observer),
+                literal(&record.gtid),
+                literal(&sha256),
+                literal(text)
+            );
+            run(conn, &statement).await?;
+        }
+    }
+    json(&record.clone().brief().rows)
+}
+
+/// A text in pieces of at most [`PIECE`] bytes.
+fn pieces(mut text: &str) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    while !text.is_empty() {
+        let (piece, rest) = text.split_at(text.floor_char_boundary(PIECE));
+        pieces.push(piece);
+        text = rest;
+    }
+    pieces
 }
 
 /// Whether this is a reason why an earlier operator left a transaction to a person that this one takes: it changes a referenced table, or its key is
@@ -184,11 +238,12 @@ fn json(value: &impl Serialize) -> Result<String, SqlError> {
     serde_json::to_string(value).map_err(|error| SqlError::Outdated(error.to_string()))
 }
 
-/// Writes the present state of a record.
+/// Writes the present state of a record. `apart`: see [`changes`].
 ///
 /// # Errors
 /// As [`run`].
-pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
+pub async fn update(conn: &mut Conn, record: &Record, apart: bool) -> Result<(), SqlError> {
+    let changes = changes(conn, record, apart).await?;
     let stage = json(&record.stage)?;
     let settled = if record.stage == Stage::Settled {
         "UTC_TIMESTAMP(6)"
@@ -203,7 +258,7 @@ pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
         "UPDATE multimaster.conflicts SET stage = {}, changes = {}, for_a_person = {}, winner = {}, known = {}, kept_file = {file}, \
          kept_offset = {offset}, settled_at = {settled} WHERE observer = {} AND gtid = {}",
         literal(stage.trim_matches('"')),
-        literal(&json(&record.rows)?),
+        literal(&changes),
         or_null(record.for_a_person.as_deref()),
         record.winner.map_or("NULL".into(), |winner| winner.to_string()),
         literal(&record.known.to_string()),
@@ -213,7 +268,7 @@ pub async fn update(conn: &mut Conn, record: &Record) -> Result<(), SqlError> {
     run(conn, &statement).await
 }
 
-/// Removes settled conflicts of this member beyond the newest [`SETTLED_KEPT`].
+/// Removes settled conflicts of this member beyond the newest [`SETTLED_KEPT`], and the images of those beyond the newest [`IMAGES_KEPT`].
 ///
 /// # Errors
 /// As [`run`].
@@ -226,16 +281,24 @@ pub async fn prune(conn: &mut Conn) -> Result<(), SqlError> {
         .await?
         .first()
         .and_then(|row| column::<String>(row, "oldest"));
-    match oldest {
-        Some(oldest) => {
-            let old = format!(
-                "DELETE FROM multimaster.conflicts WHERE {own} AND settled_at <= {}",
-                literal(&oldest)
-            );
-            run(conn, &old).await
-        }
-        None => Ok(()),
+    if let Some(oldest) = oldest {
+        let old = format!(
+            "DELETE FROM multimaster.conflicts WHERE {own} AND settled_at <= {}",
+            literal(&oldest)
+        );
+        run(conn, &old).await?;
     }
+    if ask(conn, IMAGE_TABLE).await?.is_empty() {
+        return Ok(());
+    }
+    let newest = format!(
+        "SELECT gtid FROM multimaster.conflicts WHERE {own} ORDER BY settled_at DESC, gtid LIMIT {IMAGES_KEPT}"
+    );
+    let old = format!(
+        "DELETE FROM multimaster.conflict_rows WHERE observer = @@server_uuid AND gtid NOT IN (SELECT gtid FROM ({newest}) AS newest) \
+         AND gtid NOT IN (SELECT gtid FROM multimaster.conflicts WHERE observer = @@server_uuid AND stage <> 'settled')"
+    );
+    run(conn, &old).await
 }
 
 fn in_utc(time: Timestamp) -> String {

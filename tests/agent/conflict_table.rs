@@ -1,12 +1,15 @@
 //! `multimaster.conflicts` on a real server: no open record is forgotten, a record that cannot be read still counts, and members of two versions
 //! share the table.
 
-use multimaster::decide::conflicts::Stage;
+use multimaster::decide::conflicts::{ConflictingRow, Record, Stage};
+use multimaster::mysql::gtid::GtidSet;
 use multimaster::mysql::io::connection::SqlError;
+use multimaster::mysql::rows::RowKey;
 use multimaster::names::accounts::{OPERATOR, REPLICATION};
-use multimaster::operator::conflict_table::{self, Reading};
+use multimaster::operator::conflict_table::{self, Circumstances, Reading};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use serde_json::json;
 
 use crate::harness::{Agent, Cell, MYSQL_PORT, eventually};
 
@@ -51,6 +54,14 @@ async fn read(cell: &Cell, agent: &Agent) -> Reading {
     conflict_table::recent(&mut operator).await.unwrap()
 }
 
+/// There are no records.
+fn nothing() -> Reading {
+    Reading {
+        has_image_table: true,
+        ..Reading::default()
+    }
+}
+
 async fn operator(cell: &Cell, agent: &Agent) -> Conn {
     agent
         .tcp(OPERATOR, cell.password(OPERATOR), agent.admin_port, true)
@@ -72,7 +83,7 @@ async fn an_open_record_is_never_forgotten() {
     let agent = cell.start(1, &[]);
     agent.running().await;
     let mut root = agent.open(&cell).await;
-    assert_eq!(read(&cell, &agent).await, Reading::default());
+    assert_eq!(read(&cell, &agent).await, nothing());
 
     let stage = |n: u64| if n == 1 { "waiting" } else { "taken" };
     insert(&mut root, (1..=250).map(|n| values(n, stage(n)))).await;
@@ -101,6 +112,96 @@ async fn an_open_record_is_never_forgotten() {
     }
     let none = conflict_table::find(&mut operator, OBSERVER, &format!("{ORIGIN}:9999")).await;
     assert_eq!(none.unwrap(), None);
+}
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn a_large_image_is_kept_whole_and_read_by_nobody() {
+    let Some(cell) = Cell::new(34) else { return };
+    let agent = cell.start(1, &[]);
+    agent.running().await;
+    let mut root = agent.open(&cell).await;
+    let observer = agent.value("SELECT @@server_uuid").await;
+    // No character begins where a piece would end.
+    let large = json!({ "v": format!("x{}", "é".repeat(5 << 19)) });
+    let record = |n: u64| Record {
+        observer: observer.clone(),
+        gtid: format!("{ORIGIN}:{n}"),
+        seen: "2026-01-01T00:00:00Z".parse().unwrap(),
+        stage: Stage::Waiting,
+        rows: vec![ConflictingRow {
+            id: "1".into(),
+            key: RowKey {
+                schema: "d".into(),
+                table: "t".into(),
+                columns: Vec::new(),
+            },
+            mine: Some(large.clone()),
+            theirs: Some("small".into()),
+        }],
+        for_a_person: None,
+        winner: None,
+        known: GtidSet::default(),
+        kept: None,
+    };
+    let circumstances = Circumstances {
+        member: "demo-1".into(),
+        origin: None,
+        error: 1062,
+        message: String::new(),
+        committed: None,
+    };
+    conflict_table::insert(&mut root, &record(1), &circumstances, true)
+        .await
+        .unwrap();
+    conflict_table::insert(&mut root, &record(2), &circumstances, false)
+        .await
+        .unwrap();
+    // A pass reads the same of both, and little.
+    let reading = read(&cell, &agent).await;
+    assert_eq!(reading.records, [record(1).brief(), record(2).brief()]);
+    assert!(format!("{reading:?}").len() < 3000);
+    // Whoever changes a record keeps what it has.
+    for (n, expected) in [(1, record(1).brief()), (2, record(2))] {
+        let found = conflict_table::find(&mut root, &observer, &expected.gtid).await;
+        let mut found = found.unwrap().unwrap();
+        assert_eq!(found, expected);
+        found.stage = Stage::Taken;
+        conflict_table::update(&mut root, &found, n == 1).await.unwrap();
+        let kept = conflict_table::find(&mut root, &observer, &expected.gtid).await;
+        assert_eq!(kept.unwrap().unwrap(), found);
+    }
+    let sizes = "SELECT GROUP_CONCAT(LENGTH(image) ORDER BY piece) FROM multimaster.conflict_rows";
+    let pieces = [1_048_575, 1_048_576, 1_048_576, 1_048_576, 1_048_576, 10].map(|size: u32| size.to_string());
+    assert_eq!(agent.value(sizes).await, pieces.join(","));
+    let image: Vec<String> = root
+        .query("SELECT image FROM multimaster.conflict_rows ORDER BY piece")
+        .await
+        .unwrap();
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&image.concat()).unwrap(),
+        large
+    );
+
+    // The image of a settled conflict goes when many others were settled after it, and that of an open one stays.
+    let mut first = record(1);
+    first.stage = Stage::Settled;
+    conflict_table::update(&mut root, &first, true).await.unwrap();
+    conflict_table::insert(&mut root, &record(3), &circumstances, true)
+        .await
+        .unwrap();
+    let images = "SELECT GROUP_CONCAT(DISTINCT gtid ORDER BY gtid) FROM multimaster.conflict_rows";
+    conflict_table::prune(&mut root).await.unwrap();
+    assert_eq!(agent.value(images).await, format!("{ORIGIN}:1,{ORIGIN}:3"));
+    let many = (11..=110).map(|n| values(n, "settled").replace(OBSERVER, &observer));
+    insert(&mut root, many).await;
+    run(
+        &mut root,
+        "UPDATE multimaster.conflicts SET settled_at = settled_at + INTERVAL 1 SECOND WHERE changes = '[]'",
+    )
+    .await;
+    conflict_table::prune(&mut root).await.unwrap();
+    assert_eq!(agent.value(images).await, format!("{ORIGIN}:3"));
 }
 
 #[tokio::test]
@@ -177,7 +278,7 @@ async fn a_table_that_cannot_be_read_is_not_an_empty_one() {
         }
         // The way out in the message for people.
         restarted(&agent).await;
-        assert_eq!(read(&cell, &agent).await, Reading::default(), "{statements:?}");
+        assert_eq!(read(&cell, &agent).await, nothing(), "{statements:?}");
     }
 }
 

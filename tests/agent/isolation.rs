@@ -13,9 +13,9 @@ use crate::harness::{Agent, Cell, eventually};
 use crate::order;
 
 /// Long enough for checks that are late on a busy machine, and for the heartbeat before the last.
-const AFTER: u16 = 4;
+const AFTER: u16 = 6;
 /// How long the member has contact, or the policy KeepWriting: longer than fencing would take otherwise.
-const LONG: Duration = Duration::from_secs(7);
+const LONG: Duration = Duration::from_secs(9);
 
 fn fence(members: &[&Agent]) -> LeaseRenewal {
     LeaseRenewal {

@@ -63,7 +63,7 @@ async fn an_earlier_versions_records_are_read_and_gone_on_with() {
                 winner: Some(2),
                 ..only(&mut root, row).await
             };
-            update(&mut root, &next).await.unwrap();
+            update(&mut root, &next, false).await.unwrap();
             assert_eq!(only(&mut root, row).await, next);
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use multimaster::api::reasons::Reason;
 use multimaster::api::status::{MemberState, conditions};
 use multimaster::api::{ConflictPolicy, Conflicts};
-use multimaster::decide::conflicts::{ConflictingRow, Record, Sides, Stage, contested, related};
+use multimaster::decide::conflicts::{ConflictingRow, Record, Sides, Stage, related};
 use multimaster::decide::observed::{Observed, SqlError};
 use multimaster::decide::step::{Action, Remedy, Step};
 use multimaster::decide::{Decision, decide};
@@ -206,6 +206,30 @@ fn an_annotation_that_names_no_side_or_no_conflict_settles_nothing_and_is_told()
     assert_eq!(condition(&decision, conditions::CONFLICT_FREE).status, "True");
 }
 
+/// A transaction is taken whole.
+#[test]
+fn two_winners_of_one_transaction_are_told() {
+    let mut observed = recorded();
+    let record = &mut server(&mut observed, 0).conflicts[0];
+    record.rows.push(ConflictingRow {
+        id: "ffffffff".into(),
+        ..record.rows[0].clone()
+    });
+    let order = format!("{}=demo-0,ffffffff=demo-1", key().id());
+    let observed = annotated(observed, &order);
+    assert_eq!(
+        Sides::of(&observed).winner(&server(&mut observed.clone(), 0).conflicts[0]),
+        None
+    );
+    let message = condition(&decide(&observed, at(60)), conditions::CONFLICT_FREE)
+        .message
+        .clone();
+    assert!(
+        message.contains("names several members for the rows of this one"),
+        "{message}"
+    );
+}
+
 #[test]
 fn both_sides_are_settled_for_the_same_winner() {
     for (prefer, at_0, at_1) in [
@@ -237,11 +261,34 @@ fn a_later_member_follows_what_was_decided_at_the_first() {
     let mut third = record(2, 1);
     third.known = third.known.union(&gtid(&eleventh(0)));
     server(&mut observed, 2).conflicts = vec![third];
-    assert_eq!(settled(&decide(&observed, at(60))), (2, Remedy::Keep, Some(0)));
+    assert_eq!(settled(&decide(&observed, at(60))), (2, Remedy::Take, Some(0)));
     // One that was written after its member knew is a conflict of its own.
     server(&mut observed, 1).conflicts[0].known = executed();
     server(&mut observed, 2).conflicts = vec![record(2, 1)];
     assert_eq!(settled(&decide(&observed, at(60))), (2, Remedy::Keep, Some(2)));
+}
+
+/// Every member has executed what was settled, so that says nothing of what was written later.
+#[test]
+fn a_settled_conflict_does_not_decide_the_next_one_of_its_row() {
+    for (policy, expected) in [(ConflictPolicy::Halt, None), (ConflictPolicy::Prefer, Some(2))] {
+        let mut observed = whole();
+        observed.cluster.spec.conflicts = Conflicts {
+            policy,
+            prefer: vec![0, 2, 1],
+        };
+        let all = executed().union(&gtid(&eleventh(0))).union(&gtid(&eleventh(1)));
+        for ordinal in [1, 2] {
+            let mut settled = record(ordinal, 0);
+            (settled.stage, settled.winner, settled.known) = (Stage::Settled, Some(0), all.clone());
+            server(&mut observed, ordinal).conflicts = vec![settled];
+        }
+        let mut next = record(2, 1);
+        next.gtid = format!("{}:12", uuid(1));
+        (next.seen, next.known) = (at(30), all);
+        server(&mut observed, 2).conflicts.push(next.clone());
+        assert_eq!(Sides::of(&observed).winner(&next), expected, "{policy:?}");
+    }
 }
 
 /// Members 0, 1 and 2 inserted the row. 1 has taken that of 0; 2 stands at that of 1, and has its own.
@@ -302,7 +349,10 @@ fn what_the_winner_had_to_make_way_for_is_contested_everywhere() {
     ];
     let records = [taken, kept];
     let ids = |ordinal: u8| {
-        let mut ids: Vec<&str> = contested(&whole(), &uuid(ordinal), &records).into_iter().collect();
+        let mut ids: Vec<&str> = Sides::of(&whole())
+            .contested(&whole(), &uuid(ordinal), &records)
+            .into_iter()
+            .collect();
         ids.sort_unstable();
         ids
     };
@@ -409,6 +459,45 @@ fn what_a_person_mended_unequally_can_be_settled_by_naming_a_winner_and_it_says_
     );
 }
 
+#[test]
+fn a_person_can_say_that_it_is_settled_once_its_transaction_is_executed() {
+    let order = format!("{}=settled", key().id());
+    let decision = decide(&annotated(recorded(), &order), at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    let told = &condition(&decision, conditions::CONFLICT_FREE).message;
+    assert!(
+        told.contains("says settled, and its transaction is not executed yet"),
+        "{told}"
+    );
+
+    let mut observed = taken();
+    // Whose rows can be compared and made equal is not left to a word that may be an old one.
+    let decision = decide(&annotated(observed.clone(), &order), at(60));
+    let compares = |step: &&Step| matches!(step.on_member(), Some(Action::CompareRows { .. }));
+    assert!(steps(&decision).iter().any(compares), "{:?}", decision.steps);
+    for ordinal in [0, 1] {
+        let record = &mut server(&mut observed, ordinal).conflicts[0];
+        record.for_a_person = Some("there is no table".into());
+    }
+    let told = decide(&observed, at(60));
+    let told = &condition(&told, conditions::CONFLICT_FREE).message;
+    assert!(told.contains(&format!(" or {order} if its rows are right")), "{told}");
+    let mut observed = annotated(observed, &order);
+    for ordinal in [0, 1] {
+        let decision = decide(&observed, at(60));
+        let [step] = steps(&decision)[..] else {
+            panic!("{:?}", decision.steps)
+        };
+        let gtid = eleventh(1 - ordinal);
+        assert_eq!(
+            *step,
+            Step::member(ordinal, uuid(ordinal), Action::NoteSettled { gtid })
+        );
+        server(&mut observed, ordinal).conflicts[0].stage = Stage::Settled;
+    }
+    assert!(steps(&decide(&observed, at(60))).is_empty());
+}
+
 /// Both have taken the other's transaction.
 fn taken() -> Observed {
     let mut observed = preferring(whole(), &[0]);
@@ -513,6 +602,21 @@ fn an_applier_that_stands_is_told_whatever_others_have_recorded() {
 
 #[test]
 fn an_operator_that_died_in_between_goes_on() {
+    // The transaction is executed, and the applier still stands. What clients write once it goes on, they write in knowledge of it.
+    let mut observed = preferring(recorded(), &[0]);
+    server(&mut observed, 0).executed = executed().union(&gtid(&eleventh(0))).union(&gtid(&eleventh(1)));
+    server(&mut observed, 0).conflicts[0].stage = Stage::Settling;
+    server(&mut observed, 1).channels = vec![channel(0)];
+    let decision = decide(&observed, at(60));
+    let notes = Action::NoteTaken {
+        gtid: eleventh(1),
+        winner: Some(0),
+    };
+    assert!(
+        steps(&decision).contains(&&Step::member(0, uuid(0), notes)),
+        "{:?}",
+        decision.steps
+    );
     let mut observed = taken();
     server(&mut observed, 1).conflicts[0].stage = Stage::Settling;
     let decision = decide(&observed, at(60));

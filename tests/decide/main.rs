@@ -13,6 +13,7 @@ mod fencing;
 mod founding;
 mod healing;
 mod isolation;
+mod late;
 mod links;
 mod loss;
 mod purity;

@@ -30,6 +30,7 @@ mod volume;
 
 mod alone {
     mod balancer;
+    mod both_modes;
     mod healing;
     mod idle;
     mod isolation;

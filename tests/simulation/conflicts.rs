@@ -1,11 +1,11 @@
 //! What the steps of a conflict come to, one external effect after the other, as `src/operator/act/conflicts` does it. Every transaction changes one
 //! row, so a record has one row. What only a person can settle is here what no binary log has any more.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use multimaster::decide::conflicts::{
-    ConflictingRow, Outcome, Record, Sides, Stage, holds, is_ours, losers, mistaken, outcome, related,
+    ConflictingRow, Late, Outcome, Past, Record, Sides, Stage, is_ours, outcome, related,
 };
 use multimaster::decide::observed::{Member, Observed};
 use multimaster::decide::roles::Roles;
@@ -15,14 +15,15 @@ use multimaster::mysql::rows::RowKey;
 use multimaster::mysql::transaction::{BinlogPosition, Cell};
 use serde_json::Value;
 
-use crate::event::Meeting;
-use crate::model::disk::{Data, NAMED_ROWS};
+use crate::model::disk::Data;
 use crate::model::transactions::{Change, Id, Set, uuid};
 use crate::operator::Effect;
 use crate::world::World;
 
 /// The row of a transaction that writes a record: no row that a client writes.
 const RECORDS: u32 = u32::MAX;
+/// Why an image is not taken from the binary log.
+const UNKNOWN: &str = "the binary log does not tell how the row is";
 /// The key of a record: observer and GTID.
 type Name = (String, String);
 
@@ -119,6 +120,10 @@ impl World {
                     winner: *winner,
                 }],
             ),
+            Action::NoteSettled { gtid } => {
+                let name = (uuid.to_owned(), gtid.clone());
+                (vec![ordinal], vec![Part::Settle { name }])
+            }
             Action::CompareRows { conflicts, reassert } => (
                 all,
                 vec![Part::Compare {
@@ -213,7 +218,7 @@ impl World {
                     Some(record) => [work.others, vec![record]].concat(),
                     None => self.records(ordinal, &names)?,
                 };
-                self.reassert(operator, ordinal, &records)?;
+                self.reassert(operator, ordinal, &records, None)?;
             }
             Part::Taken { .. } => {
                 if let Some(record) = self.work(operator).record.clone() {
@@ -361,7 +366,11 @@ impl World {
             return Err(why.into());
         };
         record.rows = self.in_the_way(ordinal, id)?.into_iter().collect();
-        let (mut taken_before, mut others) = (false, Vec::new());
+        let sides = Sides::of(&observed);
+        let is_other = |side: &&&Record| (&side.observer, &side.gtid) != (&record.observer, &record.gtid);
+        let whole = sides.whole(&record);
+        let others: Vec<Record> = whole.iter().filter(is_other).map(|side| (*side).clone()).collect();
+        let mut taken_before = false;
         for other in related(&observed, &record.clone()) {
             let shares = other
                 .rows
@@ -369,9 +378,14 @@ impl World {
                 .any(|row| record.rows.iter().any(|own| own.id == row.id));
             if shares && (&other.observer, &other.gtid) != (&record.observer, &record.gtid) && other.is_open() {
                 let is_own = other.observer == record.observer;
-                taken_before |= is_own && Sides::of(&observed).copied_winning_rows(&observed, other);
-                others.push(other.clone());
+                taken_before |= is_own && sides.copied_winning_rows(&observed, other);
             }
+        }
+        if taken_before {
+            // If the winner's row is right here by now, it is copied anew.
+            let history = self.history(operator, ordinal, &others)?;
+            let late = self.late(ordinal, &history)?;
+            taken_before = record.rows.iter().any(|row| late.contains(&number(&row.key)));
         }
         record.kept = Some(BinlogPosition {
             file: "binlog.000001".into(),
@@ -436,20 +450,58 @@ impl World {
         } else {
             Stage::Taken
         };
-        record.known = record.known.union(&self.data(ordinal)?.executed.gtid_set());
+        let known = self.data(ordinal)?.executed.gtid_set();
+        record.known = record
+            .known
+            .union(&known.difference(&self.written_after(ordinal, &record)?));
         self.write_record(ordinal, record)
     }
 
-    fn reassert(&mut self, operator: usize, ordinal: u8, records: &[Record]) -> Result<(), String> {
-        let ignorant = self.overwritten(operator, ordinal, records)?;
-        let rows = rows_of(records);
-        for row in rows {
-            if !ignorant.contains(&row) {
-                self.copy(ordinal, row, false)?;
-            }
-            let data = self.data(ordinal)?;
-            let copy = data.kept.get(&row).copied().flatten();
-            let change = match (data.rows.contains_key(&row), copy) {
+    /// What clients of the member have written since it executed the transaction of its record.
+    fn written_after(&self, ordinal: u8, record: &Record) -> Result<GtidSet, String> {
+        let data = self.data(ordinal)?;
+        let own = data.uuid.ok_or("no server UUID")?;
+        let mut logged = data.binary_log[data.first..].iter();
+        let is_it = |id: &Id| self.ledger.gtid(*id) == record.gtid;
+        let Some(_) = logged.find(|id| is_it(id)) else {
+            return Ok(GtidSet::default());
+        };
+        let after = logged.filter(|id| self.ledger.transactions[**id].life == own);
+        Ok(after.fold(GtidSet::default(), |after, id| {
+            after.union(&self.ledger.gtid(*id).parse().unwrap())
+        }))
+    }
+
+    /// `differing`: rows that are not equal everywhere; `None`: that is not known.
+    fn reassert(
+        &mut self,
+        operator: usize,
+        ordinal: u8,
+        records: &[Record],
+        differing: Option<&[u32]>,
+    ) -> Result<(), String> {
+        let history = self.history(operator, ordinal, records)?;
+        let late = self.late(ordinal, &history)?;
+        for row in rows_of(records) {
+            let is_late = late.contains(&row);
+            let copy = if has_triggers(row) {
+                let past = history.get(&row);
+                if differing.map_or(past.is_none(), |differing| !differing.contains(&row) && !is_late) {
+                    continue;
+                }
+                let past = past.ok_or(UNKNOWN)?;
+                if past.present() != self.data(ordinal)?.rows.get(&row) {
+                    return Err(format!("{UNKNOWN}: it has another one"));
+                }
+                let right = if is_late { past.right() } else { past.present() };
+                right.copied()
+            } else {
+                if !is_late {
+                    self.copy(ordinal, row, false)?;
+                }
+                self.data(ordinal)?.kept.get(&row).copied().flatten()
+            };
+            let change = match (self.data(ordinal)?.rows.contains_key(&row), copy) {
                 (true, Some(value)) => Change::Replace(value),
                 (true, None) => Change::Delete,
                 (false, Some(value)) => Change::Insert(value),
@@ -461,42 +513,49 @@ impl World {
         Ok(())
     }
 
-    /// Rows whose last change here came from a losing side before it knew.
-    fn overwritten(&self, operator: usize, ordinal: u8, records: &[Record]) -> Result<Vec<u32>, String> {
+    /// What this member's binary log has of the rows of its records since they were copied aside. A change is late if it came from a losing side
+    /// before that side knew.
+    fn history(&self, operator: usize, ordinal: u8, records: &[Record]) -> Result<BTreeMap<u32, Past<Id>>, String> {
         let (observed, own) = (self.observed(operator)?, self.own_uuid(ordinal)?);
-        let mine = || records.iter().filter(|record| record.observer == own);
-        let copied = mine().filter_map(|record| Some((record.seen, record.kept.as_ref()?.offset)));
+        let mine = records.iter().filter(|record| record.observer == own);
+        let copied = mine.filter_map(|record| Some((record.seen, record.kept.as_ref()?.offset)));
         let Some((_, since)) = copied.min() else {
-            return Ok(Vec::new());
+            return Ok(BTreeMap::new());
         };
         let data = self.data(ordinal)?;
         let since = usize::try_from(since).unwrap();
         if since < data.first {
             return Err("the binary log is purged".into());
         }
-        let (losers, mistaken) = (losers(&observed, records), mistaken(&observed, records));
-        let known = records.iter().fold(GtidSet::default(), |known, record| {
-            known.union(&record.known).union(&record.gtid.parse().unwrap())
-        });
-        let is_overwritten = |row: &u32| {
-            let copy = data.kept.get(row).copied().flatten();
-            if !data.rows.contains_key(row) && copy.is_none() {
-                return false;
+        let late = Late::of(&observed, &Sides::of(&observed), records);
+        let rows = rows_of(records);
+        let mut history: BTreeMap<u32, Past<Id>> = BTreeMap::new();
+        for number in since..data.binary_log.len() {
+            let id = data.binary_log[number];
+            let it = &self.ledger.transactions[id];
+            if !rows.contains(&it.row) || it.change == Change::Nothing {
+                continue;
             }
-            let mut changes = data.binary_log[since.min(data.binary_log.len())..]
-                .iter()
-                .map(|id| (*id, &self.ledger.transactions[*id]));
-            let last = changes.rfind(|(_, it)| it.row == *row && it.change != Change::Nothing);
-            last.is_some_and(|(id, it)| {
-                let writer = uuid(it.life);
-                let is_ours = it.life % 2 == 1;
-                let sides = if is_ours { &mistaken } else { &losers };
-                let is_believed = self.flaws.believes_losers && is_ours;
-                !is_believed && sides.contains(&writer) && holds(&known, &self.ledger.gtid(id))
-            })
+            let is_believed = self.flaws.believes_losers && it.life % 2 == 1;
+            let is_late = !is_believed && late.is(&self.ledger.gtid(id), &key(it.row).id());
+            let past = Past::new(number, data.before[number], it.change.value(), is_late);
+            match history.get_mut(&it.row) {
+                Some(known) => known.join(past),
+                None => drop(history.insert(it.row, past)),
+            }
+        }
+        Ok(history)
+    }
+
+    /// Rows whose last change here was late.
+    fn late(&self, ordinal: u8, history: &BTreeMap<u32, Past<Id>>) -> Result<Vec<u32>, String> {
+        let data = self.data(ordinal)?;
+        let is_late = |(row, past): &(&u32, &Past<Id>)| {
+            // Without the row and without a copy there is nothing to re-assert.
+            let copy = data.kept.get(row).copied().flatten();
+            past.is_late() && (data.rows.contains_key(row) || copy.is_some())
         };
-        let rows = mine().flat_map(|record| &record.rows).map(|row| number(&row.key));
-        Ok(rows.filter(is_overwritten).collect())
+        Ok(history.iter().filter(is_late).map(|(row, _)| *row).collect())
     }
 
     fn compare(&mut self, operator: usize, ordinal: u8, names: &[Name], reassert: bool) -> Result<(), String> {
@@ -528,7 +587,7 @@ impl World {
             }
         }
         let rows = rows_of(&records);
-        let mut images = Vec::new();
+        let mut images: Vec<Vec<Option<Value>>> = Vec::new();
         for member in &ring {
             let data = self.data(*member)?;
             images.push(
@@ -542,9 +601,13 @@ impl World {
             .position(|member| *member == ordinal)
             .ok_or("it is not in the ring")?;
         let late = match reassert {
-            true => self.overwritten(operator, ordinal, &records),
+            true => self
+                .history(operator, ordinal, &records)
+                .and_then(|history| self.late(ordinal, &history)),
             false => Ok(Vec::new()),
         };
+        let differs = |place: &usize| images.windows(2).any(|two| two[0][*place] != two[1][*place]);
+        let differing: Vec<u32> = (0..rows.len()).filter(differs).map(|place| rows[place]).collect();
         let outcome = match late {
             _ if self.flaws.settles_unequal => Outcome::Settled,
             Ok(late) => outcome(&images, (at, "the winner"), reassert, !late.is_empty()),
@@ -582,17 +645,22 @@ impl World {
                 }
                 Ok(())
             }
-            Outcome::Reassert => self.reassert(operator, ordinal, &records),
-            Outcome::ForAPerson(why) => {
-                for mut record in records {
-                    if record.for_a_person.as_ref() != Some(&why) {
-                        record.for_a_person = Some(why.clone());
-                        self.write_record(ordinal, record)?;
-                    }
-                }
-                Ok(())
+            Outcome::Reassert => match self.reassert(operator, ordinal, &records, Some(&differing)) {
+                Err(why) if why.starts_with(UNKNOWN) => self.leave_to_a_person(ordinal, records, &why),
+                done => done,
+            },
+            Outcome::ForAPerson(why) => self.leave_to_a_person(ordinal, records, &why),
+        }
+    }
+
+    fn leave_to_a_person(&mut self, ordinal: u8, records: Vec<Record>, why: &str) -> Result<(), String> {
+        for mut record in records {
+            if record.for_a_person.as_deref() != Some(why) {
+                record.for_a_person = Some(why.into());
+                self.write_record(ordinal, record)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -603,6 +671,11 @@ pub fn key(row: u32) -> RowKey {
         table: "t".into(),
         columns: vec![("id".into(), Cell::Number(row.to_string()))],
     }
+}
+
+/// Whether the row is in a table with triggers: it is re-asserted by the images that the binary log has of it.
+fn has_triggers(row: u32) -> bool {
+    row % 2 == 1
 }
 
 /// The rows of records, each once.
@@ -616,68 +689,5 @@ fn number(key: &RowKey) -> u32 {
     match key.columns.as_slice() {
         [(_, Cell::Number(number))] => number.parse().unwrap(),
         other => panic!("{other:?}"),
-    }
-}
-
-/// What clients do to the same row at two members.
-impl World {
-    pub fn meet(&mut self, first: u8, second: u8, kind: Meeting) {
-        let takes = |world: &Self, at: u8| world.members[usize::from(at)].takes_writes();
-        if !takes(self, first) || !takes(self, second) {
-            return;
-        }
-        self.judge.conflicts = true;
-        let value = self.ledger.transactions.len();
-        match kind {
-            Meeting::Inserts | Meeting::ThreeInserts | Meeting::LateWrites | Meeting::InsertsAndDeletes => {
-                self.conflicts += 1;
-                let row = NAMED_ROWS + self.conflicts;
-                let mut writers = vec![first, second];
-                if kind == Meeting::ThreeInserts {
-                    let third = (0..self.setup.members).find(|at| !writers.contains(at) && takes(self, *at));
-                    writers.extend(third);
-                }
-                for at in &writers {
-                    self.write(*at, Some(row));
-                }
-                let rank = |at: &u8| (*at != self.setup.prefers, *at);
-                let preferred = writers
-                    .into_iter()
-                    .min_by_key(rank)
-                    .and_then(|at| self.members[usize::from(at)].data());
-                let preferred = preferred.and_then(|data| data.rows.get(&row).copied());
-                let only_inserts = matches!(kind, Meeting::Inserts | Meeting::ThreeInserts);
-                if let Some(value) = preferred.filter(|_| only_inserts && !self.setup.halts) {
-                    self.judge.winning.insert(row, value);
-                }
-                match kind {
-                    Meeting::LateWrites => {
-                        self.write(second, Some(row));
-                        self.write(first, Some(row));
-                    }
-                    Meeting::InsertsAndDeletes => drop(self.commit_as(second, false, row, Change::Delete)),
-                    _ => {}
-                }
-            }
-            Meeting::UpdateAndDelete | Meeting::Deletes => {
-                // Only such rows as nobody else changes: two changes of a row that is there meet without an error.
-                let rows = |world: &Self, at: u8| -> Vec<u32> {
-                    let data = world.members[usize::from(at)].data();
-                    let rows = data.into_iter().flat_map(|data| data.rows.keys().copied());
-                    rows.filter(|row| *row > NAMED_ROWS).collect()
-                };
-                let theirs = rows(self, second);
-                let Some(row) = rows(self, first).into_iter().find(|row| theirs.contains(row)) else {
-                    return;
-                };
-                let change = match kind {
-                    Meeting::Deletes => Change::Delete,
-                    _ => Change::Update(value),
-                };
-                self.judge.winning.remove(&row);
-                self.commit_as(first, false, row, change);
-                self.commit_as(second, false, row, Change::Delete);
-            }
-        }
     }
 }

@@ -66,6 +66,7 @@ impl World {
                     action @ (Action::Examine { .. }
                     | Action::Settle { .. }
                     | Action::NoteTaken { .. }
+                    | Action::NoteSettled { .. }
                     | Action::CompareRows { .. }),
             } => self.conflict_effects(*ordinal, server_uuid, action, observed),
             Step::Pod {

@@ -82,6 +82,8 @@ pub enum Meeting {
     UpdateAndDelete,
     /// Both delete it.
     Deletes,
+    /// Of those that met last: a client changes the row at the first member, if the winner's is there.
+    UpdateInKnowledge,
 }
 
 /// What is fixed for a whole run.
@@ -197,12 +199,13 @@ impl Scenario {
 fn conflict(random: &mut Random, members: u8) -> Fault {
     let first = u8::try_from(random.below(members.into())).unwrap();
     let second = (first + 1 + u8::try_from(random.below(u64::from(members) - 1)).unwrap()) % members;
-    let kind = match random.below(6) {
+    let kind = match random.below(8) {
         0 => Meeting::Inserts,
         1 => Meeting::LateWrites,
         2 => Meeting::InsertsAndDeletes,
         3 => Meeting::UpdateAndDelete,
         4 => Meeting::ThreeInserts,
+        5 | 6 => Meeting::UpdateInKnowledge,
         _ => Meeting::Deletes,
     };
     Fault::Conflict { first, second, kind }

@@ -17,6 +17,7 @@ mod exhaustive;
 mod faults;
 mod invariants;
 mod lease;
+mod meetings;
 mod model;
 mod mutations;
 mod observe;

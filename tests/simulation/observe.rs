@@ -185,6 +185,7 @@ pub fn server(member: &member::Member, now: u64, ledger: &Ledger) -> Option<Serv
             .map(|number| ledger.records[*number].clone())
             .collect(),
         unread: Unread::default(),
+        has_image_table: true,
     })
 }
 

@@ -1,5 +1,7 @@
 //! What follows when the rows of a conflict were compared on all members of the ring.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 /// What is to be done next.
@@ -28,6 +30,11 @@ pub fn outcome(
     if !winner_is_known {
         return Outcome::ForAPerson("it was mended by hand, and the rows are not equal on all members".into());
     }
+    if let Some(columns) = unlike(images) {
+        return Outcome::ForAPerson(format!(
+            "its table does not have the same columns on all members ({columns}), so its rows cannot be made equal: make the definitions equal"
+        ));
+    }
     let own = images.get(at).map_or(&[][..], Vec::as_slice);
     let has = |member: &[Option<Value>], row: usize| member.get(row).is_some_and(Option::is_some);
     let differs = |row: usize| images.iter().any(|other| other.get(row) != own.get(row));
@@ -42,10 +49,26 @@ pub fn outcome(
     ))
 }
 
+/// Columns that an image of a row has at one member, and not at another.
+fn unlike(images: &[Vec<Option<Value>>]) -> Option<String> {
+    let columns = |member: &[Option<Value>], row: usize| -> Option<BTreeSet<String>> {
+        let image = member.get(row)?.as_ref()?;
+        Some(image.as_object()?.keys().cloned().collect())
+    };
+    let rows = images.iter().map(Vec::len).max()?;
+    (0..rows).find_map(|row| {
+        let mut all = images.iter().filter_map(|member| columns(member, row));
+        let first = all.next()?;
+        let other = all.find(|other| *other != first)?;
+        let differing: Vec<String> = first.symmetric_difference(&other).cloned().collect();
+        Some(differing.join(", "))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Outcome, outcome};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     /// Members separated by `/`, rows by spaces; `-`: no row.
     fn of(images: &str, winner_is_known: bool, is_late: bool) -> &'static str {
@@ -58,6 +81,18 @@ mod tests {
             Outcome::ForAPerson(why) if why.contains("demo-0") => "missing",
             Outcome::ForAPerson(_) => "person",
         }
+    }
+
+    #[test]
+    fn rows_with_other_columns_are_not_written_again_for_ever() {
+        let images = |second: Value| vec![vec![Some(json!({"id": 1, "v": 2}))], vec![Some(second)]];
+        let of = |second| outcome(&images(second), (0, "demo-0"), true, false);
+        assert_eq!(of(json!({"id": 1, "v": 3})), Outcome::Reassert);
+        let told = of(json!({"id": 1, "v": 2, "w": null}));
+        assert!(
+            matches!(&told, Outcome::ForAPerson(why) if why.contains("(w)")),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
+use super::orders::{self, SETTLED, ordered, says_settled};
 use super::record::{ConflictingRow, Record, Stage};
-use super::sides::{Sides, ordered, origin, writer};
+use super::sides::{Sides, origin, writer};
 use super::unread;
 use crate::decide::observed::{Channel, Member, Observed, SqlError};
 use crate::names::{self, ANNOTATION_SETTLE};
@@ -85,6 +86,14 @@ fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
         let wrong = name(Some(wrong));
         format!("; annotation {ANNOTATION_SETTLE} names {wrong}, which wrote none of its rows")
     });
+    let orders = ordered(observed).unwrap_or_default();
+    let order = if says_settled(&orders, record) && record.stage != Stage::Taken {
+        format!("; annotation {ANNOTATION_SETTLE} says {SETTLED}, and its transaction is not executed yet")
+    } else if orders::disagree(&orders, record) {
+        format!("; annotation {ANNOTATION_SETTLE} names several members for the rows of this one transaction")
+    } else {
+        String::new()
+    };
     let asks = |row: &ConflictingRow, member: &str| {
         format!(
             "name the winner: kubectl annotate mmc {} --overwrite {ANNOTATION_SETTLE}={}={member}",
@@ -93,7 +102,7 @@ fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
         )
     };
     let what = format!(
-        "{observer} and {} both wrote {}{more}{wrong}",
+        "{observer} and {} both wrote {}{more}{wrong}{order}",
         name(origin(observed, record)),
         rows.join(", ")
     );
@@ -101,8 +110,9 @@ fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
         // All sides are executed: what is left is whose row is to be everywhere.
         (Some(why), _, Some(row)) if record.stage == Stage::Taken => {
             format!(
-                "{what}, and it is for a person to mend: {why}; {}",
-                asks(row, &observer)
+                "{what}, and it is for a person to mend: {why}; {}, or {}={SETTLED} if its rows are right as they are",
+                asks(row, &observer),
+                row.id
             )
         }
         (Some(why), _, Some(_)) => format!("{what} ({}), and it is for a person to mend: {why}", record.gtid),

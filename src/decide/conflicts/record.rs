@@ -1,8 +1,11 @@
 //! A conflict as `multimaster.conflicts` has it.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::images;
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::rows::RowKey;
 use crate::mysql::transaction::BinlogPosition;
@@ -69,15 +72,51 @@ impl Record {
     /// What an examination of the transaction makes of a conflict that waits; whether that is something else than before.
     pub fn examined(&mut self, rows: Vec<ConflictingRow>, for_a_person: Option<String>, is_identical: bool) -> bool {
         let stage = if is_identical { Stage::Identical } else { Stage::Waiting };
-        let is_new = (&self.rows, &self.for_a_person, self.stage) != (&rows, &for_a_person, stage);
+        let earlier = (brief(&self.rows), self.for_a_person.take(), self.stage);
+        let is_new = earlier != (brief(&rows), for_a_person.clone(), stage);
         (self.rows, self.for_a_person, self.stage) = (rows, for_a_person, stage);
         is_new
     }
 
-    /// If they share a row: whether each was written before its member knew of the other.
-    pub(super) fn meets(&self, other: &Self) -> bool {
-        self.is_open() && other.is_open() || holds(&self.known, &other.gtid) || holds(&other.known, &self.gtid)
+    /// As a pass has it: with digests in place of large images.
+    pub fn brief(self) -> Self {
+        Self {
+            rows: brief(&self.rows),
+            ..self
+        }
     }
+
+    /// The large images of its rows, by their SHA-256.
+    pub fn large_images(&self) -> BTreeMap<String, String> {
+        let images = self.rows.iter().flat_map(|row| [&row.mine, &row.theirs]).flatten();
+        images.filter_map(images::large).collect()
+    }
+
+    /// If they share a row: whether each was written before its member knew of the other. Every member has executed what was settled, so of a
+    /// settled conflict only what was known then says so.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let knew = |one: &Self, other: &Self| holds(&one.known, &other.gtid);
+        match (self.is_open(), other.is_open()) {
+            (true, true) => true,
+            (false, true) => knew(self, other),
+            (true, false) => knew(other, self),
+            (false, false) => knew(self, other) || knew(other, self),
+        }
+    }
+}
+
+fn brief(rows: &[ConflictingRow]) -> Vec<ConflictingRow> {
+    let row = |row: &ConflictingRow| ConflictingRow {
+        mine: row.mine.as_ref().map(images::brief),
+        theirs: row.theirs.as_ref().map(images::brief),
+        ..row.clone()
+    };
+    rows.iter().map(row).collect()
+}
+
+/// Server UUID under which a transaction was written.
+pub fn writer_of(gtid: &str) -> &str {
+    gtid.split(':').next().unwrap_or_default()
 }
 
 /// The transaction with this GTID is in the set.

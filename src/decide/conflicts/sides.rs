@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use kube::ResourceExt;
-
-use super::record::{ConflictingRow, Record, Stage, holds};
+use super::orders::{self, ordered};
+use super::record::{ConflictingRow, Record, Stage, holds, writer_of};
 use crate::api::ConflictPolicy;
 use crate::decide::observed::{Member, Observed};
 use crate::mysql::rows::RowKey;
-use crate::names::{self, ANNOTATION_SETTLE, GTID_TAG};
+use crate::names::GTID_TAG;
 
 /// Ordinal of the member that wrote under this server UUID.
 pub fn writer(observed: &Observed, uuid: &str) -> Option<u8> {
@@ -21,7 +20,7 @@ pub fn writer(observed: &Observed, uuid: &str) -> Option<u8> {
 }
 
 pub(super) fn origin(observed: &Observed, record: &Record) -> Option<u8> {
-    writer(observed, record.gtid.split(':').next()?)
+    writer(observed, writer_of(&record.gtid))
 }
 
 /// Every record once: as its observer has it, if that one can be asked. By observer and GTID.
@@ -104,8 +103,8 @@ impl<'a> Sides<'a> {
 
     /// The member that a person names as the winner, although it wrote no side.
     pub fn misnamed(&self, observed: &Observed, record: &Record) -> Option<u8> {
-        let orders = ordered(observed).ok()?;
-        named(&orders, record).filter(|member| !is_side(observed, self.group(record).into_iter(), *member))
+        orders::winner(&ordered(observed).ok()?, record)
+            .filter(|member| !is_side(observed, self.group(record).into_iter(), *member))
     }
 
     /// Whether the copy that was made before a transaction was taken has the rows that win. Such a copy stays while others are taken.
@@ -122,6 +121,30 @@ impl<'a> Sides<'a> {
         };
         let had = |side: &&Record| had_rows(observed, record, side, winner);
         writer(observed, &record.observer) == Some(winner) || self.group(record).iter().any(had)
+    }
+
+    /// The winner; as the record says, if it is not one of those observed.
+    fn winner_of(&self, record: &Record) -> Option<u8> {
+        self.winner(record).or(record.winner)
+    }
+
+    /// Ids of the rows that are contested between the member with this server UUID, or the winner, and others. A row that neither had, and that was
+    /// in no transaction of theirs, is not: other members may have inserted it.
+    pub fn contested<'r>(&self, observed: &Observed, uuid: &str, records: &'r [Record]) -> HashSet<&'r str> {
+        let mut ids = HashSet::new();
+        for record in records {
+            let winner = self.winner_of(record);
+            // What had to make way for the winner's transaction is contested, whether this member has it or not. Rows of other sides are the same in
+            // both.
+            let is_winners = winner.is_some() && origin(observed, record) == winner;
+            let is_own = record.observer == uuid || winner.is_some() && writer(observed, &record.observer) == winner;
+            let rows = record.rows.iter();
+            let rows = rows.filter(|row| {
+                is_winners && row.mine != row.theirs || is_own && (row.mine.is_some() || row.theirs.is_some())
+            });
+            ids.extend(rows.map(|row| row.id.as_str()));
+        }
+        ids
     }
 }
 
@@ -179,77 +202,6 @@ pub fn related<'a>(observed: &'a Observed, record: &Record) -> Vec<&'a Record> {
     records(observed).into_values().filter(is_one).collect()
 }
 
-/// Server UUIDs of members that may have re-asserted rows of another winner, before it was known who wins.
-pub fn mistaken(observed: &Observed, records: &[Record]) -> Vec<String> {
-    let sides = Sides::of(observed);
-    let is_mistaken = |record: &&Record| {
-        let winner = sides.winner(record);
-        winner.is_some() && record.winner.is_some() && record.winner != winner
-    };
-    records
-        .iter()
-        .filter(is_mistaken)
-        .map(|record| record.observer.clone())
-        .collect()
-}
-
-/// Ids of the rows that are contested between the member with this server UUID, or the winner, and others. A row that neither had, and that was in
-/// no transaction of theirs, is not: other members may have inserted it.
-pub fn contested<'a>(observed: &Observed, uuid: &str, records: &'a [Record]) -> HashSet<&'a str> {
-    let (sides, mut ids) = (Sides::of(observed), HashSet::new());
-    for record in records {
-        let winner = sides.winner(record).or(record.winner);
-        // What had to make way for the winner's transaction is contested, whether this member has it or not. Rows of other sides are the same in both.
-        let is_winners = winner.is_some() && origin(observed, record) == winner;
-        let is_own = record.observer == uuid || winner.is_some() && writer(observed, &record.observer) == winner;
-        let rows = record.rows.iter();
-        let rows = rows.filter(|row| {
-            is_winners && row.mine != row.theirs || is_own && (row.mine.is_some() || row.theirs.is_some())
-        });
-        ids.extend(rows.map(|row| row.id.as_str()));
-    }
-    ids
-}
-
-/// Server UUIDs under which the losing sides wrote.
-pub fn losers(observed: &Observed, records: &[Record]) -> Vec<String> {
-    let sides = records.iter().filter_map(|record| {
-        let loses = if origin(observed, record) == record.winner {
-            record.observer.as_str()
-        } else {
-            record.gtid.split(':').next()?
-        };
-        (writer(observed, loses) != record.winner).then(|| loses.to_owned())
-    });
-    sides.collect()
-}
-
-/// Who wins, as the annotation says: members by the ids of conflicts.
-///
-/// # Errors
-/// What is wrong with the annotation, and the way out.
-pub fn ordered(observed: &Observed) -> Result<BTreeMap<String, u8>, String> {
-    let Some(text) = observed.cluster.annotations().get(ANNOTATION_SETTLE) else {
-        return Ok(BTreeMap::new());
-    };
-    let orders = text.split(',').map(str::trim).filter(|order| !order.is_empty());
-    orders
-        .map(|order| {
-            let named = order.split_once('=').and_then(|(id, name)| {
-                let ordinal = names::ordinal_of(observed.name(), name.trim())?;
-                observed.member(ordinal).map(|_| (id.trim().to_owned(), ordinal))
-            });
-            named.ok_or_else(|| {
-                format!(
-                    "annotation {ANNOTATION_SETTLE}: {order:?} is not the id of a conflict, '=' and the name of a member \
-                     (1f3a9c04={}), so nothing is settled by it",
-                    names::member(observed.name(), 0)
-                )
-            })
-        })
-        .collect()
-}
-
 /// By place, the member whose rows win.
 fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whole: &[usize]) -> Vec<Option<u8>> {
     let mut winners = vec![None; records.len()];
@@ -263,7 +215,7 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
     let named: Vec<Option<u8>> = (0..records.len())
         .map(|place| {
             let group = groups[place].iter().map(|other| records[*other]);
-            named(&orders, records[place]).filter(|member| is_side(observed, group, *member))
+            orders::winner(&orders, records[place]).filter(|member| is_side(observed, group, *member))
         })
         .collect();
     for (number, place) in by_age.iter().enumerate() {
@@ -328,11 +280,6 @@ fn is_side<'a>(observed: &Observed, mut group: impl Iterator<Item = &'a Record>,
         let writers = [writer(observed, &side.observer), origin(observed, side)];
         side.is_open() && writers.contains(&Some(member))
     })
-}
-
-/// The member that a person names.
-fn named(orders: &BTreeMap<String, u8>, record: &Record) -> Option<u8> {
-    record.rows.iter().find_map(|row| orders.get(&row.id).copied())
 }
 
 /// The place of a member in the order of preference.

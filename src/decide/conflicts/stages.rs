@@ -1,5 +1,8 @@
 //! What is to be done next about a conflict: from the stopped applier to equal rows.
 
+use std::collections::BTreeMap;
+
+use super::orders::{Order, is_heard, ordered, says_settled};
 use super::record::{Record, Stage, UnreadRecord, holds, is_ours};
 use super::sides::{Sides, origin, writer};
 use super::unread;
@@ -24,6 +27,18 @@ pub fn next(roles: &Roles, sides: &Sides) -> Option<Step> {
         .filter_map(|(member, server, channel)| about_stopped(observed, sides, (member, server, channel)))
         .next()
         .or_else(|| able().find_map(|(member, server)| resumed(sides, member, server)))
+        .or_else(|| {
+            let orders = ordered(observed).ok()?;
+            able().find_map(|(member, server)| settled_by_word(&orders, member, server))
+        })
+}
+
+/// A conflict that is settled because a person says so: each member's record by itself.
+fn settled_by_word(orders: &BTreeMap<String, Order>, member: &Member, server: &Server) -> Option<Step> {
+    let own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
+    let mut heard = own.filter(|record| is_heard(record) && says_settled(orders, record));
+    let gtid = heard.next()?.gtid.clone();
+    Some(Step::member(member.ordinal, &server.uuid, Action::NoteSettled { gtid }))
 }
 
 /// Rows to compare: all sides are executed.
@@ -87,7 +102,10 @@ fn about_stopped(
     let (upstream, gtid) = (names::upstream_of(&channel.name)?, channel.blocked.as_ref()?);
     let (ordinal, server_uuid) = (member.ordinal, server.uuid.clone());
     if holds(&server.executed, gtid) {
-        return Some(Step::member(ordinal, server_uuid, Action::Start { upstream }));
+        // What clients write once the applier goes on, they write in knowledge of it. So the record is first.
+        let unnoted = own_unnoted(server).find(|record| record.gtid == *gtid);
+        let start = || Step::member(ordinal, server_uuid, Action::Start { upstream });
+        return Some(unnoted.map_or_else(start, |record| note_taken(sides, member, record)));
     }
     let settle = |remedy, winner| {
         Step::member(
@@ -125,24 +143,26 @@ fn about_stopped(
         return None;
     }
     let winner = sides.winner(record)?;
-    let keeps = Some(winner) != origin(observed, record) && sides.had_winning_rows(observed, record);
-    let remedy = if keeps { Remedy::Keep } else { Remedy::Take };
+    // Only the winner writes its row again: of another member it could arrive after what clients of the winner have written since.
+    let remedy = if winner == ordinal { Remedy::Keep } else { Remedy::Take };
     Some(settle(remedy, Some(winner)))
 }
 
 /// A member that has executed what it stopped at, while the record does not say so: the operator ended in between, or a person mended it.
 fn resumed(sides: &Sides, member: &Member, server: &Server) -> Option<Step> {
+    let record = own_unnoted(server).find(|record| holds(&server.executed, &record.gtid))?;
+    Some(note_taken(sides, member, record))
+}
+
+/// The member's own records that do not say that their transaction is executed.
+fn own_unnoted(server: &Server) -> impl Iterator<Item = &Record> {
     let own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
-    let mut executed = own.filter(|record| holds(&server.executed, &record.gtid));
-    let record = executed.find(|record| matches!(record.stage, Stage::Waiting | Stage::Identical | Stage::Settling))?;
-    Some(Step::member(
-        member.ordinal,
-        &server.uuid,
-        Action::NoteTaken {
-            gtid: record.gtid.clone(),
-            winner: record.winner.or_else(|| sides.winner(record)),
-        },
-    ))
+    own.filter(|record| matches!(record.stage, Stage::Waiting | Stage::Identical | Stage::Settling))
+}
+
+fn note_taken(sides: &Sides, member: &Member, record: &Record) -> Step {
+    let (gtid, winner) = (record.gtid.clone(), record.winner.or_else(|| sides.winner(record)));
+    Step::member(member.ordinal, &record.observer, Action::NoteTaken { gtid, winner })
 }
 
 /// Rows to compare on all members of the ring: when each has executed all that the sides wrote in ignorance of each other.

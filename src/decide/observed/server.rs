@@ -32,6 +32,8 @@ pub struct Server {
     pub conflicts: Vec<Record>,
     /// What it holds beside that.
     pub unread: Unread,
+    /// `multimaster.conflict_rows` is there. An agent of an earlier version does not make it.
+    pub has_image_table: bool,
 }
 
 /// State of a receiver.

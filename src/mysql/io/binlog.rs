@@ -121,9 +121,11 @@ impl Reading {
             .first_chunk::<8>()
             .ok_or_else(|| io::Error::other("a rows event without flags"))?;
         let flags = u16::from_le_bytes([low, high]);
+        // If a statement BINLOG deletes a row, MySQL 9.7 logs what a foreign key does to its children without announcing their table (measured). A
+        // replica passes over such rows, and does the same to the children itself.
         let (Some(table), Some(table_map)) = (stream.get_tme(rows.table_id()), self.tables.get(&rows.table_id()))
         else {
-            return Err(io::Error::other("rows of a table that was not announced"));
+            return Ok(());
         };
         let mut rest = ParseBuf(rows.rows_data());
         while !rest.is_empty() {

@@ -4,7 +4,7 @@ use crate::api::reasons::EventReason;
 use crate::decide::observed::{Member, Observed};
 use crate::decide::roles::Roles;
 use crate::decide::step::{Action, BalancerAction, PodAction, Remedy, Setting, Step};
-use crate::names;
+use crate::names::{self, ANNOTATION_SETTLE};
 
 /// Reason and message of the event, if a person wants to know of the step.
 pub fn event(observed: &Observed, step: &Step) -> Option<(EventReason, String)> {
@@ -99,6 +99,12 @@ fn of_member(observed: &Observed, ordinal: u8, action: &Action) -> Option<(Event
                 format!("{name} has applied {gtid}, at which it stopped{wins}"),
             )
         }
+        Action::NoteSettled { gtid } => (
+            EventReason::ConflictSettled,
+            format!(
+                "the conflict of {gtid} at {name} is settled by the annotation {ANNOTATION_SETTLE}; its rows were not compared"
+            ),
+        ),
         Action::NoteTaken { .. } | Action::CompareRows { .. } => return None,
         Action::CreateDatabase => (
             EventReason::DatabaseCreated,

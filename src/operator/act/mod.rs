@@ -192,6 +192,7 @@ impl Actor<'_> {
                     .await?;
             }
             Action::NoteTaken { gtid, winner } => self.note_taken(ordinal, server_uuid, gtid, *winner).await?,
+            Action::NoteSettled { gtid } => self.note_settled(ordinal, server_uuid, gtid).await?,
             Action::CompareRows { conflicts, reassert } => {
                 self.compare_rows(ordinal, server_uuid, conflicts, *reassert).await?;
             }

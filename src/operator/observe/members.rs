@@ -174,6 +174,7 @@ async fn read(conn: &mut Conn, contacts: &mut Contacts) -> Result<Server, SqlErr
         binary_logs,
         conflicts: conflicts.records,
         unread: conflicts.unread,
+        has_image_table: conflicts.has_image_table,
     })
 }
 

@@ -7,159 +7,165 @@ use crate::support::ring::Ring;
 use crate::support::volume::Volume;
 use crate::support::world::alone;
 use crate::support::writers::{At, Writers};
-use crate::support::{docker, eventually, kubectl, sql, uncordon};
+use crate::support::{docker, eventually, kubectl, part, sql, uncordon};
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]
-async fn the_ring_closes_around_the_lost_and_merges_what_was_stranded() -> Result<()> {
+async fn the_lost_and_the_frozen_come_back_with_what_only_they_had() -> Result<()> {
     alone("healing", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
-        let writers = Writers::at_members(&ring).await?;
-        writers.go_on_everywhere().await?;
-
-        // Member 1 takes writes that nobody reads, and is lost.
-        strand(&ring).await?;
-        kubectl(&["cordon", &ring.node(1).await?]).await?;
-        ring.delete_pod(1).await?;
-        eventually("member 1 is gone", || async {
-            let phase = ring.pod(1).await?.status.and_then(|status| status.phase);
-            ensure!(phase.as_deref() == Some("Pending"), "{phase:?}");
-            Ok(())
-        })
-        .await?;
-        ring.patch(json!({"spec": {"paused": false}})).await?;
-
-        ring.wait_closed("0→2→0").await?;
-        writers.go_on(&[At::Member(0), At::Member(2)]).await?;
-        reaches(&ring, 0, 2).await?;
-        reaches(&ring, 2, 0).await?;
-        let table = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'stranded'";
-        for ordinal in [0, 2] {
-            let known: u8 = sql::value(&mut ring.root(ordinal).await?, table).await?;
-            ensure!(known == 0, "{} has what should be stranded", ring.member(ordinal));
-        }
-
-        // The one after it is lost too.
-        kubectl(&["cordon", &ring.node(2).await?]).await?;
-        ring.delete_pod(2).await?;
-        ring.wait_closed("0").await?;
-        writers.go_on(&[At::Member(0)]).await?;
-
-        uncordon().await?;
-        ring.wait_ready().await?;
-        writers.go_on_everywhere().await?;
-        all_have_what_was_stranded(&ring).await?;
-        writers.settle().await.map(drop)
-    })
-    .await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn a_frozen_member_is_gone_around_and_fenced_when_it_thaws() -> Result<()> {
-    alone("frozen", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
-        // These keep their connections, so they go on as soon as the node does.
-        let writers = Writers::at_members(&ring).await?;
-        writers.go_on_everywhere().await?;
-        let node = ring.node(1).await?;
-        docker(&["pause", &node]).await?;
-        let healed = ring.wait_closed("0→2→0").await;
-        let went_on = writers.go_on(&[At::Member(0), At::Member(2)]).await;
-        docker(&["unpause", &node]).await?;
-        healed.and(went_on)?;
-        ring.wait_ready().await?;
-        let fenced = kubectl(&[
-            "get",
-            "events",
-            "-n",
-            &ring.namespace,
-            "--field-selector=reason=Fenced",
-            "-o",
-            "jsonpath={.items[*].message}",
-        ])
-        .await?;
-        ensure!(fenced.contains("demo-1 answers again and is fenced"), "{fenced}");
-        writers.go_on_everywhere().await?;
-        writers.settle().await.map(drop)
-    })
-    .await
-}
-
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn a_volume_that_went_back_in_time_begins_a_new_life() -> Result<()> {
-    alone("older", |world| async move {
-        // Member 1 is bypassed twice; otherwise the second return would wait for the end of its being held out.
+        // Member 1 is bypassed again and again; otherwise each return would wait for the end of its being held out.
         let detection = json!({"failureDetection": {"holdOutSeconds": 0}});
         let ring = Ring::ready(&world, "demo", 3, detection).await?;
-        let writers = Writers::at_members(&ring).await?;
-        writers.go_on_everywhere().await?;
-        let volume = Volume::of(&ring, 1).await?;
-
-        ring.away(1).await?;
-        volume.copy().await?;
-        uncordon().await?;
-        ring.wait_ready().await?;
-        writers.go_on_everywhere().await?;
-        let life = ring.server_uuid(1).await?;
-
-        ring.away(1).await?;
-        volume.set_back().await?;
-        uncordon().await?;
-        ring.wait_ready().await?;
-        ensure!(
-            ring.server_uuid(1).await? != life,
-            "it goes on under the UUID whose writes it lacks"
-        );
-        writers.go_on_everywhere().await?;
-        writers.settle().await.map(drop)
+        part(
+            "a frozen member is gone around, and fenced when it thaws",
+            frozen(&ring),
+        )
+        .await?;
+        part(
+            "the ring closes around the lost, and merges what was stranded",
+            lost(&ring),
+        )
+        .await?;
+        part("a volume that went back in time begins a new life", older(&ring)).await?;
+        part("who missed what was purged is drained and made a copy", behind(&ring)).await
     })
     .await
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn who_missed_what_was_purged_is_drained_and_made_a_copy() -> Result<()> {
-    alone("behind", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
-        let writers = Writers::at_members(&ring).await?;
-        writers.go_on_everywhere().await?;
-        let life = ring.server_uuid(1).await?;
-        strand(&ring).await?;
-        kubectl(&["cordon", &ring.node(1).await?]).await?;
-        ring.delete_pod(1).await?;
-        ring.patch(json!({"spec": {"paused": false}})).await?;
-        ring.wait_closed("0→2→0").await?;
-        writers.go_on(&[At::Member(0), At::Member(2)]).await?;
-        for ordinal in [0, 2] {
-            ring.purge_binary_logs(ordinal).await?;
-        }
-        uncordon().await?;
-        ring.wait_ready().await?;
-        ensure!(ring.server_uuid(1).await? != life, "it is no copy");
-        all_have_what_was_stranded(&ring).await?;
-        writers.go_on_everywhere().await?;
-        writers.settle().await.map(drop)
+async fn lost(ring: &Ring) -> Result<()> {
+    let writers = Writers::at_members(ring).await?;
+    writers.go_on_everywhere().await?;
+
+    // Member 1 takes writes that nobody reads, and is lost.
+    strand(ring, "lost").await?;
+    kubectl(&["cordon", &ring.node(1).await?]).await?;
+    ring.delete_pod(1).await?;
+    eventually("member 1 is gone", || async {
+        let phase = ring.pod(1).await?.status.and_then(|status| status.phase);
+        ensure!(phase.as_deref() == Some("Pending"), "{phase:?}");
+        Ok(())
     })
-    .await
+    .await?;
+    ring.patch(json!({"spec": {"paused": false}})).await?;
+
+    ring.wait_closed("0→2→0").await?;
+    writers.go_on(&[At::Member(0), At::Member(2)]).await?;
+    reaches(ring, 0, 2).await?;
+    reaches(ring, 2, 0).await?;
+    let table = "SELECT COUNT(*) FROM information_schema.tables WHERE table_name = 'stranded_lost'";
+    for ordinal in [0, 2] {
+        let known: u8 = sql::value(&mut ring.root(ordinal).await?, table).await?;
+        ensure!(known == 0, "{} has what should be stranded", ring.member(ordinal));
+    }
+
+    // The one after it is lost too.
+    kubectl(&["cordon", &ring.node(2).await?]).await?;
+    ring.delete_pod(2).await?;
+    ring.wait_closed("0").await?;
+    writers.go_on(&[At::Member(0)]).await?;
+
+    uncordon().await?;
+    ring.wait_ready().await?;
+    writers.go_on_everywhere().await?;
+    all_have_what_was_stranded(ring, "lost").await?;
+    writers.settle().await.map(drop)
+}
+
+async fn frozen(ring: &Ring) -> Result<()> {
+    // These keep their connections, so they go on as soon as the node does.
+    let writers = Writers::at_members(ring).await?;
+    writers.go_on_everywhere().await?;
+    let node = ring.node(1).await?;
+    docker(&["pause", &node]).await?;
+    let healed = ring.wait_closed("0→2→0").await;
+    let went_on = writers.go_on(&[At::Member(0), At::Member(2)]).await;
+    docker(&["unpause", &node]).await?;
+    healed.and(went_on)?;
+    ring.wait_ready().await?;
+    let fenced = kubectl(&[
+        "get",
+        "events",
+        "-n",
+        &ring.namespace,
+        "--field-selector=reason=Fenced",
+        "-o",
+        "jsonpath={.items[*].message}",
+    ])
+    .await?;
+    ensure!(fenced.contains("demo-1 answers again and is fenced"), "{fenced}");
+    writers.go_on_everywhere().await?;
+    writers.settle().await.map(drop)
+}
+
+async fn older(ring: &Ring) -> Result<()> {
+    let writers = Writers::at_members(ring).await?;
+    writers.go_on_everywhere().await?;
+    let volume = Volume::of(ring, 1).await?;
+
+    ring.away(1).await?;
+    volume.copy().await?;
+    uncordon().await?;
+    ring.wait_ready().await?;
+    writers.go_on_everywhere().await?;
+    let life = ring.server_uuid(1).await?;
+
+    ring.away(1).await?;
+    volume.set_back().await?;
+    uncordon().await?;
+    ring.wait_ready().await?;
+    ensure!(
+        ring.server_uuid(1).await? != life,
+        "it goes on under the UUID whose writes it lacks"
+    );
+    writers.go_on_everywhere().await?;
+    writers.settle().await.map(drop)
+}
+
+async fn behind(ring: &Ring) -> Result<()> {
+    let writers = Writers::at_members(ring).await?;
+    writers.go_on_everywhere().await?;
+    let life = ring.server_uuid(1).await?;
+    strand(ring, "behind").await?;
+    kubectl(&["cordon", &ring.node(1).await?]).await?;
+    ring.delete_pod(1).await?;
+    ring.patch(json!({"spec": {"paused": false}})).await?;
+    ring.wait_closed("0→2→0").await?;
+    writers.go_on(&[At::Member(0), At::Member(2)]).await?;
+    for ordinal in [0, 2] {
+        ring.purge_binary_logs(ordinal).await?;
+    }
+    uncordon().await?;
+    ring.wait_ready().await?;
+    ensure!(ring.server_uuid(1).await? != life, "it is no copy");
+    all_have_what_was_stranded(ring, "behind").await?;
+    writers.go_on_everywhere().await?;
+    writers.settle().await.map(drop)
 }
 
 /// Pauses the operator, and lets member 1 take writes that nobody reads.
-async fn strand(ring: &Ring) -> Result<()> {
+async fn strand(ring: &Ring, name: &str) -> Result<()> {
     ring.patch(json!({"spec": {"paused": true}})).await?;
     ring.wait_paused().await?;
     let stop = "STOP REPLICA IO_THREAD FOR CHANNEL 'from-1'";
     sql::run(&mut ring.root(2).await?, stop).await?;
     let mut root = ring.root(1).await?;
-    sql::run(&mut root, "CREATE TABLE app.stranded (id INT PRIMARY KEY)").await?;
-    sql::run(&mut root, "INSERT INTO app.stranded VALUES (1), (2), (3)").await?;
+    sql::run(
+        &mut root,
+        &format!("CREATE TABLE app.stranded_{name} (id INT PRIMARY KEY)"),
+    )
+    .await?;
+    sql::run(
+        &mut root,
+        &format!("INSERT INTO app.stranded_{name} VALUES (1), (2), (3)"),
+    )
+    .await?;
     Ok(())
 }
 
-async fn all_have_what_was_stranded(ring: &Ring) -> Result<()> {
+async fn all_have_what_was_stranded(ring: &Ring, name: &str) -> Result<()> {
+    let query = format!("SELECT COUNT(*) FROM app.stranded_{name}");
     for ordinal in ring.ordinals() {
-        let rows: u8 = sql::value(&mut ring.root(ordinal).await?, "SELECT COUNT(*) FROM app.stranded").await?;
+        let rows: u8 = sql::value(&mut ring.root(ordinal).await?, &query).await?;
         ensure!(rows == 3, "{} has {rows} of 3 stranded rows", ring.member(ordinal));
     }
     Ok(())

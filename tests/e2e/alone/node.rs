@@ -4,38 +4,31 @@ use anyhow::Result;
 
 use crate::support::history::History;
 use crate::support::ring::Ring;
-use crate::support::world::alone;
 use crate::support::writers::{At, Writers};
 use crate::support::{docker, node};
 
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn the_members_of_a_restarted_node_return() -> Result<()> {
-    alone("node", |world| async move {
-        let rings = Ring::of_both_modes(&world).await?;
-        let node = rings[0].node(1).await?;
-        let mut watched = Vec::new();
-        for ring in &rings {
-            watched.push((ring, History::of(ring).await?, Writers::at_members(ring).await?));
+pub async fn restarted(rings: &[Ring; 2]) -> Result<()> {
+    let node = rings[0].node(1).await?;
+    let mut watched = Vec::new();
+    for ring in rings {
+        watched.push((ring, History::of(ring).await?, Writers::at_members(ring).await?));
+    }
+    for (.., writers) in &watched {
+        writers.go_on_everywhere().await?;
+    }
+    docker(&["restart", "--time", "0", &node]).await?;
+    node::follow(&node).await?;
+    for (ring, history, writers) in watched {
+        let (on_it, elsewhere) = members_by_node(ring, &node).await?;
+        writers.go_on(&elsewhere).await?;
+        for ordinal in on_it {
+            history.went_and_came_back(&ring.member(ordinal), 0).await?;
         }
-        for (.., writers) in &watched {
-            writers.go_on_everywhere().await?;
-        }
-        docker(&["restart", "--time", "0", &node]).await?;
-        node::follow(&node).await?;
-        for (ring, history, writers) in watched {
-            let (on_it, elsewhere) = members_by_node(ring, &node).await?;
-            writers.go_on(&elsewhere).await?;
-            for ordinal in on_it {
-                history.went_and_came_back(&ring.member(ordinal), 0).await?;
-            }
-            ring.wait_ready().await?;
-            writers.go_on_everywhere().await?;
-            writers.settle().await?;
-        }
-        Ok(())
-    })
-    .await
+        ring.wait_ready().await?;
+        writers.go_on_everywhere().await?;
+        writers.settle().await?;
+    }
+    Ok(())
 }
 
 /// Members on the node, and places elsewhere.

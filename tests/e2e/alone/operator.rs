@@ -40,37 +40,31 @@ async fn a_ring_does_not_notice_the_death_of_the_leader() -> Result<()> {
     .await
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn the_operator_dies_together_with_a_member() -> Result<()> {
-    alone("together", |world| async move {
-        let rings = Ring::of_both_modes(&world).await?;
-        let mut watched = Vec::new();
-        for ring in &rings {
-            watched.push((ring, History::of(ring).await?, Writers::at_members(ring).await?));
-        }
-        for (.., writers) in &watched {
-            writers.go_on_everywhere().await?;
-        }
-        let pods = operator::pods().await?;
-        ensure!(pods.len() == 2, "{pods:?}");
-        let (gtid, file) = (&rings[0], &rings[1]);
-        tokio::try_join!(operator::kill(&pods), gtid.kill_mysqld(1), file.kill_mysqld(1))?;
-        for (ring, history, writers) in &watched {
-            history.went_and_came_back(&ring.member(1), 0).await?;
-            writers.go_on_everywhere().await?;
-        }
-        let pods = operator::pods().await?;
-        tokio::try_join!(operator::kill(&pods), gtid.delete_pod(2), file.delete_pod(2))?;
-        for (ring, history, writers) in watched {
-            history.went_and_came_back(&ring.member(2), 0).await?;
-            ring.wait_ready().await?;
-            writers.go_on_everywhere().await?;
-            let epoch = ring.get().await?.status.context("no status")?.epoch;
-            ensure!(epoch > 0, "the ring was forgotten");
-            writers.settle().await?;
-        }
-        Ok(())
-    })
-    .await
+pub async fn together(rings: &[Ring; 2]) -> Result<()> {
+    let mut watched = Vec::new();
+    for ring in rings {
+        watched.push((ring, History::of(ring).await?, Writers::at_members(ring).await?));
+    }
+    for (.., writers) in &watched {
+        writers.go_on_everywhere().await?;
+    }
+    let pods = operator::pods().await?;
+    ensure!(pods.len() == 2, "{pods:?}");
+    let (gtid, file) = (&rings[0], &rings[1]);
+    tokio::try_join!(operator::kill(&pods), gtid.kill_mysqld(1), file.kill_mysqld(1))?;
+    for (ring, history, writers) in &watched {
+        history.went_and_came_back(&ring.member(1), 0).await?;
+        writers.go_on_everywhere().await?;
+    }
+    let pods = operator::pods().await?;
+    tokio::try_join!(operator::kill(&pods), gtid.delete_pod(2), file.delete_pod(2))?;
+    for (ring, history, writers) in watched {
+        history.went_and_came_back(&ring.member(2), 0).await?;
+        ring.wait_ready().await?;
+        writers.go_on_everywhere().await?;
+        let epoch = ring.get().await?.status.context("no status")?.epoch;
+        ensure!(epoch > 0, "the ring was forgotten");
+        writers.settle().await?;
+    }
+    Ok(())
 }

@@ -4,60 +4,53 @@ use anyhow::{Context, Result, ensure};
 use multimaster::api::status::Position;
 
 use crate::support::ring::Ring;
-use crate::support::world::alone;
 use crate::support::writers::{At, Writers};
 use crate::support::{eventually, operator, sql};
 
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn a_forgotten_channel_resumes_where_it_was() -> Result<()> {
-    alone("position", |world| async move {
-        let rings = Ring::of_both_modes(&world).await?;
-        let mut written = Vec::new();
-        for ring in &rings {
-            let writers = Writers::at_members(ring).await?;
-            writers.go_on_everywhere().await?;
-            written.push(writers);
-            eventually("positions in status", || async {
-                let position = position(ring, 1).await?;
-                ensure!(
-                    position.file.contains('.') && !position.source_uuid.is_empty(),
-                    "{position:?}"
-                );
-                Ok(())
-            })
-            .await?;
-        }
-        // The operator is away. The channel of member 1 is forgotten; its upstream, member 0, goes on writing.
-        operator::scale(0).await?;
-        for (ring, writers) in rings.iter().zip(&written) {
-            forget(ring, 1).await?;
-            writers.go_on(&[At::Member(0)]).await?;
-            let mut root = ring.root(1).await?;
-            let channels: Vec<String> = sql::rows(
-                &mut root,
-                "SELECT channel_name FROM performance_schema.replication_connection_configuration",
-            )
-            .await?;
-            ensure!(channels.is_empty(), "{channels:?}");
-        }
-        operator::scale(2).await?;
-        for ring in &rings {
-            attached(ring, 1).await?;
-        }
-        // Once more while the operator looks.
-        for ring in &rings {
-            forget(ring, 2).await?;
-            attached(ring, 2).await?;
-        }
-        for (ring, writers) in rings.iter().zip(written) {
-            ring.wait_ready().await?;
-            writers.go_on_everywhere().await?;
-            writers.settle().await?;
-        }
-        Ok(())
-    })
-    .await
+pub async fn forgotten(rings: &[Ring; 2]) -> Result<()> {
+    let mut written = Vec::new();
+    for ring in rings {
+        let writers = Writers::at_members(ring).await?;
+        writers.go_on_everywhere().await?;
+        written.push(writers);
+        eventually("positions in status", || async {
+            let position = position(ring, 1).await?;
+            ensure!(
+                position.file.contains('.') && !position.source_uuid.is_empty(),
+                "{position:?}"
+            );
+            Ok(())
+        })
+        .await?;
+    }
+    // The operator is away. The channel of member 1 is forgotten; its upstream, member 0, goes on writing.
+    operator::scale(0).await?;
+    for (ring, writers) in rings.iter().zip(&written) {
+        forget(ring, 1).await?;
+        writers.go_on(&[At::Member(0)]).await?;
+        let mut root = ring.root(1).await?;
+        let channels: Vec<String> = sql::rows(
+            &mut root,
+            "SELECT channel_name FROM performance_schema.replication_connection_configuration",
+        )
+        .await?;
+        ensure!(channels.is_empty(), "{channels:?}");
+    }
+    operator::scale(2).await?;
+    for ring in rings {
+        attached(ring, 1).await?;
+    }
+    // Once more while the operator looks.
+    for ring in rings {
+        forget(ring, 2).await?;
+        attached(ring, 2).await?;
+    }
+    for (ring, writers) in rings.iter().zip(written) {
+        ring.wait_ready().await?;
+        writers.go_on_everywhere().await?;
+        writers.settle().await?;
+    }
+    Ok(())
 }
 
 /// STOP and RESET REPLICA ALL. An operator that starts the channel in between is a reason to try again.

@@ -55,6 +55,17 @@ where
     timed(what, seen).await
 }
 
+/// One of several behaviours that a ring shows one after the other: to found a ring for each of them would take longer than what they show.
+///
+/// # Errors
+/// The part's, with its name.
+pub async fn part(name: &str, body: impl Future<Output = Result<()>>) -> Result<()> {
+    eprintln!("part: {name}");
+    timed(&format!("part: {name}"), body)
+        .await
+        .with_context(|| name.to_owned())
+}
+
 /// Name of the kube context.
 ///
 /// # Errors

@@ -76,9 +76,9 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Two rings of three side by side, one for each positioning mode.
+    /// Two rings of three side by side, one for each positioning mode. Members may fail again and again: none is held out.
     pub async fn of_both_modes(world: &World) -> Result<[Self; 2]> {
-        let mode = |positioning: &str| json!({"replication": {"positioning": positioning}});
+        let mode = |positioning: &str| json!({"replication": {"positioning": positioning}, "failureDetection": {"holdOutSeconds": 0}});
         let (gtid, file) = tokio::try_join!(
             Self::ready(world, "gtid", 3, mode("Gtid")),
             Self::ready(world, "file", 3, mode("FilePosition")),

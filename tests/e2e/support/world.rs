@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use multimaster::names;
 
 use super::times::timed;
 use super::{eventually, kube_context, kubectl, operator, uncordon};
@@ -54,8 +55,10 @@ impl World {
         );
     }
 
-    /// Its servers need not end in peace: the next test has better use for the processor.
+    /// Its servers need not end in peace: the next test has better use for the processor. The resources go first: once a namespace has pods that
+    /// end, Kubernetes looks at everything else in it only after half of their grace period, and the operator would go on with the rings.
     pub async fn remove(&self) -> Result<()> {
+        kubectl(&["delete", "mmc", "--all", "-n", &self.namespace, "--wait=false"]).await?;
         kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]).await?;
         let pods = [
             "delete",
@@ -97,9 +100,11 @@ where
 /// Waits until what earlier tests have left to die is gone: it must not be taken for this test's doing.
 pub async fn quiet() -> Result<()> {
     eventually("nothing else is going on", || async {
-        let ending = "--field-selector=status.phase=Terminating";
-        let namespaces = kubectl(&["get", "namespaces", ending, "-o", "name"]).await?;
-        ensure!(namespaces.is_empty(), "{namespaces}");
+        let rings = kubectl(&["get", "mmc", "--all-namespaces", "-o", "name"]).await?;
+        ensure!(rings.is_empty(), "{rings}");
+        let pods = format!("--selector={}", names::LABEL_CLUSTER);
+        let pods = kubectl(&["get", "pods", "--all-namespaces", &pods, "-o", "name"]).await?;
+        ensure!(pods.is_empty(), "{pods}");
         Ok(())
     })
     .await

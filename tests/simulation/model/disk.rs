@@ -44,6 +44,8 @@ pub struct Data {
     pub purged: Set,
     /// All that was ever written to the binary log; what is before `first` is purged.
     pub binary_log: Vec<Id>,
+    /// Beside each of them, the row before it.
+    pub before: Vec<Option<Id>>,
     pub first: usize,
     /// Which transactions made the rows what they are, whatever their GTIDs.
     pub contents: Bits,
@@ -232,6 +234,7 @@ impl Data {
             (Some(true), false) => return Err((1032, format!("Can't find record '{}'", transaction.row))),
             _ => {}
         }
+        self.log(id, self.rows.get(&transaction.row).copied());
         match transaction.change {
             Change::Insert(value) | Change::Update(value) | Change::Replace(value) => {
                 self.rows.insert(transaction.row, value);
@@ -251,8 +254,12 @@ impl Data {
         }
         self.executed.put(transaction.life, transaction.number);
         self.contents.put(transaction.of);
-        self.binary_log.push(id);
         Ok(())
+    }
+
+    pub fn log(&mut self, id: Id, before: Option<Id>) {
+        self.binary_log.push(id);
+        self.before.push(before);
     }
 
     pub fn channel(&mut self, upstream: u8) -> Option<&mut Channel> {
@@ -266,6 +273,7 @@ impl Data {
             executed: donor.executed.clone(),
             purged: donor.executed.clone(),
             binary_log: Vec::new(),
+            before: Vec::new(),
             first: 0,
             contents: donor.contents.clone(),
             rows: donor.rows.clone(),

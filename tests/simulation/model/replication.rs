@@ -146,7 +146,7 @@ fn apply(channel: &mut Channel, data: &mut Data, pace: Pace, now: u64, ledger: &
         let executed = data.executed.has(transaction.life, transaction.number);
         let inserts = matches!(transaction.change, Change::Insert(_));
         if executed && pace.applies_twice && !inserts {
-            data.binary_log.push(id);
+            data.log(id, None);
         }
         let locked = (
             1205,

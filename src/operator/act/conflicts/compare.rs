@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::decide::conflicts::{self, ConflictingRow, Outcome, Record, Stage};
+use crate::decide::conflicts::{self, ConflictingRow, Outcome, Record, Sides, Stage};
 use crate::decide::observed::Member;
 use crate::decide::roles::Roles;
 use crate::mysql::gtid::GtidSet;
@@ -71,11 +71,15 @@ impl Actor<'_> {
         let at = sessions.iter().position(|session| session.uuid == uuid);
         let at = at.ok_or_else(|| SqlError::Outdated(format!("{uuid} is not in the ring")))?;
         in_step(sessions).await?;
+        let sides = self.whole(&records);
         let rows: Vec<ConflictingRow> = records.iter().flat_map(|record| record.rows.clone()).collect();
-        let why = match self.outcome(sessions, (at, ordinal), &records, &rows, reassert).await {
+        let why = match self
+            .outcome(sessions, (at, ordinal), (&records, &sides), &rows, reassert)
+            .await
+        {
             Ok((Outcome::Settled, _)) => return self.settle_records(sessions, &mut records, &rows).await,
             Ok((Outcome::Reassert, differing)) => {
-                match rows::reassert(self, &mut sessions[at], ordinal, (&records, &records), Some(&differing)).await {
+                match rows::reassert(self, &mut sessions[at], ordinal, (&records, &sides), Some(&differing)).await {
                     Err(error) if is_final(&error) => format!("its rows cannot be written again: {}", reason(error)),
                     done => return done,
                 }
@@ -94,12 +98,27 @@ impl Actor<'_> {
         Ok(())
     }
 
+    /// These records and all others that are one conflict with them: who wrote late is known by all of them.
+    fn whole(&self, records: &[Record]) -> Vec<Record> {
+        let all = Sides::of(self.observed);
+        let mut whole = records.to_vec();
+        for other in records.first().map_or_else(Vec::new, |record| all.whole(record)) {
+            if whole
+                .iter()
+                .all(|record| (&record.observer, &record.gtid) != (&other.observer, &other.gtid))
+            {
+                whole.push(other.clone());
+            }
+        }
+        whole
+    }
+
     /// Reads the rows on all members: what follows, and the ids of the rows that differ.
     async fn outcome(
         &self,
         sessions: &mut [Session],
         (at, ordinal): (usize, u8),
-        records: &[Record],
+        (records, sides): (&[Record], &[Record]),
         rows: &[ConflictingRow],
         reassert: bool,
     ) -> Result<(Outcome, HashSet<String>), SqlError> {
@@ -112,7 +131,7 @@ impl Actor<'_> {
         let differs = |(row, _): &(usize, String)| images.windows(2).any(|two| two[0].get(*row) != two[1].get(*row));
         let differing = ids.into_iter().enumerate().filter(differs).map(|(_, id)| id).collect();
         let late = match reassert {
-            true => rows::overwritten(self, &mut sessions[at], ordinal, records).await?,
+            true => rows::overwritten(self, &mut sessions[at], ordinal, (records, sides)).await?,
             false => Vec::new(),
         };
         let name = &sessions[at].name;
@@ -137,6 +156,24 @@ async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
 }
 
 impl Actor<'_> {
+    /// Settles a member's own record without a comparison, because a person says so.
+    pub(in crate::operator::act) async fn note_settled(
+        &self,
+        ordinal: u8,
+        uuid: &str,
+        gtid: &str,
+    ) -> Result<(), ActError> {
+        let settle = async |at: &mut Session| {
+            let record = at.record(uuid, gtid).await?;
+            let record = record.filter(|record| record.stage == Stage::Taken);
+            let record = record.ok_or_else(|| SqlError::Outdated(format!("no record of {gtid} is taken")))?;
+            let rows = record.rows.clone();
+            self.settle_records(std::slice::from_mut(at), &mut [record], &rows)
+                .await
+        };
+        self.in_session(ordinal, uuid, settle).await
+    }
+
     /// The rows are equal on all members: the copies go, and each record is settled at its own observer, if that is in the ring. A copy that another
     /// open conflict needs stays.
     async fn settle_records(
@@ -145,16 +182,18 @@ impl Actor<'_> {
         records: &mut [Record],
         rows: &[ConflictingRow],
     ) -> Result<(), SqlError> {
-        let sides = conflicts::Sides::of(self.observed);
+        let sides = Sides::of(self.observed);
         let is_other = |other: &&Record| {
             let is_it = |record: &Record| record.observer == other.observer && record.gtid == other.gtid;
             !records.iter().any(is_it)
         };
-        let others = sides.open().filter(is_other).flat_map(|record| &record.rows);
-        let needed: HashSet<&str> = others.map(|row| row.id.as_str()).collect();
-        let rows = rows.iter().filter(|row| !needed.contains(row.id.as_str()));
-        let rows: Vec<ConflictingRow> = rows.cloned().collect();
+        let others: Vec<&Record> = sides.open().filter(is_other).collect();
         for session in sessions.iter_mut() {
+            // A copy serves the records of its own member.
+            let own = others.iter().filter(|record| record.observer == session.uuid);
+            let needed: HashSet<&str> = own.flat_map(|record| &record.rows).map(|row| row.id.as_str()).collect();
+            let rows = rows.iter().filter(|row| !needed.contains(row.id.as_str()));
+            let rows: Vec<ConflictingRow> = rows.cloned().collect();
             forget(session, &rows).await?;
         }
         for record in records {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use crate::decide::conflicts::{self, Past, Record};
+use crate::decide::conflicts::record::writer_of;
+use crate::decide::conflicts::{Late, Past, Record, Sides, is_ours};
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::binlog;
 use crate::mysql::io::connection::SqlError;
@@ -31,8 +32,7 @@ pub(super) type Logged = Option<RowEvent>;
 /// Rows that changed, by [`LocatedRow::id`]. Only rows of a table with triggers have images.
 pub(super) type History = BTreeMap<String, Past<Logged>>;
 
-/// Reads what happened to rows since the first of this member's records was taken. A change is late if it came from a losing side before that side
-/// knew of the conflict. `records`: all sides of the conflict.
+/// Reads what happened to rows since the first of this member's records was taken, and which changes were [`Late`]. `records`: all sides of the conflict.
 pub(super) async fn read(
     actor: &Actor<'_>,
     at: &mut Session,
@@ -43,13 +43,7 @@ pub(super) async fn read(
     let Some(since) = since(at, records) else {
         return Ok(History::new());
     };
-    let losers = conflicts::losers(actor.observed, records);
-    let mistaken = conflicts::mistaken(actor.observed, records);
-    let known = records.iter().try_fold(GtidSet::default(), |known, record| {
-        let gtid = record.gtid.parse::<GtidSet>();
-        let gtid = gtid.map_err(|error| SqlError::Outdated(error.to_string()))?;
-        Ok::<_, SqlError>(known.union(&record.known).union(&gtid))
-    })?;
+    let late = Late::of(actor.observed, &Sides::of(actor.observed), records);
     let mut reading = Reading {
         targets,
         keys: BTreeMap::new(),
@@ -58,17 +52,8 @@ pub(super) async fn read(
     };
     let log = actor.connect(ordinal).await.map_err(cause)?;
     binlog::read(log, since, DEADLINE, None, |transaction| {
-        let writer = transaction.gtid.split(':').next().unwrap_or_default();
-        // What the operator has written there is late, if it re-asserted a row of another winner.
-        let sides = if conflicts::is_ours(&transaction.gtid) {
-            &mistaken
-        } else {
-            &losers
-        };
-        let is_late =
-            sides.iter().any(|side| side == writer) && transaction.gtid.parse().is_ok_and(|gtid| known.contains(&gtid));
         for change in &transaction.changes {
-            reading.add(change, is_late);
+            reading.add(change, |id| late.is(&transaction.gtid, id));
         }
         reading.forget(&transaction);
         match reading.bytes > MAX_BYTES {
@@ -85,6 +70,27 @@ pub(super) async fn read(
         return Err(SqlError::Outdated(why));
     }
     reading.by_id(at).await
+}
+
+/// What clients of this member have written since it executed a transaction that it had stopped at, as far as its binary log tells. They knew of
+/// that transaction. `since`: a place in the log before it.
+pub(super) async fn written_after(
+    actor: &Actor<'_>,
+    at: &Session,
+    since: &BinlogPosition,
+    gtid: &str,
+) -> Result<GtidSet, SqlError> {
+    let (mut is_after, mut after) = (false, GtidSet::default());
+    let log = actor.connect(at.ordinal).await.map_err(cause)?;
+    binlog::read(log, since, DEADLINE, None, |transaction| {
+        if is_after && writer_of(&transaction.gtid) == at.uuid && !is_ours(&transaction.gtid) {
+            after = after.union(&transaction.gtid.parse().unwrap_or_default());
+        }
+        is_after |= transaction.gtid == gtid;
+        ControlFlow::Continue(())
+    })
+    .await?;
+    Ok(after)
 }
 
 /// Body of the format description event of this member's binary log.
@@ -123,7 +129,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn add(&mut self, change: &Change, is_late: bool) {
+    fn add(&mut self, change: &Change, is_late: impl Fn(&str) -> bool) {
         let targets = self.targets;
         let own = || {
             targets
@@ -150,11 +156,20 @@ impl Reading<'_> {
             }))
         };
         let (before, after) = (image(|event| &event.before), image(|event| &event.after));
+        // Of a key in another text only the server knows which row it is.
+        let is_late = |key: &Option<RowKey>| {
+            let is_it = |target: &&LocatedRow| Some(&target.key) == key.as_ref();
+            match own().find(is_it) {
+                Some(target) => is_late(&target.id),
+                None => own().any(|target| is_late(&target.id)),
+            }
+        };
+        let (from_late, to_late) = (is_late(&from), is_late(&to));
         if from.is_some() && from == to {
-            self.note(from, before, after, is_late);
+            self.note(from, before, after, from_late);
         } else {
-            self.note(from, before, None, is_late);
-            self.note(to, None, after, is_late);
+            self.note(from, before, None, from_late);
+            self.note(to, None, after, to_late);
         }
     }
 

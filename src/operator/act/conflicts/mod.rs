@@ -13,15 +13,17 @@ mod take;
 
 use jiff::Timestamp;
 
+use crate::decide::conflicts::record::writer_of;
 use crate::decide::conflicts::{self, Record, Sides, Stage};
 use crate::decide::observed::Channel;
 use crate::decide::step::Remedy;
 use crate::mysql::errors;
+use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::{SqlError, run, shortened};
 use crate::mysql::quote::literal;
 use crate::mysql::transaction::BinlogPosition;
 use crate::names;
-use crate::operator::conflict_table::{self, Circumstances};
+use crate::operator::conflict_table::Circumstances;
 
 use super::{ActError, Actor};
 use finding::Finding;
@@ -71,11 +73,7 @@ impl Actor<'_> {
         let error = channel.conflict();
         let circumstances = Circumstances {
             member: at.name.clone(),
-            origin: gtid
-                .split(':')
-                .next()
-                .and_then(|uuid| conflicts::writer(self.observed, uuid))
-                .map(|origin| self.name(origin)),
+            origin: conflicts::writer(self.observed, writer_of(gtid)).map(|origin| self.name(origin)),
             error: error.map_or(0, |error| error.number),
             message: error.map_or_else(String::new, |error| error.text.clone()),
             committed: finding.transaction.committed,
@@ -92,7 +90,7 @@ impl Actor<'_> {
             kept: None,
         };
         record.examined(finding.rows, finding.for_a_person, finding.identical);
-        conflict_table::insert(&mut at.logged, &record, &circumstances).await
+        at.insert(&record, &circumstances).await
     }
 
     /// Gets the applier past the transaction.
@@ -153,6 +151,11 @@ impl Actor<'_> {
                         Err(error) if is_final(&error) => tracing::info!(%error, "rows of another side are left out"),
                         added => added?,
                     }
+                }
+                if !taken_before.is_empty() {
+                    // If the winner's row is right here by now, it is copied anew: its clients may have changed it since.
+                    let late = rows::overwritten(self, at, ordinal, (&all, &all)).await?;
+                    taken_before.retain(|id| late.contains(id));
                 }
                 record.kept = Some(at.binlog_position().await?);
             }
@@ -237,7 +240,16 @@ impl Actor<'_> {
         } else {
             Stage::Taken
         };
-        record.known = record.known.union(&at.known().await?);
+        let known = at.known().await?;
+        let after = match &record.kept {
+            Some(since) => match history::written_after(self, at, since, &record.gtid).await {
+                // The log is gone. What was written since counts as written before.
+                Err(error) if is_final(&error) => GtidSet::default(),
+                after => after?,
+            },
+            None => GtidSet::default(),
+        };
+        record.known = record.known.union(&known.difference(&after));
         at.update(record).await
     }
 

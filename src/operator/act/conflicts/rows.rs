@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
-use crate::decide::conflicts::{self, ConflictingRow, Past, Record};
+use crate::decide::conflicts::{ConflictingRow, Past, Record, Sides};
 use crate::mysql::io::connection::{SqlError, ask, required, run};
 use crate::mysql::row_events::{Form, RowEvent, format_statement, statement};
 use crate::operator::act::Actor;
@@ -196,12 +196,13 @@ fn unknown(target: &LocatedRow, trigger: &str) -> SqlError {
     ))
 }
 
-/// Ids of the rows whose last change here, since they were copied aside, came from the losing side before it knew of the conflict.
+/// Ids of the rows whose last change here, since they were copied aside, came from the losing side before it knew of the conflict. `records`: those
+/// that have the rows; `sides`: all of the conflict.
 pub(super) async fn overwritten(
     actor: &Actor<'_>,
     at: &mut Session,
     ordinal: u8,
-    records: &[Record],
+    (records, sides): (&[Record], &[Record]),
 ) -> Result<Vec<String>, SqlError> {
     let uuid = at.uuid.clone();
     let own = records.iter().filter(|record| record.observer == uuid);
@@ -209,8 +210,8 @@ pub(super) async fn overwritten(
     if targets.is_empty() {
         return Ok(Vec::new());
     }
-    let history = history::read(actor, at, ordinal, records, &targets).await?;
-    late(actor, at, records, &targets, &history).await
+    let history = history::read(actor, at, ordinal, sides, &targets).await?;
+    late(actor, at, sides, &targets, &history).await
 }
 
 /// Ids of the contested rows that a late write changed last.
@@ -221,7 +222,7 @@ async fn late(
     targets: &[LocatedRow],
     history: &History,
 ) -> Result<Vec<String>, SqlError> {
-    let contested = conflicts::contested(actor.observed, &at.uuid, records);
+    let contested = Sides::of(actor.observed).contested(actor.observed, &at.uuid, records);
     let is_late = |target: &&LocatedRow| {
         contested.contains(target.id.as_str()) && history.get(&target.id).is_some_and(Past::is_late)
     };

@@ -10,7 +10,7 @@ use crate::mysql::transaction::BinlogPosition;
 use crate::names::{GTID_TAG, accounts, keys};
 use crate::operator::act::sql::same_life;
 use crate::operator::act::{ActError, Actor};
-use crate::operator::conflict_table;
+use crate::operator::conflict_table::{self, Circumstances};
 use crate::operator::members::Credentials;
 
 /// Seconds to wait for transactions that are in flight.
@@ -28,6 +28,8 @@ pub(super) struct Session {
     pub(super) aside: Conn,
     /// Whether the member was fenced. During the session only `read_only` is on then.
     pub(super) was_fenced: bool,
+    /// See [`Observed::has_image_tables`](crate::decide::observed::Observed::has_image_tables).
+    images_go_apart: bool,
 }
 
 impl Session {
@@ -57,7 +59,11 @@ impl Session {
     }
 
     pub(super) async fn update(&mut self, record: &Record) -> Result<(), SqlError> {
-        conflict_table::update(&mut self.logged, record).await
+        conflict_table::update(&mut self.logged, record, self.images_go_apart).await
+    }
+
+    pub(super) async fn insert(&mut self, record: &Record, circumstances: &Circumstances) -> Result<(), SqlError> {
+        conflict_table::insert(&mut self.logged, record, circumstances, self.images_go_apart).await
     }
 
     /// `gtid_executed` of the member.
@@ -171,6 +177,7 @@ impl Actor<'_> {
             logged,
             aside,
             was_fenced: was_fenced.map_err(|source| self.failed(ordinal, source))?,
+            images_go_apart: self.observed.has_image_tables(),
         })
     }
 

@@ -1,0 +1,104 @@
+//! Which writes of a losing side are late. In all cases member 0 wins.
+
+use multimaster::api::{ConflictPolicy, Conflicts};
+use multimaster::decide::conflicts::{ConflictingRow, Late, Record, Sides, Stage};
+use multimaster::decide::observed::Observed;
+use multimaster::mysql::rows::RowKey;
+
+use crate::fixture::{at, executed, gtid, server, uuid, whole};
+
+fn nth(member: u8, number: u8) -> String {
+    format!("{}:{number}", uuid(member))
+}
+
+/// `rows`: a letter each; with a `=` the row is the same on both sides. `knew`: transactions.
+fn record(observer: u8, transaction: (u8, u8), seen: i64, rows: &str, knew: &[(u8, u8)]) -> Record {
+    let row = |name: &str| ConflictingRow {
+        id: name.trim_end_matches('=').into(),
+        key: RowKey {
+            schema: "d".into(),
+            table: "t".into(),
+            columns: Vec::new(),
+        },
+        mine: Some("m".into()),
+        theirs: Some(if name.ends_with('=') { "m" } else { "t" }.into()),
+    };
+    let knew = knew.iter().map(|(member, number)| gtid(&nth(*member, *number)));
+    Record {
+        observer: uuid(observer),
+        gtid: nth(transaction.0, transaction.1),
+        seen: at(seen),
+        stage: Stage::Taken,
+        rows: rows.split_whitespace().map(row).collect(),
+        for_a_person: None,
+        winner: Some(0),
+        known: knew.fold(executed(), |known, gtid| known.union(&gtid)),
+        kept: None,
+    }
+}
+
+fn observed(records: &[Record]) -> Observed {
+    let mut observed = whole();
+    observed.cluster.spec.conflicts = Conflicts {
+        policy: ConflictPolicy::Prefer,
+        prefer: vec![0, 1, 2],
+    };
+    for ordinal in 0..3 {
+        let own = records.iter().filter(|record| record.observer == uuid(ordinal));
+        server(&mut observed, ordinal).conflicts = own.cloned().collect();
+    }
+    observed
+}
+
+/// Whether each of these changes is late: transaction, row.
+fn of(records: &[Record], changes: &[((u8, u8), &str)]) -> Vec<bool> {
+    let observed = observed(records);
+    let late = Late::of(&observed, &Sides::of(&observed), records);
+    let changes = changes.iter();
+    changes
+        .map(|((member, number), row)| late.is(&nth(*member, *number), row))
+        .collect()
+}
+
+/// 1 has taken the transaction of 0. That of 1 was taken at 2 before anybody knew of 0, and 2 has just stopped at that of 0.
+#[test]
+fn a_side_that_wins_is_never_late() {
+    let mut early = record(2, (1, 11), 1, "x", &[(2, 11), (1, 11)]);
+    early.winner = Some(1);
+    let mut just = record(2, (0, 11), 3, "x", &[(2, 11), (1, 11)]);
+    (just.stage, just.winner) = (Stage::Waiting, None);
+    let records = [record(1, (0, 11), 2, "x", &[(1, 11), (0, 11)]), early, just];
+    let changes = [((0, 11), "x"), ((1, 11), "x"), ((2, 11), "x")];
+    assert_eq!(of(&records, &changes), [false, true, true]);
+    // Without a winner nobody loses.
+    let observed = whole();
+    let mut open = record(1, (0, 11), 1, "x", &[(1, 11)]);
+    open.winner = None;
+    let open = [open];
+    assert!(Late::of(&observed, &Sides::of(&observed), &open).losers().is_empty());
+}
+
+/// 0 wrote x and then y, each in a transaction; 1 wrote both in one. Clients of 1 change x when 1 has taken the first, and y before it has taken the
+/// second.
+#[test]
+fn what_a_side_wrote_in_knowledge_of_the_winners_row_is_not_late() {
+    let records = [
+        record(1, (0, 11), 1, "x y=", &[(1, 11)]),
+        record(1, (0, 12), 3, "y", &[(1, 11), (1, 12), (1, 13), (0, 11)]),
+        record(0, (1, 11), 2, "x y", &[(0, 11), (0, 12), (1, 11), (1, 12), (1, 13)]),
+    ];
+    let changes = [((1, 11), "x"), ((1, 11), "y"), ((1, 12), "x"), ((1, 13), "y")];
+    assert_eq!(of(&records, &changes), [true, true, false, true]);
+}
+
+/// The transaction of 2 came to 1 when 1 had taken that of 0, and had changed the row since.
+#[test]
+fn a_third_side_tells_nothing_of_what_another_one_knew() {
+    let records = [
+        record(1, (0, 11), 1, "x", &[(1, 11), (0, 11)]),
+        record(1, (2, 11), 3, "x", &[(1, 11), (0, 11), (1, 12)]),
+        record(0, (2, 11), 2, "x", &[(0, 11), (2, 11)]),
+    ];
+    let changes = [((1, 11), "x"), ((1, 12), "x"), ((2, 11), "x")];
+    assert_eq!(of(&records, &changes), [true, false, true]);
+}
