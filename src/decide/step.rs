@@ -181,6 +181,8 @@ pub enum Action {
     },
     /// Record that a conflict is settled, because a person says so. No rows are compared.
     NoteSettled {
+        /// Server UUID of the record's observer.
+        observer: String,
         /// The transaction.
         gtid: String,
     },

@@ -5,6 +5,8 @@
 //! Members of two versions share the table (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a default, and no
 //! statement that reads names an added column.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use mysql_async::{Conn, Row};
 use serde::Serialize;
@@ -20,8 +22,8 @@ use crate::mysql::transaction::BinlogPosition;
 const SETTLED_KEPT: u32 = 1000;
 /// Of so many of them it keeps the large images.
 const IMAGES_KEPT: u32 = 100;
-/// Bytes of a piece of an image. A character is not divided, so a piece may have a few bytes less.
-const PIECE: usize = 1 << 20;
+/// Bytes of a piece of an image, at most. A character is not divided, so a piece may have a few bytes less.
+const PIECE: usize = 1 << 18;
 /// The most open records that are read. The others are counted.
 const MOST_READ: u64 = 300;
 
@@ -171,7 +173,7 @@ pub async fn insert(
     circumstances: &Circumstances,
     apart: bool,
 ) -> Result<(), SqlError> {
-    let changes = changes(conn, record, apart).await?;
+    let changes = changes(record, apart)?;
     let statement = format!(
         "INSERT INTO multimaster.conflicts (observer, gtid, member, origin, error, message, committed_at, seen_at, stage, changes, for_a_person, \
          known) VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
@@ -188,35 +190,75 @@ pub async fn insert(
         or_null(record.for_a_person.as_deref()),
         literal(&record.known.to_string()),
     );
+    write(conn, record, apart, &statement).await
+}
+
+/// The rows of a record as the column `changes` has them. `apart`: without their large images, which [`write`] puts into the table of images.
+fn changes(record: &Record, apart: bool) -> Result<String, SqlError> {
+    match apart {
+        true => json(&record.clone().brief().rows),
+        false => json(&record.rows),
+    }
+}
+
+/// Carries out the statement that writes a record. `apart`: with its large images, in one transaction.
+async fn write(conn: &mut Conn, record: &Record, apart: bool, statement: &str) -> Result<(), SqlError> {
+    let images = if apart { record.large_images() } else { BTreeMap::new() };
+    if images.is_empty() {
+        return run(conn, statement).await;
+    }
+    run(conn, "BEGIN").await?;
+    let done = async {
+        write_images(conn, record, &images).await?;
+        run(conn, statement).await
+    };
+    let done = done.await;
+    if done.as_ref().is_err_and(SqlError::leaves_doubt) {
+        return done;
+    }
+    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = run(conn, end).await;
+    done.and(ended)
+}
+
+async fn write_images(conn: &mut Conn, record: &Record, images: &BTreeMap<String, String>) -> Result<(), SqlError> {
+    let settings = ask(conn, "SELECT @@max_allowed_packet AS longest").await?;
+    let settings = settings
+        .first()
+        .ok_or_else(|| SqlError::Unreadable("max_allowed_packet is not there".into()))?;
+    // A piece may be twice as long as a literal.
+    let longest = PIECE.min(required::<usize>(settings, "longest")? / 4);
+    let mut values = String::new();
+    for (sha256, image) in images {
+        for (number, piece) in (0..).zip(pieces(image, longest)) {
+            if !values.is_empty() && values.len() + piece.len() > longest {
+                insert_images(conn, &std::mem::take(&mut values)).await?;
+            }
+            let comma = if values.is_empty() { "" } else { ", " };
+            values += &format!(
+                "{comma}({}, {}, {}, {number}, {})",
+                literal(&record.observer),
+                literal(&record.gtid),
+                literal(sha256),
+                literal(piece)
+            );
+        }
+    }
+    insert_images(conn, &values).await
+}
+
+async fn insert_images(conn: &mut Conn, values: &str) -> Result<(), SqlError> {
+    // A piece is there already, if an earlier state of the record had the image.
+    let statement =
+        format!("INSERT IGNORE INTO multimaster.conflict_rows (observer, gtid, sha256, piece, image) VALUES {values}");
     run(conn, &statement).await
 }
 
-/// The rows of a record as the column `changes` has them. `apart`: their large images are written to the table of images.
-async fn changes(conn: &mut Conn, record: &Record, apart: bool) -> Result<String, SqlError> {
-    if !apart {
-        return json(&record.rows);
-    }
-    for (sha256, image) in record.large_images() {
-        for (piece, text) in (0..).zip(pieces(&image)) {
-            // It is there already, if an earlier state of the record had it.
-            let statement = format!(
-                "INSERT IGNORE INTO multimaster.conflict_rows (observer, gtid, sha256, piece, image) VALUES ({}, {}, {}, {piece}, {})",
-                literal(&record.observer),
-                literal(&record.gtid),
-                literal(&sha256),
-                literal(text)
-            );
-            run(conn, &statement).await?;
-        }
-    }
-    json(&record.clone().brief().rows)
-}
-
-/// A text in pieces of at most [`PIECE`] bytes.
-fn pieces(mut text: &str) -> Vec<&str> {
+/// A text in pieces of at most so many bytes, which are more than the longest character has.
+fn pieces(mut text: &str, longest: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     while !text.is_empty() {
-        let (piece, rest) = text.split_at(text.floor_char_boundary(PIECE));
+        let (piece, rest) = text.split_at(text.floor_char_boundary(longest));
         pieces.push(piece);
         text = rest;
     }
@@ -243,7 +285,7 @@ fn json(value: &impl Serialize) -> Result<String, SqlError> {
 /// # Errors
 /// As [`run`].
 pub async fn update(conn: &mut Conn, record: &Record, apart: bool) -> Result<(), SqlError> {
-    let changes = changes(conn, record, apart).await?;
+    let changes = changes(record, apart)?;
     let stage = json(&record.stage)?;
     let settled = if record.stage == Stage::Settled {
         "UTC_TIMESTAMP(6)"
@@ -265,14 +307,15 @@ pub async fn update(conn: &mut Conn, record: &Record, apart: bool) -> Result<(),
         literal(&record.observer),
         literal(&record.gtid),
     );
-    run(conn, &statement).await
+    write(conn, record, apart, &statement).await
 }
 
 /// Removes settled conflicts of this member beyond the newest [`SETTLED_KEPT`], and the images of those beyond the newest [`IMAGES_KEPT`].
+/// `apart`: every member has the table of images.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn prune(conn: &mut Conn) -> Result<(), SqlError> {
+pub async fn prune(conn: &mut Conn, apart: bool) -> Result<(), SqlError> {
     let own = "observer = @@server_uuid AND stage = 'settled'";
     let query = format!(
         "SELECT CAST(settled_at AS CHAR) AS oldest FROM multimaster.conflicts WHERE {own} ORDER BY settled_at DESC LIMIT 1 OFFSET {SETTLED_KEPT}"
@@ -288,7 +331,7 @@ pub async fn prune(conn: &mut Conn) -> Result<(), SqlError> {
         );
         run(conn, &old).await?;
     }
-    if ask(conn, IMAGE_TABLE).await?.is_empty() {
+    if !apart {
         return Ok(());
     }
     let newest = format!(

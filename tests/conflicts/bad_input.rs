@@ -104,7 +104,7 @@ async fn a_row_of_twenty_megabytes(ring: &mut Ring) {
     let records = "SELECT IF(MAX(LENGTH(changes)) < 10000, 'short', 'long') FROM multimaster.conflicts";
     assert_eq!(ring.everywhere(records).await, ["short"; 3]);
     let images =
-        "SELECT CONCAT(MAX(LENGTH(image)) <= 1 << 20, SUM(LENGTH(image)) > 20 << 20) FROM multimaster.conflict_rows";
+        "SELECT CONCAT(MAX(LENGTH(image)) <= 1 << 18, SUM(LENGTH(image)) > 20 << 20) FROM multimaster.conflict_rows";
     assert_eq!(ring.everywhere(images).await, ["11"; 3]);
 }
 

@@ -488,14 +488,22 @@ fn a_person_can_say_that_it_is_settled_once_its_transaction_is_executed() {
         let [step] = steps(&decision)[..] else {
             panic!("{:?}", decision.steps)
         };
-        let gtid = eleventh(1 - ordinal);
-        assert_eq!(
-            *step,
-            Step::member(ordinal, uuid(ordinal), Action::NoteSettled { gtid })
-        );
+        let (observer, gtid) = (uuid(ordinal), eleventh(1 - ordinal));
+        let settles = Action::NoteSettled { observer, gtid };
+        assert_eq!(*step, Step::member(ordinal, uuid(ordinal), settles));
         server(&mut observed, ordinal).conflicts[0].stage = Stage::Settled;
     }
     assert!(steps(&decide(&observed, at(60))).is_empty());
+    // Its observer is no more: any member that has the record settles it, and it is the only one that is open.
+    let mut left = server(&mut observed, 0).conflicts[0].clone();
+    left.stage = Stage::Taken;
+    left.for_a_person = Some("there is no table".into());
+    left.observer = "99999999-0000-0000-0000-000000000000".into();
+    server(&mut observed, 1).conflicts.push(left.clone());
+    let decision = decide(&observed, at(60));
+    let (observer, gtid) = (left.observer, left.gtid);
+    let settles = Action::NoteSettled { observer, gtid };
+    assert_eq!(steps(&decision), [&Step::member(1, uuid(1), settles)]);
 }
 
 /// Both have taken the other's transaction.

@@ -91,6 +91,18 @@ fn what_a_side_wrote_in_knowledge_of_the_winners_row_is_not_late() {
     assert_eq!(of(&records, &changes), [true, true, false, true]);
 }
 
+/// 1 stands at the transaction of 0. What its clients write meanwhile is known by the record of 0 only, which has stopped once more.
+#[test]
+fn until_a_side_has_taken_the_winners_row_it_writes_in_ignorance() {
+    let mut stands = record(1, (0, 11), 1, "x", &[(1, 11)]);
+    stands.stage = Stage::Waiting;
+    let first = record(0, (1, 11), 2, "x", &[(0, 11), (1, 11)]);
+    let mut second = record(0, (1, 13), 3, "y", &[(0, 11), (1, 11), (1, 12)]);
+    second.stage = Stage::Settling;
+    let records = [stands, first, second];
+    assert_eq!(of(&records, &[((1, 12), "x"), ((0, 12), "x")]), [true, false]);
+}
+
 /// The transaction of 2 came to 1 when 1 had taken that of 0, and had changed the row since.
 #[test]
 fn a_third_side_tells_nothing_of_what_another_one_knew() {

@@ -8,79 +8,72 @@ use multimaster::names::ANNOTATION_COMPARE;
 use serde_json::json;
 
 use crate::support::ring::Ring;
-use crate::support::world::in_namespace;
 use crate::support::writers::Writers;
 use crate::support::{INTERVAL, eventually, sql};
 
 /// Changes that a busy client is ahead of the next member.
 const BEHIND: u64 = 20;
 
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn a_row_that_differs_is_named_and_nobody_is_stopped_for_long() -> Result<()> {
-    in_namespace("comparison", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
-        let writers = Writers::at_members(&ring).await?;
-        writers.go_on_everywhere().await?;
-        let mut root = ring.root(0).await?;
-        for statement in [
-            "CREATE TABLE app.prices (id INT PRIMARY KEY, price INT NOT NULL)",
-            "CREATE TABLE app.busy (n BIGINT PRIMARY KEY)",
-            "INSERT INTO app.busy VALUES (0)",
-            "INSERT INTO app.prices VALUES (1, 100), (2, 100), (3, 100)",
-        ] {
-            sql::run(&mut root, statement).await?;
+pub async fn names_what_differs(ring: &Ring) -> Result<()> {
+    let writers = Writers::at_members(ring).await?;
+    writers.go_on_everywhere().await?;
+    let mut root = ring.root(0).await?;
+    for statement in [
+        "CREATE TABLE app.prices (id INT PRIMARY KEY, price INT NOT NULL)",
+        "CREATE TABLE app.busy (n BIGINT PRIMARY KEY)",
+        "INSERT INTO app.busy VALUES (0)",
+        "INSERT INTO app.prices VALUES (1, 100), (2, 100), (3, 100)",
+    ] {
+        sql::run(&mut root, statement).await?;
+    }
+    eventually("the rows are everywhere", || async {
+        for mut conn in ring.roots().await? {
+            let rows: u64 = sql::value(&mut conn, "SELECT COUNT(*) FROM app.prices").await?;
+            ensure!(rows == 3, "{rows}");
         }
-        eventually("the rows are everywhere", || async {
-            for mut conn in ring.roots().await? {
-                let rows: u64 = sql::value(&mut conn, "SELECT COUNT(*) FROM app.prices").await?;
-                ensure!(rows == 3, "{rows}");
-            }
-            Ok(())
-        })
-        .await?;
-        let equal = compared(&ring, "as they are").await?;
-        ensure!(equal.differing == 0 && equal.tables >= 2, "{equal:?}");
-        let converged = ring.condition("Converged").await?;
-        ensure!(converged.status == "True", "{converged:?}");
-
-        // What an update here and an update there of the same row at the same time leave behind.
-        price(&ring, 2000).await?;
-        let busy = tokio::spawn(without_a_pause(ring.clone()));
-        let diverged = compared(&ring, "after two updates").await;
-        ensure!(!busy.is_finished(), "the busy client ended: {:?}", busy.await);
-        busy.abort();
-        let diverged = diverged?;
-        eprintln!("{diverged:?}; {} writes refused", writers.refused());
-        let converged = ring.condition("Converged").await?;
-        ensure!(
-            converged.status == "False" && converged.reason == "Diverged",
-            "{converged:?}"
-        );
-        let words = "rows of table app.prices where id > 1 AND id <= 2: demo-0,demo-2 | demo-1";
-        ensure!(converged.message.contains(words), "{converged:?}");
-        ensure!(diverged.differing == 1, "{diverged:?}");
-        ensure!(
-            diverged.writes_stopped_milliseconds > 0,
-            "writes never pause, so they have to be stopped: {diverged:?}"
-        );
-        writers.go_on_everywhere().await?;
-        ring.wait_ready().await?;
-        ensure!(
-            writers.failures() == writers.refused(),
-            "{} writes failed, {} of them because writes were stopped",
-            writers.failures(),
-            writers.refused()
-        );
-
-        price(&ring, 100).await?;
-        let mended = compared(&ring, "after it was mended").await?;
-        ensure!(mended.differing == 0, "{mended:?}");
-        let converged = ring.condition("Converged").await?;
-        ensure!(converged.status == "True", "{converged:?}");
-        writers.settle().await.map(drop)
+        Ok(())
     })
-    .await
+    .await?;
+    let equal = compared(ring, "as they are").await?;
+    ensure!(equal.differing == 0 && equal.tables >= 2, "{equal:?}");
+    let converged = ring.condition("Converged").await?;
+    ensure!(converged.status == "True", "{converged:?}");
+
+    // What an update here and an update there of the same row at the same time leave behind.
+    price(ring, 2000).await?;
+    let busy = tokio::spawn(without_a_pause(ring.clone()));
+    let diverged = compared(ring, "after two updates").await;
+    ensure!(!busy.is_finished(), "the busy client ended: {:?}", busy.await);
+    busy.abort();
+    let diverged = diverged?;
+    eprintln!("{diverged:?}; {} writes refused", writers.refused());
+    let converged = ring.condition("Converged").await?;
+    ensure!(
+        converged.status == "False" && converged.reason == "Diverged",
+        "{converged:?}"
+    );
+    let words = "rows of table app.prices where id > 1 AND id <= 2: demo-0,demo-2 | demo-1";
+    ensure!(converged.message.contains(words), "{converged:?}");
+    ensure!(diverged.differing == 1, "{diverged:?}");
+    ensure!(
+        diverged.writes_stopped_milliseconds > 0,
+        "writes never pause, so they have to be stopped: {diverged:?}"
+    );
+    writers.go_on_everywhere().await?;
+    ring.wait_ready().await?;
+    ensure!(
+        writers.failures() == writers.refused(),
+        "{} writes failed, {} of them because writes were stopped",
+        writers.failures(),
+        writers.refused()
+    );
+
+    price(ring, 100).await?;
+    let mended = compared(ring, "after it was mended").await?;
+    ensure!(mended.differing == 0, "{mended:?}");
+    let converged = ring.condition("Converged").await?;
+    ensure!(converged.status == "True", "{converged:?}");
+    writers.settle().await.map(drop)
 }
 
 /// Changes a row at member 0 as fast as it can, so that members are never equal by themselves, but waits while member 1 is more than [`BEHIND`]

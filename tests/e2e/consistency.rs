@@ -22,60 +22,54 @@ const WRITES: u32 = 50;
 /// SQLSTATE of `wait_for_executed_gtid_set` when it has waited in vain.
 const LATE: &str = "HYT00";
 
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn where_all_write_a_member_shows_causes_first_and_nothing_else_is_sure() -> Result<()> {
-    in_namespace("consistency", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
-        create_tables(&ring, 0).await?;
-        let service = ring.service_ip().await?;
+pub async fn where_all_write(ring: &Ring) -> Result<()> {
+    create_tables(ring, 0).await?;
+    let service = ring.service_ip().await?;
 
-        // No read your writes, no monotonic reads: another connection leads to a member that has not applied it.
-        let held = hold(&ring, 1, "a").await?;
-        let written = write(&ring, 0, "a", 1).await?;
-        eventually("a connection that does not see what an earlier one saw", || async {
-            let earlier = has(&mut ring.app(&service).await?, "a", 1).await?;
-            let later = has(&mut ring.app(&service).await?, "a", 1).await?;
-            ensure!((earlier, later) == (true, false), "{earlier}, then {later}");
-            Ok(())
-        })
-        .await?;
-        // No causal order for such a client: it has read at member 0 and answers at member 1.
-        write(&ring, 1, "b", 1).await?;
-        ensure!(at(&ring, 1, 1).await? == (false, true), "{:?}", at(&ring, 1, 1).await?);
-        waiting_gives_it(&ring, 1, held, "a", &written).await?;
-
-        // No total order: each of two members shows its own write first.
-        let (held_by_0, held_by_1) = (hold(&ring, 0, "b").await?, hold(&ring, 1, "a").await?);
-        write(&ring, 0, "a", 2).await?;
-        write(&ring, 1, "b", 2).await?;
-        ensure!(at(&ring, 0, 2).await? == (true, false), "{:?}", at(&ring, 0, 2).await?);
-        ensure!(at(&ring, 1, 2).await? == (false, true), "{:?}", at(&ring, 1, 2).await?);
-        release(held_by_0).await?;
-        release(held_by_1).await?;
-        everywhere(&ring, 2).await?;
-
-        // But what a member had when it took a write is at no other member seen after it, also where the write could be applied at once.
-        let held = hold(&ring, 2, "a").await?;
-        write(&ring, 0, "a", 3).await?;
-        eventually("member 1 shows the first", || async {
-            ensure!(at(&ring, 1, 3).await? == (true, false));
-            Ok(())
-        })
-        .await?;
-        write(&ring, 1, "b", 3).await?;
-        eventually("member 2 could show the second", || async {
-            let waiting = "SELECT COUNT(*) FROM performance_schema.processlist WHERE STATE = 'Waiting for preceding transaction to commit'";
-            let waiting: u32 = sql::value(&mut ring.root(2).await?, waiting).await?;
-            ensure!(waiting > 0, "no applier waits with it");
-            Ok(())
-        })
-        .await?;
-        ensure!(at(&ring, 2, 3).await? == (false, false), "{:?}", at(&ring, 2, 3).await?);
-        release(held).await?;
-        everywhere(&ring, 3).await
+    // No read your writes, no monotonic reads: another connection leads to a member that has not applied it.
+    let held = hold(ring, 1, "a").await?;
+    let written = write(ring, 0, "a", 1).await?;
+    eventually("a connection that does not see what an earlier one saw", || async {
+        let earlier = has(&mut ring.app(&service).await?, "a", 1).await?;
+        let later = has(&mut ring.app(&service).await?, "a", 1).await?;
+        ensure!((earlier, later) == (true, false), "{earlier}, then {later}");
+        Ok(())
     })
-    .await
+    .await?;
+    // No causal order for such a client: it has read at member 0 and answers at member 1.
+    write(ring, 1, "b", 1).await?;
+    ensure!(at(ring, 1, 1).await? == (false, true), "{:?}", at(ring, 1, 1).await?);
+    waiting_gives_it(ring, 1, held, "a", &written).await?;
+
+    // No total order: each of two members shows its own write first.
+    let (held_by_0, held_by_1) = (hold(ring, 0, "b").await?, hold(ring, 1, "a").await?);
+    write(ring, 0, "a", 2).await?;
+    write(ring, 1, "b", 2).await?;
+    ensure!(at(ring, 0, 2).await? == (true, false), "{:?}", at(ring, 0, 2).await?);
+    ensure!(at(ring, 1, 2).await? == (false, true), "{:?}", at(ring, 1, 2).await?);
+    release(held_by_0).await?;
+    release(held_by_1).await?;
+    everywhere(ring, 2).await?;
+
+    // But what a member had when it took a write is at no other member seen after it, also where the write could be applied at once.
+    let held = hold(ring, 2, "a").await?;
+    write(ring, 0, "a", 3).await?;
+    eventually("member 1 shows the first", || async {
+        ensure!(at(ring, 1, 3).await? == (true, false));
+        Ok(())
+    })
+    .await?;
+    write(ring, 1, "b", 3).await?;
+    eventually("member 2 could show the second", || async {
+        let waiting = "SELECT COUNT(*) FROM performance_schema.processlist WHERE STATE = 'Waiting for preceding transaction to commit'";
+        let waiting: u32 = sql::value(&mut ring.root(2).await?, waiting).await?;
+        ensure!(waiting > 0, "no applier waits with it");
+        Ok(())
+    })
+    .await?;
+    ensure!(at(ring, 2, 3).await? == (false, false), "{:?}", at(ring, 2, 3).await?);
+    release(held).await?;
+    everywhere(ring, 3).await
 }
 
 #[tokio::test]

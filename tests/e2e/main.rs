@@ -17,6 +17,7 @@ mod conflicts;
 mod consistency;
 mod drift;
 mod fencing;
+mod healthy;
 mod loss;
 mod rbac;
 mod recreate;

@@ -49,37 +49,31 @@ async fn the_smallest_manifest_becomes_a_ring() -> Result<()> {
     .await
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: hack/test.sh"]
-async fn a_write_at_any_member_arrives_at_all() -> Result<()> {
-    in_namespace("writes", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({})).await?;
-        // The first database and its user are there, and the user may use that database and no other.
-        // kube-proxy learns the Service's endpoints in its own time, so the first connection may not come about.
-        let service = ring.service_ip().await?;
-        let mut app = eventually("a connection through the Service", || ring.app(&service)).await?;
-        sql::run(
-            &mut app,
-            "CREATE TABLE app.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, m INT)",
-        )
-        .await?;
-        let refused = sql::run(&mut app, "CREATE DATABASE other").await;
-        ensure!(refused.is_err(), "the application's user may create databases");
-        let grants: Vec<String> = sql::rows(&mut app, "SHOW GRANTS").await?;
-        ensure!(
-            grants
-                .iter()
-                .all(|grant| grant.contains("`app`") || grant.contains("USAGE")),
-            "{grants:?}"
-        );
+pub async fn writes_arrive(ring: &Ring) -> Result<()> {
+    // The first database and its user are there, and the user may use that database and no other.
+    // kube-proxy learns the Service's endpoints in its own time, so the first connection may not come about.
+    let service = ring.service_ip().await?;
+    let mut app = eventually("a connection through the Service", || ring.app(&service)).await?;
+    sql::run(
+        &mut app,
+        "CREATE TABLE app.t (id BIGINT AUTO_INCREMENT PRIMARY KEY, m INT)",
+    )
+    .await?;
+    let refused = sql::run(&mut app, "CREATE DATABASE other").await;
+    ensure!(refused.is_err(), "the application's user may create databases");
+    let grants: Vec<String> = sql::rows(&mut app, "SHOW GRANTS").await?;
+    ensure!(
+        grants
+            .iter()
+            .all(|grant| grant.contains("`app`") || grant.contains("USAGE")),
+        "{grants:?}"
+    );
 
-        let places = [At::Member(0), At::Member(1), At::Member(2), At::Service];
-        let writers = Writers::start(&ring, places.to_vec()).await?;
-        writers.go_on(&places).await?;
-        writers.settle().await?;
-        automatic_values_do_not_collide(&ring).await
-    })
-    .await
+    let places = [At::Member(0), At::Member(1), At::Member(2), At::Service];
+    let writers = Writers::start(ring, places.to_vec()).await?;
+    writers.go_on(&places).await?;
+    writers.settle().await?;
+    automatic_values_do_not_collide(ring).await
 }
 
 async fn conditions_speak_of_this_generation(ring: &Ring) -> Result<()> {

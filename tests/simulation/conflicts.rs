@@ -120,8 +120,8 @@ impl World {
                     winner: *winner,
                 }],
             ),
-            Action::NoteSettled { gtid } => {
-                let name = (uuid.to_owned(), gtid.clone());
+            Action::NoteSettled { observer, gtid } => {
+                let name = (observer.clone(), gtid.clone());
                 (vec![ordinal], vec![Part::Settle { name }])
             }
             Action::CompareRows { conflicts, reassert } => (

@@ -1,8 +1,8 @@
 //! Late writes: what a losing side wrote before it knew of the conflict, and what arrives, and overwrites the winning row, after that was right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::record::{Record, holds, is_ours, writer_of};
+use super::record::{Record, Stage, holds, is_ours, writer_of};
 use super::sides::{Sides, origin, writer};
 use crate::decide::observed::Observed;
 use crate::mysql::gtid::GtidSet;
@@ -10,7 +10,6 @@ use crate::mysql::gtid::GtidSet;
 /// By which a transaction is known to be late.
 #[derive(Clone, Debug)]
 pub struct Late<'a> {
-    records: &'a [Record],
     /// Server UUIDs under which the losing sides wrote.
     losers: BTreeSet<&'a str>,
     /// Server UUIDs of members that may have re-asserted rows of another winner, before it was known who wins.
@@ -18,7 +17,9 @@ pub struct Late<'a> {
     /// By losing side and id of a row: the record of the first time that it met the winner's row there. What it wrote to that row later, it wrote in
     /// knowledge of the winner's.
     met: BTreeMap<(&'a str, &'a str), &'a Record>,
-    /// What the members knew whose records these are, and the transactions at which they stopped.
+    /// The transactions at which members stopped.
+    gtids: HashSet<&'a str>,
+    /// What the members knew whose records these are, and these transactions.
     known: GtidSet,
 }
 
@@ -26,7 +27,7 @@ impl<'a> Late<'a> {
     /// `records`: all sides of a conflict.
     pub fn of(observed: &Observed, sides: &Sides, records: &'a [Record]) -> Self {
         let mut late = Self {
-            records,
+            gtids: records.iter().map(|record| record.gtid.as_str()).collect(),
             losers: BTreeSet::new(),
             mistaken: BTreeSet::new(),
             met: BTreeMap::new(),
@@ -52,8 +53,9 @@ impl<'a> Late<'a> {
                 continue;
             }
             late.losers.insert(loser);
-            // A row that is the same on both sides may have been added for the sake of another side.
-            let rows = record.rows.iter().filter(|row| is_winners && row.mine != row.theirs);
+            // Until it is taken, its observer goes on in ignorance. A row that is the same on both sides may have been added for another side.
+            let met = is_winners && matches!(record.stage, Stage::Taken | Stage::Settled);
+            let rows = record.rows.iter().filter(|row| met && row.mine != row.theirs);
             for row in rows {
                 let met = late.met.entry((loser, &row.id)).or_insert(record);
                 if record.seen < met.seen {
@@ -76,10 +78,9 @@ impl<'a> Late<'a> {
         if is_ours(gtid) {
             return self.mistaken.contains(writer) && holds(&self.known, gtid);
         }
-        let is_a_side = || self.records.iter().any(|record| record.gtid == gtid);
         self.losers.contains(writer)
             && match self.met.get(&(writer, id)) {
-                Some(met) => holds(&met.known, gtid) || is_a_side(),
+                Some(met) => self.gtids.contains(gtid) || holds(&met.known, gtid),
                 None => holds(&self.known, gtid),
             }
     }

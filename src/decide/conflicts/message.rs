@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::orders::{self, SETTLED, ordered, says_settled};
+use super::orders::{self, SETTLED, is_heard, ordered, says_settled};
 use super::record::{ConflictingRow, Record, Stage};
 use super::sides::{Sides, origin, writer};
 use super::unread;
@@ -87,8 +87,12 @@ fn of_record(observed: &Observed, sides: &Sides, record: &Record) -> String {
         format!("; annotation {ANNOTATION_SETTLE} names {wrong}, which wrote none of its rows")
     });
     let orders = ordered(observed).unwrap_or_default();
-    let order = if says_settled(&orders, record) && record.stage != Stage::Taken {
-        format!("; annotation {ANNOTATION_SETTLE} says {SETTLED}, and its transaction is not executed yet")
+    let order = if says_settled(&orders, record) && !is_heard(record) {
+        let what = match record.stage {
+            Stage::Taken => "its rows are compared first",
+            _ => "its transaction is not executed yet",
+        };
+        format!("; annotation {ANNOTATION_SETTLE} says {SETTLED}, and {what}")
     } else if orders::disagree(&orders, record) {
         format!("; annotation {ANNOTATION_SETTLE} names several members for the rows of this one transaction")
     } else {

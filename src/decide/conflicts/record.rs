@@ -78,6 +78,11 @@ impl Record {
         is_new
     }
 
+    /// No other record has this observer and GTID.
+    pub fn name(&self) -> (&str, &str) {
+        (&self.observer, &self.gtid)
+    }
+
     /// As a pass has it: with digests in place of large images.
     pub fn brief(self) -> Self {
         Self {

@@ -1,8 +1,6 @@
 //! What is to be done next about a conflict: from the stopped applier to equal rows.
 
-use std::collections::BTreeMap;
-
-use super::orders::{Order, is_heard, ordered, says_settled};
+use super::orders::{is_heard, ordered, says_settled};
 use super::record::{Record, Stage, UnreadRecord, holds, is_ours};
 use super::sides::{Sides, origin, writer};
 use super::unread;
@@ -13,32 +11,53 @@ use crate::mysql::gtid::GtidSet;
 use crate::names::{self, GTID_TAG};
 
 /// What is to be done next about conflicts, until all sides are executed.
-pub fn next(roles: &Roles, sides: &Sides) -> Option<Step> {
+pub fn next<'a>(roles: &Roles<'a>, sides: &Sides) -> Option<Step> {
     let observed = roles.observed;
-    let able = || {
-        observed
-            .members
-            .iter()
-            .filter_map(|member| Some((member, member.with_data()?.0)))
+    let channels = |(member, server): (&'a Member, &'a Server)| {
+        let channels = server.channels.iter();
+        channels.map(move |channel| (member, server, channel))
     };
-    let stopped =
-        able().flat_map(|(member, server)| server.channels.iter().map(move |channel| (member, server, channel)));
-    stopped
-        .filter_map(|(member, server, channel)| about_stopped(observed, sides, (member, server, channel)))
-        .next()
-        .or_else(|| able().find_map(|(member, server)| resumed(sides, member, server)))
+    settled_by_word(observed, sides)
         .or_else(|| {
-            let orders = ordered(observed).ok()?;
-            able().find_map(|(member, server)| settled_by_word(&orders, member, server))
+            let mut channels = able(observed).flat_map(channels);
+            channels.find_map(|channel| about_stopped(observed, sides, channel))
         })
+        .or_else(|| able(observed).find_map(|(member, server)| resumed(sides, member, server)))
 }
 
-/// A conflict that is settled because a person says so: each member's record by itself.
-fn settled_by_word(orders: &BTreeMap<String, Order>, member: &Member, server: &Server) -> Option<Step> {
-    let own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
-    let mut heard = own.filter(|record| is_heard(record) && says_settled(orders, record));
-    let gtid = heard.next()?.gtid.clone();
-    Some(Step::member(member.ordinal, &server.uuid, Action::NoteSettled { gtid }))
+/// Members whose data can be read and changed.
+fn able(observed: &Observed) -> impl Iterator<Item = (&Member, &Server)> {
+    let members = observed.members.iter();
+    members.filter_map(|member| Some((member, member.with_data()?.0)))
+}
+
+/// A conflict that is settled because a person says so: each record by itself, at its observer. If that server is no more, at any member that has it.
+fn settled_by_word(observed: &Observed, sides: &Sides) -> Option<Step> {
+    let orders = ordered(observed).ok()?;
+    if orders.is_empty() {
+        return None;
+    }
+    let mut heard = sides
+        .open()
+        .filter(|record| is_heard(record) && says_settled(&orders, record));
+    heard.find_map(|record| {
+        let lives = |member: &Member| {
+            let recorded = observed.recorded(member.ordinal).and_then(|it| it.server_uuid.as_ref());
+            recorded == Some(&record.observer)
+        };
+        let is_gone = !observed.members.iter().any(lives);
+        let has_it = |server: &Server| {
+            let mut records = server.conflicts.iter();
+            server.uuid == record.observer || is_gone && records.any(|other| other.name() == record.name())
+        };
+        let (member, server) = able(observed).find(|(_, server)| has_it(server))?;
+        let (observer, gtid) = (record.observer.clone(), record.gtid.clone());
+        Some(Step::member(
+            member.ordinal,
+            &server.uuid,
+            Action::NoteSettled { observer, gtid },
+        ))
+    })
 }
 
 /// Rows to compare: all sides are executed.
@@ -63,11 +82,7 @@ pub fn examined_again(observed: &Observed) -> Option<Step> {
     // A pass more than it takes, so that each of several has its turn.
     let is_due = |since: &i64| *since < OFTEN || since % EVERY <= 3 * period;
     let mut due = Vec::new();
-    for (member, server) in observed
-        .members
-        .iter()
-        .filter_map(|member| Some((member, member.with_data()?.0)))
-    {
+    for (member, server) in able(observed) {
         for channel in &server.channels {
             let (Some(upstream), Some(gtid)) = (names::upstream_of(&channel.name), &channel.blocked) else {
                 continue;
@@ -144,7 +159,8 @@ fn about_stopped(
     }
     let winner = sides.winner(record)?;
     // Only the winner writes its row again: of another member it could arrive after what clients of the winner have written since.
-    let remedy = if winner == ordinal { Remedy::Keep } else { Remedy::Take };
+    let keeps = winner == ordinal && origin(observed, record) != Some(winner);
+    let remedy = if keeps { Remedy::Keep } else { Remedy::Take };
     Some(settle(remedy, Some(winner)))
 }
 

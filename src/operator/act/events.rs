@@ -99,7 +99,7 @@ fn of_member(observed: &Observed, ordinal: u8, action: &Action) -> Option<(Event
                 format!("{name} has applied {gtid}, at which it stopped{wins}"),
             )
         }
-        Action::NoteSettled { gtid } => (
+        Action::NoteSettled { gtid, .. } => (
             EventReason::ConflictSettled,
             format!(
                 "the conflict of {gtid} at {name} is settled by the annotation {ANNOTATION_SETTLE}; its rows were not compared"

@@ -192,7 +192,9 @@ impl Actor<'_> {
                     .await?;
             }
             Action::NoteTaken { gtid, winner } => self.note_taken(ordinal, server_uuid, gtid, *winner).await?,
-            Action::NoteSettled { gtid } => self.note_settled(ordinal, server_uuid, gtid).await?,
+            Action::NoteSettled { observer, gtid } => {
+                self.note_settled((ordinal, server_uuid), (observer, gtid)).await?;
+            }
             Action::CompareRows { conflicts, reassert } => {
                 self.compare_rows(ordinal, server_uuid, conflicts, *reassert).await?;
             }

@@ -100,6 +100,9 @@ where
 /// Waits until what earlier tests have left to die is gone: it must not be taken for this test's doing.
 pub async fn quiet() -> Result<()> {
     eventually("nothing else is going on", || async {
+        if std::env::var_os("KEEP").is_some() {
+            return Ok(());
+        }
         let rings = kubectl(&["get", "mmc", "--all-namespaces", "-o", "name"]).await?;
         ensure!(rings.is_empty(), "{rings}");
         let pods = format!("--selector={}", names::LABEL_CLUSTER);

@@ -8,7 +8,6 @@ use crate::decide::roles::Roles;
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::SqlError;
 use crate::operator::act::{ActError, Actor};
-use crate::operator::conflict_table;
 
 use super::located::forget;
 use super::rows;
@@ -103,10 +102,7 @@ impl Actor<'_> {
         let all = Sides::of(self.observed);
         let mut whole = records.to_vec();
         for other in records.first().map_or_else(Vec::new, |record| all.whole(record)) {
-            if whole
-                .iter()
-                .all(|record| (&record.observer, &record.gtid) != (&other.observer, &other.gtid))
-            {
+            if whole.iter().all(|record| record.name() != other.name()) {
                 whole.push(other.clone());
             }
         }
@@ -156,15 +152,14 @@ async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
 }
 
 impl Actor<'_> {
-    /// Settles a member's own record without a comparison, because a person says so.
+    /// Settles a record without a comparison, because a person says so.
     pub(in crate::operator::act) async fn note_settled(
         &self,
-        ordinal: u8,
-        uuid: &str,
-        gtid: &str,
+        (ordinal, uuid): (u8, &str),
+        (observer, gtid): (&str, &str),
     ) -> Result<(), ActError> {
         let settle = async |at: &mut Session| {
-            let record = at.record(uuid, gtid).await?;
+            let record = at.record(observer, gtid).await?;
             let record = record.filter(|record| record.stage == Stage::Taken);
             let record = record.ok_or_else(|| SqlError::Outdated(format!("no record of {gtid} is taken")))?;
             let rows = record.rows.clone();
@@ -183,10 +178,7 @@ impl Actor<'_> {
         rows: &[ConflictingRow],
     ) -> Result<(), SqlError> {
         let sides = Sides::of(self.observed);
-        let is_other = |other: &&Record| {
-            let is_it = |record: &Record| record.observer == other.observer && record.gtid == other.gtid;
-            !records.iter().any(is_it)
-        };
+        let is_other = |other: &&Record| records.iter().all(|record| record.name() != other.name());
         let others: Vec<&Record> = sides.open().filter(is_other).collect();
         for session in sessions.iter_mut() {
             // A copy serves the records of its own member.
@@ -204,7 +196,7 @@ impl Actor<'_> {
                 continue;
             };
             session.update(record).await?;
-            conflict_table::prune(&mut session.logged).await?;
+            session.prune().await?;
         }
         Ok(())
     }

@@ -50,8 +50,7 @@ pub(super) async fn read(
         number: 0,
         bytes: 0,
     };
-    let log = actor.connect(ordinal).await.map_err(cause)?;
-    binlog::read(log, since, DEADLINE, None, |transaction| {
+    read_log(actor, ordinal, since, |transaction| {
         for change in &transaction.changes {
             reading.add(change, |id| late.is(&transaction.gtid, id));
         }
@@ -81,8 +80,7 @@ pub(super) async fn written_after(
     gtid: &str,
 ) -> Result<GtidSet, SqlError> {
     let (mut is_after, mut after) = (false, GtidSet::default());
-    let log = actor.connect(at.ordinal).await.map_err(cause)?;
-    binlog::read(log, since, DEADLINE, None, |transaction| {
+    read_log(actor, at.ordinal, since, |transaction| {
         if is_after && writer_of(&transaction.gtid) == at.uuid && !is_ours(&transaction.gtid) {
             after = after.union(&transaction.gtid.parse().unwrap_or_default());
         }
@@ -102,14 +100,32 @@ pub(super) async fn format(
 ) -> Result<Vec<u8>, SqlError> {
     let mut format = Vec::new();
     if let Some(since) = since(at, records) {
-        let log = actor.connect(ordinal).await.map_err(cause)?;
-        binlog::read(log, since, DEADLINE, None, |transaction| {
+        read_log(actor, ordinal, since, |transaction| {
             format = transaction.format;
             ControlFlow::Break(())
         })
         .await?;
     }
     Ok(format)
+}
+
+/// Reads a member's binary log. The next attempt to read so much of it would take as long, so a deadline is final.
+async fn read_log(
+    actor: &Actor<'_>,
+    ordinal: u8,
+    since: &BinlogPosition,
+    seen: impl FnMut(Transaction) -> ControlFlow<()>,
+) -> Result<(), SqlError> {
+    let log = actor.connect(ordinal).await.map_err(cause)?;
+    match binlog::read(log, since, DEADLINE, None, seen).await {
+        Err(SqlError::Deadline(deadline)) => Err(SqlError::Outdated(format!(
+            "the binary log of {} since {}, {} is not read within {deadline:?}",
+            actor.name(ordinal),
+            since.file,
+            since.offset
+        ))),
+        read => read,
+    }
 }
 
 /// Where the binary log begins in which this member's own rows were copied aside.
@@ -158,8 +174,8 @@ impl Reading<'_> {
         let (before, after) = (image(|event| &event.before), image(|event| &event.after));
         // Of a key in another text only the server knows which row it is.
         let is_late = |key: &Option<RowKey>| {
-            let is_it = |target: &&LocatedRow| Some(&target.key) == key.as_ref();
-            match own().find(is_it) {
+            let Some(key) = key else { return false };
+            match own().find(|target| target.key == *key) {
                 Some(target) => is_late(&target.id),
                 None => own().any(|target| is_late(&target.id)),
             }

@@ -154,8 +154,13 @@ impl Actor<'_> {
                 }
                 if !taken_before.is_empty() {
                     // If the winner's row is right here by now, it is copied anew: its clients may have changed it since.
-                    let late = rows::overwritten(self, at, ordinal, (&all, &all)).await?;
-                    taken_before.retain(|id| late.contains(id));
+                    let sides = [&all[..], std::slice::from_ref(&*record)].concat();
+                    match rows::overwritten(self, at, ordinal, (&all, &sides)).await {
+                        Ok(late) => taken_before.retain(|id| late.contains(id)),
+                        // A table or the log is gone.
+                        Err(error) if is_final(&error) => tracing::info!(%error, "copies that are there stay"),
+                        Err(error) => return Err(error),
+                    }
                 }
                 record.kept = Some(at.binlog_position().await?);
             }
@@ -191,8 +196,7 @@ impl Actor<'_> {
             return Err(SqlError::Outdated(format!("{gtid} is not executed")));
         }
         if let Some(record) = &mut record {
-            // The password of an account is re-asserted by its own member only.
-            if remedy == Remedy::Keep && (!is_statement || winner == Some(ordinal)) {
+            if remedy == Remedy::Keep {
                 all.push(record.clone());
                 let own: Vec<Record> = all.iter().filter(|side| side.observer == uuid).cloned().collect();
                 match rows::reassert(self, at, ordinal, (&own, &all), None).await {

@@ -62,6 +62,10 @@ impl Session {
         conflict_table::update(&mut self.logged, record, self.images_go_apart).await
     }
 
+    pub(super) async fn prune(&mut self) -> Result<(), SqlError> {
+        conflict_table::prune(&mut self.logged, self.images_go_apart).await
+    }
+
     pub(super) async fn insert(&mut self, record: &Record, circumstances: &Circumstances) -> Result<(), SqlError> {
         conflict_table::insert(&mut self.logged, record, circumstances, self.images_go_apart).await
     }
