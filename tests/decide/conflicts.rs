@@ -215,6 +215,8 @@ fn two_winners_of_one_transaction_are_told() {
         id: "ffffffff".into(),
         ..record.rows[0].clone()
     });
+    // An older side of one of its rows decides nothing then.
+    server(&mut observed, 1).conflicts[0].seen = at(-10);
     let order = format!("{}=demo-0,ffffffff=demo-1", key().id());
     let observed = annotated(observed, &order);
     assert_eq!(

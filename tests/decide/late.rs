@@ -91,6 +91,34 @@ fn what_a_side_wrote_in_knowledge_of_the_winners_row_is_not_late() {
     assert_eq!(of(&records, &changes), [true, true, false, true]);
 }
 
+/// The row was deleted everywhere before the first conflict was settled, and both inserted it again. 1 changed it while it stood at the second.
+#[test]
+fn a_side_that_meets_the_winner_again_has_written_in_ignorance_again() {
+    let first = record(1, (0, 11), 1, "x", &[(1, 11), (0, 11)]);
+    let other = record(0, (1, 11), 2, "x", &[(0, 11), (1, 11)]);
+    let mut again = record(1, (0, 13), 5, "x", &[(0, 11), (1, 11), (1, 12), (1, 13), (0, 13)]);
+    let back = record(0, (1, 12), 4, "x", &[(0, 11), (1, 11), (0, 13), (1, 12)]);
+    let changes = [((1, 12), "x"), ((1, 13), "x"), ((1, 14), "x")];
+    let records = [first.clone(), other.clone(), back.clone(), again.clone()];
+    assert_eq!(of(&records, &changes), [true, true, false]);
+    again.stage = Stage::Waiting;
+    let mut back = back;
+    back.known = back.known.union(&gtid(&nth(1, 13)));
+    let records = [first, other, back, again];
+    assert_eq!(of(&records, &changes), [true, true, false]);
+}
+
+/// A transaction of 1 changed x in knowledge of the row of 0, and y that 0 had deleted.
+#[test]
+fn a_row_of_a_transaction_is_not_late_because_another_one_is() {
+    let records = [
+        record(1, (0, 11), 1, "x", &[(1, 11), (0, 11)]),
+        record(0, (1, 11), 2, "x y", &[(0, 11), (1, 11)]),
+        record(0, (1, 14), 4, "y x=", &[(0, 11), (0, 13), (1, 11), (1, 14)]),
+    ];
+    assert_eq!(of(&records, &[((1, 14), "x"), ((1, 14), "y")]), [false, true]);
+}
+
 /// 1 stands at the transaction of 0. What its clients write meanwhile is known by the record of 0 only, which has stopped once more.
 #[test]
 fn until_a_side_has_taken_the_winners_row_it_writes_in_ignorance() {

@@ -12,7 +12,7 @@ use crate::support::writers::Writers;
 use crate::support::{INTERVAL, eventually, sql};
 
 /// Changes that a busy client is ahead of the next member.
-const BEHIND: u64 = 20;
+const BEHIND: u64 = 5;
 
 pub async fn names_what_differs(ring: &Ring) -> Result<()> {
     let writers = Writers::at_members(ring).await?;

@@ -14,11 +14,11 @@ pub struct Late<'a> {
     losers: BTreeSet<&'a str>,
     /// Server UUIDs of members that may have re-asserted rows of another winner, before it was known who wins.
     mistaken: BTreeSet<&'a str>,
-    /// By losing side and id of a row: the record of the first time that it met the winner's row there. What it wrote to that row later, it wrote in
-    /// knowledge of the winner's.
+    /// By losing side and id of a row: the record of the last time that it met the winner's row there. What it wrote to that row after it had taken
+    /// the winner's transaction, it wrote in knowledge of it.
     met: BTreeMap<(&'a str, &'a str), &'a Record>,
-    /// The transactions at which members stopped.
-    gtids: HashSet<&'a str>,
+    /// The transactions at which members stopped, with the ids of the rows that were in their way.
+    contested: HashSet<(&'a str, &'a str)>,
     /// What the members knew whose records these are, and these transactions.
     known: GtidSet,
 }
@@ -27,7 +27,7 @@ impl<'a> Late<'a> {
     /// `records`: all sides of a conflict.
     pub fn of(observed: &Observed, sides: &Sides, records: &'a [Record]) -> Self {
         let mut late = Self {
-            gtids: records.iter().map(|record| record.gtid.as_str()).collect(),
+            contested: HashSet::new(),
             losers: BTreeSet::new(),
             mistaken: BTreeSet::new(),
             met: BTreeMap::new(),
@@ -36,6 +36,10 @@ impl<'a> Late<'a> {
         for record in records {
             let gtid = record.gtid.parse().unwrap_or_default();
             late.known = late.known.union(&record.known).union(&gtid);
+            // A row that is the same on both sides may have been added for another side.
+            let ids = record.rows.iter().filter(|row| row.mine != row.theirs);
+            let ids = ids.map(|row| row.id.as_str());
+            late.contested.extend(ids.clone().map(|id| (record.gtid.as_str(), id)));
             // A member may have just stopped: no winner is written down there yet.
             let Some(winner) = sides.winner(record).or(record.winner) else {
                 continue;
@@ -53,12 +57,9 @@ impl<'a> Late<'a> {
                 continue;
             }
             late.losers.insert(loser);
-            // Until it is taken, its observer goes on in ignorance. A row that is the same on both sides may have been added for another side.
-            let met = is_winners && matches!(record.stage, Stage::Taken | Stage::Settled);
-            let rows = record.rows.iter().filter(|row| met && row.mine != row.theirs);
-            for row in rows {
-                let met = late.met.entry((loser, &row.id)).or_insert(record);
-                if record.seen < met.seen {
+            for id in ids.filter(|_| is_winners) {
+                let met = late.met.entry((loser, id)).or_insert(record);
+                if record.seen > met.seen {
                     *met = record;
                 }
             }
@@ -80,8 +81,11 @@ impl<'a> Late<'a> {
         }
         self.losers.contains(writer)
             && match self.met.get(&(writer, id)) {
-                Some(met) => self.gtids.contains(gtid) || holds(&met.known, gtid),
-                None => holds(&self.known, gtid),
+                Some(met) if matches!(met.stage, Stage::Taken | Stage::Settled) => {
+                    self.contested.contains(&(gtid, id)) || holds(&met.known, gtid)
+                }
+                // It goes on in ignorance.
+                _ => holds(&self.known, gtid),
             }
     }
 }

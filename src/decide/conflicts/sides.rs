@@ -218,6 +218,7 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
             orders::winner(&orders, records[place]).filter(|member| is_side(observed, group, *member))
         })
         .collect();
+    let is_halt = observed.cluster.spec.conflicts.policy == ConflictPolicy::Halt;
     for (number, place) in by_age.iter().enumerate() {
         let mut older: Vec<usize> = groups[*place]
             .iter()
@@ -229,9 +230,13 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
         let older: Vec<_> = older
             .filter_map(|other| Some((records[other], winners[other]?)))
             .collect();
-        winners[*place] = winner(observed, named[*place], records[*place], &older);
+        // A person has said something, and what is not known.
+        let is_unclear = is_halt && records[*place].winner.is_none() && orders::disagree(&orders, records[*place]);
+        if !is_unclear {
+            winners[*place] = winner(observed, named[*place], records[*place], &older);
+        }
     }
-    if observed.cluster.spec.conflicts.policy != ConflictPolicy::Prefer {
+    if is_halt {
         return winners;
     }
     // Of three sides, two may have met before, and a record of several rows makes one conflict of theirs.

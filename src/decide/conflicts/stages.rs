@@ -48,7 +48,8 @@ fn settled_by_word(observed: &Observed, sides: &Sides) -> Option<Step> {
         let is_gone = !observed.members.iter().any(lives);
         let has_it = |server: &Server| {
             let mut records = server.conflicts.iter();
-            server.uuid == record.observer || is_gone && records.any(|other| other.name() == record.name())
+            let is_its = server.uuid == record.observer || is_gone;
+            is_its && records.any(|other| other.name() == record.name() && is_heard(other))
         };
         let (member, server) = able(observed).find(|(_, server)| has_it(server))?;
         let (observer, gtid) = (record.observer.clone(), record.gtid.clone());

@@ -1,8 +1,11 @@
 //! What happened to the rows of a conflict at a member since they were copied aside, as the member's own binary log has it.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::time::Duration;
+
+use mysql_async::{DriverError, Error, IoError};
 
 use crate::decide::conflicts::record::writer_of;
 use crate::decide::conflicts::{Late, Past, Record, Sides, is_ours};
@@ -13,6 +16,7 @@ use crate::mysql::io::table;
 use crate::mysql::row_events::RowEvent;
 use crate::mysql::rows::{RowKey, Table};
 use crate::mysql::transaction::{BinlogPosition, Change, Transaction};
+use crate::names::SCHEMA;
 use crate::operator::act::Actor;
 
 use super::located::LocatedRow;
@@ -109,7 +113,7 @@ pub(super) async fn format(
     Ok(format)
 }
 
-/// Reads a member's binary log. The next attempt to read so much of it would take as long, so a deadline is final.
+/// Reads a member's binary log. The next attempt would take as long, and find the same, so all errors but those of the connection are final.
 async fn read_log(
     actor: &Actor<'_>,
     ordinal: u8,
@@ -117,14 +121,34 @@ async fn read_log(
     seen: impl FnMut(Transaction) -> ControlFlow<()>,
 ) -> Result<(), SqlError> {
     let log = actor.connect(ordinal).await.map_err(cause)?;
-    match binlog::read(log, since, DEADLINE, None, seen).await {
-        Err(SqlError::Deadline(deadline)) => Err(SqlError::Outdated(format!(
-            "the binary log of {} since {}, {} is not read within {deadline:?}",
-            actor.name(ordinal),
-            since.file,
-            since.offset
-        ))),
-        read => read,
+    let why = match binlog::read(log, since, DEADLINE, None, seen).await {
+        Err(SqlError::Deadline(deadline)) => format!("is not read within {deadline:?}"),
+        Err(SqlError::Mysql(error)) if !matches!(error, Error::Server(_)) && !is_of_connection(&error) => {
+            format!("cannot be read: {error}")
+        }
+        read => return read,
+    };
+    let (name, file, offset) = (actor.name(ordinal), &since.file, since.offset);
+    Err(SqlError::Outdated(format!(
+        "the binary log of {name} since {file}, {offset} {why}"
+    )))
+}
+
+/// Whether an error is one of the connection, and not of what came by it.
+fn is_of_connection(error: &Error) -> bool {
+    match error {
+        Error::Io(IoError::Io(error)) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::ConnectionRefused
+                | ErrorKind::BrokenPipe
+                | ErrorKind::UnexpectedEof
+                | ErrorKind::TimedOut
+        ),
+        Error::Io(IoError::Tls(_)) => true,
+        Error::Driver(error) => matches!(error, DriverError::ConnectionClosed),
+        _ => false,
     }
 }
 
@@ -198,8 +222,10 @@ impl Reading<'_> {
                 .flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$'));
             words.any(|word| word == name.to_lowercase())
         };
+        // Large images of a record.
+        let is_record = is_ours(&transaction.gtid) && transaction.changes.iter().all(|change| change.schema == SCHEMA);
         for (key, past) in self.keys.values_mut() {
-            if transaction.is_larger || is_named(&key.table) || is_named(&key.schema) {
+            if transaction.is_larger && !is_record || is_named(&key.table) || is_named(&key.schema) {
                 past.forget(&None);
             }
         }
