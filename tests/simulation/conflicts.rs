@@ -367,7 +367,7 @@ impl World {
         };
         record.rows = self.in_the_way(ordinal, id)?.into_iter().collect();
         let sides = Sides::of(&observed);
-        let is_other = |side: &&&Record| (&side.observer, &side.gtid) != (&record.observer, &record.gtid);
+        let is_other = |side: &&&Record| side.name() != record.name();
         let whole = sides.whole(&record);
         let others: Vec<Record> = whole.iter().filter(is_other).map(|side| (*side).clone()).collect();
         let mut taken_before = false;
@@ -376,7 +376,7 @@ impl World {
                 .rows
                 .iter()
                 .any(|row| record.rows.iter().any(|own| own.id == row.id));
-            if shares && (&other.observer, &other.gtid) != (&record.observer, &record.gtid) && other.is_open() {
+            if shares && other.name() != record.name() && other.is_open() {
                 let is_own = other.observer == record.observer;
                 taken_before |= is_own && sides.copied_winning_rows(&observed, other);
             }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::record::{Record, Stage, holds, is_ours, writer_of};
+use super::record::{Record, holds, is_ours, writer_of};
 use super::sides::{Sides, origin, writer};
 use crate::decide::observed::Observed;
 use crate::mysql::gtid::GtidSet;
@@ -41,7 +41,7 @@ impl<'a> Late<'a> {
             let ids = ids.map(|row| row.id.as_str());
             late.contested.extend(ids.clone().map(|id| (record.gtid.as_str(), id)));
             // A member may have just stopped: no winner is written down there yet.
-            let Some(winner) = sides.winner(record).or(record.winner) else {
+            let Some(winner) = sides.winner_of(record) else {
                 continue;
             };
             if record.winner.is_some_and(|stored| stored != winner) {
@@ -81,9 +81,7 @@ impl<'a> Late<'a> {
         }
         self.losers.contains(writer)
             && match self.met.get(&(writer, id)) {
-                Some(met) if matches!(met.stage, Stage::Taken | Stage::Settled) => {
-                    self.contested.contains(&(gtid, id)) || holds(&met.known, gtid)
-                }
+                Some(met) if met.is_executed() => self.contested.contains(&(gtid, id)) || holds(&met.known, gtid),
                 // It goes on in ignorance.
                 _ => holds(&self.known, gtid),
             }

@@ -69,6 +69,11 @@ impl Record {
         self.stage != Stage::Settled
     }
 
+    /// The record says that its transaction is executed.
+    pub fn is_executed(&self) -> bool {
+        matches!(self.stage, Stage::Taken | Stage::Settled)
+    }
+
     /// What an examination of the transaction makes of a conflict that waits; whether that is something else than before.
     pub fn examined(&mut self, rows: Vec<ConflictingRow>, for_a_person: Option<String>, is_identical: bool) -> bool {
         let stage = if is_identical { Stage::Identical } else { Stage::Waiting };

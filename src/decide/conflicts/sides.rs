@@ -29,7 +29,7 @@ fn records(observed: &Observed) -> BTreeMap<(&str, &str), &Record> {
     for server in observed.members.iter().filter_map(Member::server) {
         for record in &server.conflicts {
             let own = record.observer == server.uuid;
-            let entry = all.entry((&record.observer, &record.gtid)).or_insert(record);
+            let entry = all.entry(record.name()).or_insert(record);
             if own {
                 *entry = record;
             }
@@ -70,8 +70,7 @@ impl<'a> Sides<'a> {
     }
 
     fn place(&self, record: &Record) -> Option<usize> {
-        let name = (record.observer.as_str(), record.gtid.as_str());
-        self.places.get(&name).copied()
+        self.places.get(&record.name()).copied()
     }
 
     /// Those that are not settled.
@@ -124,7 +123,7 @@ impl<'a> Sides<'a> {
     }
 
     /// The winner; as the record says, if it is not one of those observed.
-    fn winner_of(&self, record: &Record) -> Option<u8> {
+    pub(super) fn winner_of(&self, record: &Record) -> Option<u8> {
         self.winner(record).or(record.winner)
     }
 

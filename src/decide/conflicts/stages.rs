@@ -174,7 +174,7 @@ fn resumed(sides: &Sides, member: &Member, server: &Server) -> Option<Step> {
 /// The member's own records that do not say that their transaction is executed.
 fn own_unnoted(server: &Server) -> impl Iterator<Item = &Record> {
     let own = server.conflicts.iter().filter(|record| record.observer == server.uuid);
-    own.filter(|record| matches!(record.stage, Stage::Waiting | Stage::Identical | Stage::Settling))
+    own.filter(|record| !record.is_executed())
 }
 
 fn note_taken(sides: &Sides, member: &Member, record: &Record) -> Step {
