@@ -103,6 +103,7 @@ async fn no_row_goes_that_no_client_deleted() {
     a_taken_deletion_deletes_what_an_applied_one_does(&mut ring).await;
     a_child_whose_parent_has_lost_waits_for_a_person(&mut ring).await;
     what_an_earlier_operator_left_to_a_person_is_settled(&mut ring).await;
+    rows_that_reference_them_are_compared(&mut ring).await;
     a_fenced_member_is_fenced_afterwards(&mut ring).await;
     the_same_definition_passes_by_itself(&mut ring).await;
     re_assertions_cascade_nowhere(&mut ring).await;
@@ -211,6 +212,45 @@ async fn what_an_earlier_operator_left_to_a_person_is_settled(ring: &mut Ring) {
     );
     assert_ne!(ring.everywhere(CHILDREN).await, children);
     assert_eq!(ring.everywhere(CHILDREN).await, ["5 3 1 2"; 3]);
+}
+
+/// Directly, and over rows between them.
+async fn rows_that_reference_them_are_compared(ring: &mut Ring) {
+    ring.run(
+        0,
+        "SET foreign_key_checks = 0; INSERT INTO d.invoice VALUES (400, 40); INSERT INTO d.line VALUES (4000, 400);
+         INSERT INTO e.note VALUES (410, 41)",
+    )
+    .await;
+    ring.in_step().await;
+    // As the action of a foreign key at one member would leave them.
+    ring.run(
+        2,
+        "SET sql_log_bin = 0, foreign_key_checks = 0; DELETE FROM d.line WHERE id = 4000; UPDATE e.note SET customer = NULL WHERE id = 410",
+    )
+    .await;
+    ring.apart(
+        "INSERT INTO d.customer VALUES (40, 'a', 400); INSERT INTO d.customer VALUES (41, 'a', 410)",
+        "INSERT INTO d.customer VALUES (40, 'b', 401); INSERT INTO d.customer VALUES (41, 'b', 411)",
+    )
+    .await;
+    ring.until("both are told", |ring| {
+        let message = ring.message();
+        message.contains("the rows of d.line that reference d.invoice")
+            && message.contains("the rows of e.note that reference d.customer")
+    })
+    .await;
+    assert_eq!(
+        ring.everywhere("SELECT GROUP_CONCAT(name) FROM d.customer WHERE id IN (40, 41)")
+            .await,
+        ["a,a"; 3]
+    );
+    ring.run(
+        2,
+        "SET sql_log_bin = 0; INSERT INTO d.line VALUES (4000, 400); UPDATE e.note SET customer = 41 WHERE id = 410",
+    )
+    .await;
+    ring.until_settled().await;
 }
 
 async fn a_fenced_member_is_fenced_afterwards(ring: &mut Ring) {

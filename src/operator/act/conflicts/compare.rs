@@ -9,6 +9,7 @@ use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::SqlError;
 use crate::operator::act::{ActError, Actor};
 
+use super::children;
 use super::located::forget;
 use super::rows;
 use super::session::{Session, both};
@@ -76,7 +77,14 @@ impl Actor<'_> {
             .outcome(sessions, (at, ordinal), (&records, &sides), &rows, reassert)
             .await
         {
-            Ok((Outcome::Settled, _)) => return self.settle_records(sessions, &mut records, &rows).await,
+            Ok((Outcome::Settled, _)) => match children::differing(sessions, at, &rows, in_step).await {
+                Ok(None) => return self.settle_records(sessions, &mut records, &rows).await,
+                Ok(Some(why)) => why,
+                Err(error) if is_final(&error) => {
+                    format!("rows that reference its rows cannot be compared: {}", reason(error))
+                }
+                Err(error) => return Err(error),
+            },
             Ok((Outcome::Reassert, differing)) => {
                 match rows::reassert(self, &mut sessions[at], ordinal, (&records, &sides), Some(&differing)).await {
                     Err(error) if is_final(&error) => format!("its rows cannot be written again: {}", reason(error)),

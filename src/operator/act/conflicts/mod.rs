@@ -1,6 +1,7 @@
 //! Carries out the steps of a conflict: examine and record, take, re-assert, compare. `docs/ring.md`, "Conflicts".
 
 mod account;
+mod children;
 mod compare;
 mod examine;
 mod finding;

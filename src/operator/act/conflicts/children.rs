@@ -1,0 +1,239 @@
+//! Compares the rows that reference the rows of a conflict by a foreign key: nobody else would see that an action of a foreign key was carried out
+//! at some members only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mysql_async::Conn;
+
+use crate::decide::conflicts::ConflictingRow;
+use crate::mysql::io::connection::{SqlError, ask, required};
+use crate::mysql::io::table;
+use crate::mysql::quote::{identifier, literal};
+use crate::mysql::rows::{RowKey, Table};
+
+use super::located::{LocatedRow, locate};
+use super::session::Session;
+
+/// Rows of one table that one query looks for.
+const AT_ONCE: usize = 100;
+/// How often rows are looked at that differ. Clients may insert and delete them meanwhile: what differs at every look is no such row.
+const LOOKS: usize = 3;
+/// Milliseconds that a query has. Each foreign key has an index, so it reads little else than the rows.
+const TIME: u16 = 4_000;
+/// How many foreign keys are followed one after the other.
+const DEEPEST: usize = 8;
+/// Parts that the rows of a query are divided into, so that its answer has a limit.
+const PARTS: u16 = 1_024;
+
+/// Rows that reference rows of a conflict, directly or over rows between them, and the query that answers a checksum of their primary keys for
+/// each part of them that is not empty.
+struct Children {
+    /// `schema.table` of the rows, and of those that they reference.
+    names: (String, String),
+    query: String,
+}
+
+/// What differs between members; `None`: nothing. `in_step` waits until every member has executed what any of them has now.
+pub(super) async fn differing(
+    sessions: &mut [Session],
+    at: usize,
+    rows: &[ConflictingRow],
+    in_step: impl AsyncFn(&mut [Session]) -> Result<(), SqlError>,
+) -> Result<Option<String>, SqlError> {
+    let Some(first) = sessions.get_mut(at) else {
+        return Ok(None);
+    };
+    for children in of(&mut first.aside, rows).await? {
+        let mut always: Option<BTreeSet<u64>> = None;
+        for look in 0..LOOKS {
+            if look > 0 {
+                in_step(sessions).await?;
+            }
+            let mut members = Vec::new();
+            for session in sessions.iter_mut() {
+                members.push(parts(&mut session.aside, &children).await?);
+            }
+            let now = unlike(&members);
+            let differs: BTreeSet<u64> = match always {
+                Some(before) => before.intersection(&now).copied().collect(),
+                None => now,
+            };
+            if differs.is_empty() {
+                always = None;
+                break;
+            }
+            always = Some(differs);
+        }
+        if always.is_some() {
+            let (child, parent) = &children.names;
+            return Ok(Some(format!(
+                "the rows of the conflict are equal, but the rows of {child} that reference {parent} are not the same on all members: insert or \
+                 delete them where that is wrong, with sql_log_bin = 0 and foreign_key_checks = 0"
+            )));
+        }
+    }
+    Ok(None)
+}
+
+/// All tables whose rows reference rows of the conflict, with queries that find those rows.
+async fn of(conn: &mut Conn, rows: &[ConflictingRow]) -> Result<Vec<Children>, SqlError> {
+    let located = locate(conn, rows.iter()).await?;
+    let mut tables: BTreeMap<String, Vec<&LocatedRow>> = BTreeMap::new();
+    for row in &located {
+        tables.entry(row.table.quoted()).or_default().push(row);
+    }
+    let mut all = Vec::new();
+    for rows in tables.values() {
+        let Some(parent) = rows.first().map(|row| &row.table) else {
+            continue;
+        };
+        for key in references(conn, parent).await? {
+            for rows in rows.chunks(AT_ONCE) {
+                let conditions: Result<Vec<String>, String> = rows.iter().map(|row| key.of_row(row)).collect();
+                let condition = conditions.map_err(SqlError::Outdated)?.join(" OR ");
+                descend(conn, &key, condition, &mut all).await?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Adds the rows of a table that the condition finds, and what references them in turn. A foreign key is followed once.
+async fn descend(conn: &mut Conn, key: &Reference, condition: String, all: &mut Vec<Children>) -> Result<(), SqlError> {
+    let mut seen = BTreeSet::from([key.name.clone()]);
+    let mut next = vec![(key.clone(), condition, 1)];
+    while let Some((key, condition, depth)) = next.pop() {
+        if depth < DEEPEST {
+            for below in references(conn, &key.child).await? {
+                if seen.insert(below.name.clone()) {
+                    let condition = below.of_rows(&condition);
+                    next.push((below, condition, depth + 1));
+                }
+            }
+        }
+        all.push(Children {
+            names: (name(&key.child), name(&key.parent)),
+            query: checksums(&key.child, &condition),
+        });
+    }
+    Ok(())
+}
+
+/// A foreign key.
+#[derive(Clone)]
+struct Reference {
+    /// Its schema, its table, its own name.
+    name: [String; 3],
+    parent: Table,
+    child: Table,
+    /// Columns of the child with those of the parent that they reference.
+    columns: Vec<(String, String)>,
+}
+
+impl Reference {
+    /// The condition for rows that reference this one. Its key says what they have, if the foreign key is over columns of it; else the row, if it is
+    /// there.
+    fn of_row(&self, row: &LocatedRow) -> Result<String, String> {
+        let value = |(child, parent): &(String, String)| {
+            let known = row.key.columns.iter().find(|(name, _)| name == parent);
+            known.map(|(_, cell)| (child.clone(), cell.clone()))
+        };
+        let columns: Option<Vec<_>> = self.columns.iter().map(value).collect();
+        match columns {
+            Some(columns) => {
+                let key = RowKey {
+                    schema: self.child.schema.clone(),
+                    table: self.child.name.clone(),
+                    columns,
+                };
+                Ok(format!("({})", self.child.finds(&key)?))
+            }
+            None => Ok(self.of_rows(&row.condition)),
+        }
+    }
+
+    /// The condition for rows that reference those which a condition finds.
+    fn of_rows(&self, condition: &str) -> String {
+        let list = |of: fn(&(String, String)) -> &String| {
+            let names: Vec<String> = self.columns.iter().map(|pair| identifier(of(pair))).collect();
+            names.join(", ")
+        };
+        let (own, theirs) = (list(|(child, _)| child), list(|(_, parent)| parent));
+        format!(
+            "(({own}) IN (SELECT {theirs} FROM {} WHERE {condition}))",
+            self.parent.quoted()
+        )
+    }
+}
+
+/// The foreign keys that reference a table.
+async fn references(conn: &mut Conn, parent: &Table) -> Result<Vec<Reference>, SqlError> {
+    let query = format!(
+        "SELECT TABLE_SCHEMA AS db, TABLE_NAME AS name, CONSTRAINT_NAME AS fk, COLUMN_NAME AS own, REFERENCED_COLUMN_NAME AS theirs \
+         FROM information_schema.KEY_COLUMN_USAGE WHERE REFERENCED_TABLE_SCHEMA = {} AND REFERENCED_TABLE_NAME = {} \
+         ORDER BY TABLE_SCHEMA, TABLE_NAME, CONSTRAINT_NAME, ORDINAL_POSITION",
+        literal(&parent.schema),
+        literal(&parent.name)
+    );
+    let mut keys: BTreeMap<[String; 3], Vec<(String, String)>> = BTreeMap::new();
+    for row in ask(conn, &query).await? {
+        let key = [required(&row, "db")?, required(&row, "name")?, required(&row, "fk")?];
+        let columns = (required(&row, "own")?, required(&row, "theirs")?);
+        keys.entry(key).or_default().push(columns);
+    }
+    let mut all = Vec::new();
+    for (name, columns) in keys {
+        let [schema, table, _] = &name;
+        all.push(Reference {
+            parent: parent.clone(),
+            child: table::read(conn, schema, table).await?,
+            name,
+            columns,
+        });
+    }
+    Ok(all)
+}
+
+/// The query for the rows that a condition finds: a number and a checksum of their primary keys, for each part.
+fn checksums(table: &Table, condition: &str) -> String {
+    // Without a primary key a row is told by all its columns.
+    let columns = table.selected_key();
+    let columns = columns.unwrap_or_else(|_| vec![format!("{} AS k0", table.as_json())]);
+    let names: Vec<String> = (0..columns.len()).map(|n| format!("k{n}")).collect();
+    format!(
+        "SELECT /*+ MAX_EXECUTION_TIME({TIME}) */ CRC32(h) % {PARTS} AS part, \
+         CONCAT(COUNT(*), ' ', SUM(CAST(CONV(LEFT(h, 15), 16, 10) AS UNSIGNED))) AS checksum \
+         FROM (SELECT SHA2(CONCAT_WS(',', {}), 256) AS h FROM (SELECT {} FROM {} WHERE {condition}) AS found) AS hashes GROUP BY part",
+        names.join(", "),
+        columns.join(", "),
+        table.quoted(),
+    )
+}
+
+async fn parts(conn: &mut Conn, children: &Children) -> Result<BTreeMap<u64, String>, SqlError> {
+    let rows = match ask(conn, &children.query).await {
+        // ER_QUERY_TIMEOUT: the next attempt would take as long.
+        Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 3024 => {
+            let (child, parent) = &children.names;
+            return Err(SqlError::Outdated(format!(
+                "those of {child} that reference {parent} are more than can be read in {TIME} ms; compare them, and say that they are right by the \
+                 word 'settled'"
+            )));
+        }
+        rows => rows?,
+    };
+    let part = |row| Ok((required(row, "part")?, required(row, "checksum")?));
+    rows.iter().map(part).collect()
+}
+
+/// The parts that are not the same at all members.
+fn unlike(members: &[BTreeMap<u64, String>]) -> BTreeSet<u64> {
+    let parts = members.iter().flat_map(BTreeMap::keys).copied();
+    parts
+        .filter(|part| members.windows(2).any(|two| two[0].get(part) != two[1].get(part)))
+        .collect()
+}
+
+fn name(table: &Table) -> String {
+    format!("{}.{}", table.schema, table.name)
+}
