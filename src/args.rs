@@ -118,6 +118,9 @@ pub struct AgentArgs {
     /// Name of the MultiMasterCluster.
     #[arg(long, env = "CLUSTER")]
     pub cluster: String,
+    /// UID of the MultiMasterCluster. A pod of an earlier version of the operator has none; no volume is of this cluster then.
+    #[arg(long, env = "MULTIMASTER_CLUSTER_UID", default_value = "")]
+    pub cluster_uid: String,
     /// `Gtid` or `FilePosition`: in FilePosition the agent leaves starting the links to the operator.
     #[arg(long, env = "POSITIONING", default_value = "Gtid", value_parser = positioning)]
     pub positioning: Positioning,

@@ -24,6 +24,9 @@ pub const ANNOTATION_COMPARE: &str = "multimaster.dev/compare";
 /// Annotation on a `MultiMasterCluster`: the winners of conflicts, `1f3a9c04=demo-0` (the conflict's id and a member), separated by commas.
 pub const ANNOTATION_SETTLE: &str = "multimaster.dev/settle";
 
+/// Annotation on a `MultiMasterCluster`: UIDs of clusters, separated by commas. Volumes that are copies of theirs become this cluster's.
+pub const ANNOTATION_ADOPT: &str = "multimaster.dev/adopt";
+
 /// The product's own schema in every member. It is never compared, and clients do not write to it.
 pub const SCHEMA: &str = "multimaster";
 /// Tag of the GTIDs of the operator's own writes to tables.
@@ -106,9 +109,17 @@ pub mod accounts {
     pub const SYSTEM: [&str; 3] = [OPERATOR, AGENT, REPLICATION];
 }
 
+/// Name of the volume claim template, and so the first part of the claims' names.
+pub const DATA_VOLUME: &str = "data";
+
 /// Name of the pod, and of the member, with this ordinal.
 pub fn member(cluster: &str, ordinal: u8) -> String {
     format!("{cluster}-{ordinal}")
+}
+
+/// Name of the PersistentVolumeClaim of the member with this ordinal: the StatefulSet makes it of the claim template's name and the pod's.
+pub fn claim(cluster: &str, ordinal: u8) -> String {
+    format!("{DATA_VOLUME}-{}", member(cluster, ordinal))
 }
 
 /// Name of the headless Service that gives every member its DNS name, ready or not.
@@ -153,6 +164,13 @@ pub fn member_host(cluster: &str, namespace: &str, ordinal: u8) -> String {
         member(cluster, ordinal),
         members_service(cluster)
     )
+}
+
+/// Whether a host is a member of another cluster: what [`member_host`] returns for another name or namespace. A host that a person has named by
+/// hand, an address for example, is not.
+pub fn is_of_another_cluster(host: &str, cluster: &str, namespace: &str) -> bool {
+    let service = members_service(cluster);
+    host.ends_with(".svc") && !host.ends_with(&format!(".{service}.{namespace}.svc"))
 }
 
 /// Replication channel of the link whose upstream is `ordinal`.

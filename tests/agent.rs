@@ -13,6 +13,8 @@ mod harness;
 mod isolation;
 #[path = "agent/lease.rs"]
 mod lease;
+#[path = "agent/marks.rs"]
+mod marks;
 #[path = "agent/read_your_writes.rs"]
 mod read_your_writes;
 #[path = "agent/records.rs"]
@@ -153,6 +155,7 @@ async fn a_member_from_its_first_start_to_its_end() {
     root.query_drop("SET PERSIST read_only=OFF").await.unwrap();
     root.query_drop("SET PERSIST auto_increment_offset=1").await.unwrap();
 
+    agent.mark().await;
     // A stored link is started again after kill -9; the member comes back fenced in spite of SET PERSIST.
     operator
         .query_drop("CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT=9, SOURCE_USER='u', SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1 FOR CHANNEL 'from-1'")
@@ -259,6 +262,25 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
         (Origin::Empty, Some(&b_uuid))
     );
     assert_eq!(recipient.value("SELECT @@GLOBAL.super_read_only").await, "1");
+
+    // A donor whose certificate another authority has signed: it gets no password.
+    let Some(other) = Cell::new(9) else { return };
+    let stranger = other.start(0, &[]);
+    stranger.running().await;
+    assert_eq!(
+        recipient
+            .post(PATH_CLONE, &clone_order(&b_uuid, &stranger.address))
+            .await
+            .0,
+        202
+    );
+    eventually("a refusal", async || {
+        let report = recipient.report().await.filter(|report| report.phase == Phase::Running);
+        let error = report.and_then(|report| report.last_clone_error);
+        error.is_some_and(|error| error.contains("certificate verify failed"))
+    })
+    .await;
+    drop(stranger);
 
     // An agent that ended in the middle of a clone: judged by clone_status, empty again.
     assert_eq!(recipient.stop(), Some(0));

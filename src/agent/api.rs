@@ -15,8 +15,8 @@ use tracing::warn;
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use crate::wire::agent::{
-    CloneOrder, EmptyOrder, LeaseRenewal, Order, PATH_ANSWERS, PATH_CLONE, PATH_CONFIRM, PATH_EMPTY, PATH_FOUND,
-    PATH_LIVE, PATH_NEW_LIFE, PATH_REPORT, PATH_WITNESS, Phase, WitnessAnswer,
+    CloneOrder, EmptyOrder, LeaseRenewal, MarkOrder, Order, PATH_ANSWERS, PATH_CLONE, PATH_CONFIRM, PATH_EMPTY,
+    PATH_FOUND, PATH_LIVE, PATH_MARK, PATH_NEW_LIFE, PATH_REPORT, PATH_WITNESS, Phase, WitnessAnswer,
 };
 use crate::wire::io::ports::{self, Ports, Servers, only_with_token};
 
@@ -76,6 +76,7 @@ pub async fn serve(
         .route(PATH_CLONE, post(clone))
         .route(PATH_NEW_LIFE, post(new_life))
         .route(PATH_EMPTY, post(empty))
+        .route(PATH_MARK, post(mark))
         .with_state(context.clone());
 
     let contact = Arc::clone(&shared);
@@ -202,6 +203,11 @@ async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) ->
 
 async fn new_life(State(context): State<Handles>, Json(order): Json<Order>) -> Response {
     pass(&context, order.server_uuid, Work::NewLife).await
+}
+
+async fn mark(State(context): State<Handles>, Json(order): Json<MarkOrder>) -> Response {
+    let MarkOrder { mark, new_life, .. } = order;
+    pass(&context, order.server_uuid, Work::Mark { mark, new_life }).await
 }
 
 async fn empty(State(context): State<Handles>, Json(order): Json<EmptyOrder>) -> Response {

@@ -73,8 +73,17 @@ async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String
         "SET GLOBAL clone_valid_donor_list={}",
         literal(&format!("{donor}:{}", member.args.mysql_port))
     );
+    // Without an authority the donor's certificate is not verified, and whoever has its address gets the account's password (manual, "Cloning
+    // Remote Data").
+    let authority = member.args.tls.join("ca.crt");
+    let authority = format!("SET GLOBAL clone_ssl_ca={}", literal(&authority.to_string_lossy()));
     // CLONE is refused under super_read_only (1290), so read_only alone keeps applications out.
-    for statement in ["SET GLOBAL read_only=ON", &donors, "SET GLOBAL super_read_only=OFF"] {
+    for statement in [
+        "SET GLOBAL read_only=ON",
+        &donors,
+        &authority,
+        "SET GLOBAL super_read_only=OFF",
+    ] {
         sql::execute(&mut conn, DEADLINE, statement)
             .await
             .map_err(|error| error.to_string())?;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::wire::agent::{Origin, VERSION};
+use crate::wire::agent::{Mark, Origin, VERSION};
 
 /// Why the record cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +93,9 @@ pub struct Life {
     /// Why the last clone failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_clone_error: Option<String>,
+    /// Whose the volume is; `None`: it was not marked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
     /// Fields of a newer version. The agent writes them back unchanged.
     #[serde(flatten)]
     pub others: BTreeMap<String, Value>,
@@ -112,6 +115,7 @@ impl Life {
             former_server_uuids: Vec::new(),
             intent: None,
             last_clone_error: None,
+            mark: None,
             others: BTreeMap::new(),
         });
         life.begin_anew(ordinal, None)?;

@@ -16,7 +16,7 @@ use crate::api::status::FencedItself;
 use crate::args::AgentArgs;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
-use crate::wire::agent::{LeaseRenewal, Origin, Phase, Report, VERSION};
+use crate::wire::agent::{LeaseRenewal, Mark, Origin, Phase, Report, VERSION, Volume};
 use crate::wire::io::ports;
 
 /// What never changes while the agent runs.
@@ -78,6 +78,16 @@ impl Member {
         ports::credential(&self.args.credentials, key)
     }
 
+    /// Whether a mark is of this cluster, or of one with the same namespace and name.
+    pub fn is_of_our_name(&self, mark: &Mark) -> bool {
+        mark.is_of(&self.args.pod_namespace, &self.args.cluster)
+    }
+
+    /// Whether a mark is of the cluster that this pod belongs to. Its claim is not looked at: the agent does not know it.
+    pub fn is_ours(&self, mark: &Mark) -> bool {
+        self.is_of_our_name(mark) && mark.cluster_uid == self.args.cluster_uid
+    }
+
     /// How messages name the image.
     pub fn image(&self) -> String {
         match &self.args.image {
@@ -110,6 +120,13 @@ pub enum Work {
     },
     /// New server UUID and server_id on the present data.
     NewLife,
+    /// Put this mark on the volume.
+    Mark {
+        /// The mark.
+        mark: Mark,
+        /// The data gets a new life as well.
+        new_life: bool,
+    },
     /// Move the data away and become empty, to be re-cloned.
     Empty {
         /// What other members have executed.
@@ -166,6 +183,7 @@ impl Shared {
             volume_full: false,
             clock: 0,
             lease: None,
+            volume: Some(Volume::default()),
         };
         let began = Instant::now();
         Self {
@@ -239,6 +257,9 @@ impl Shared {
         report.server_uuid.clone_from(&life.server_uuid);
         report.former_server_uuids.clone_from(&life.former_server_uuids);
         report.last_clone_error.clone_from(&life.last_clone_error);
+        report.volume = Some(Volume {
+            mark: life.mark.clone(),
+        });
     }
 
     /// Shows in the report which data directories are kept on the volume.

@@ -291,6 +291,22 @@ impl Loop {
                 life.intent = Some(Intent::NewLife);
                 Accepted::UnderWay
             }
+            (Work::Mark { mark, .. }, _) if !self.member.is_of_our_name(mark) => {
+                let (namespace, name) = (&self.member.args.pod_namespace, &self.member.args.cluster);
+                return conflict(format!(
+                    "the mark is of {}/{}, and this pod belongs to {namespace}/{name}",
+                    mark.namespace, mark.name
+                ));
+            }
+            (Work::Mark { mark, new_life }, _) => {
+                life.mark = Some(mark.clone());
+                if *new_life {
+                    life.intent = Some(Intent::NewLife);
+                    Accepted::UnderWay
+                } else {
+                    Accepted::Done
+                }
+            }
             (Work::Empty { .. }, Origin::Empty) => return Ok(Accepted::Done),
             (Work::Empty { .. }, _) => {
                 life.intent = Some(Intent::Emptying { keep: stranded });
@@ -306,7 +322,10 @@ impl Loop {
         info!(order = ?request.order, "accepted");
         self.shared.set_life(life);
         match &request.order {
-            Work::Found => {}
+            Work::Found | Work::Mark { new_life: false, .. } => {}
+            Work::Mark { .. } => self.shared.set_phase(Phase::Restarting {
+                reason: "its volume is a copy that was adopted".into(),
+            }),
             Work::Clone { donor } => self.shared.set_phase(Phase::Cloning { donor: donor.clone() }),
             Work::NewLife => self.shared.set_phase(Phase::Restarting {
                 reason: "a new life was ordered".into(),

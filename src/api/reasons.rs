@@ -70,6 +70,8 @@ pub enum Reason {
     InvalidAnnotation,
     /// Members are restarted one at a time.
     RollingRestart,
+    /// The volume of a member is a copy of another cluster's, or of an earlier one of this name.
+    CopiedVolume,
     /// Every volume of a ring that once held data is empty.
     DataLost,
     /// `spec.paused` is true.
@@ -145,6 +147,8 @@ pub enum EventReason {
     Cloning,
     /// A member whose disk went back in time gets a new server UUID.
     NewLife,
+    /// The volume of a member was a copy, and is this cluster's now.
+    VolumeAdopted,
     /// A member that needs what every other member has purged is re-cloned.
     Recloning,
     /// A channel was created.

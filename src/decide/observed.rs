@@ -92,6 +92,8 @@ pub struct Member {
     pub ordinal: u8,
     /// Its pod, if there is one.
     pub pod: Option<Pod>,
+    /// `metadata.uid` of the claim of its volume, if that was read.
+    pub claim: Option<String>,
     /// What its agent said.
     pub agent: Probe<Report>,
     /// What its server said.

@@ -15,7 +15,9 @@ use super::ring::behind;
 use super::ring::founding::found;
 use super::ring::health::{Health, is_blind};
 use super::ring::leftover::left_over;
+use super::ring::lineage::is_foreign;
 use super::ring::links::LinkNeed;
+use super::ring::ownership::{self, Ownership};
 use super::ring::rebuild::rebuild;
 use super::ring::recorded;
 use super::roles::Roles;
@@ -83,8 +85,13 @@ fn at_leisure(view: &View, now: Timestamp) -> Option<Step> {
 /// The one risky step that is due first.
 fn risky(view: &View, now: Timestamp) -> Option<Step> {
     let findings = &view.findings;
+    if let Some(step) = ownership::step(view.observed) {
+        return Some(step);
+    }
     if view.observed.epoch() == 0 {
-        return found(view.observed).or_else(|| restart::replace(findings));
+        return found(view.observed)
+            .or_else(|| fence(view.roles(), now))
+            .or_else(|| restart::replace(findings));
     }
     // Before an applier is started, and before anything else that may take its time: while this is wrong, conflicts are overwritten.
     restore(view, Setting::ReplicaExecMode)
@@ -111,7 +118,8 @@ fn may_be_open(roles: &Roles, ordinal: u8) -> bool {
 fn should_serve(view: &View, member: &Member) -> bool {
     let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
     let ordinal = member.ordinal;
-    open && !member.has_label() && may_be_open(view.roles(), ordinal) && !view.is_next_restart(ordinal)
+    let ours = !is_foreign(view.observed, member);
+    open && ours && !member.has_label() && may_be_open(view.roles(), ordinal) && !view.is_next_restart(ordinal)
 }
 
 fn serve(member: &Member) -> Option<Step> {
@@ -175,14 +183,15 @@ fn returning<'f, 'a>(findings: &'f Findings<'a>) -> impl Iterator<Item = &'f Dat
     findings.with_own_data().filter(|data| data.server.super_read_only)
 }
 
-/// Contact with a member that still, or again, takes writes and is bypassed, or not the one writer; one that a person wants fenced; or one that
-/// is to leave and has no clients any more.
+/// Contact with a member that still, or again, takes writes and is bypassed, or not the one writer; one that a person wants fenced; one that
+/// is to leave and has no clients any more; or a copy of another cluster's, which a person has opened.
 fn fence(roles: &Roles, now: Timestamp) -> Option<Step> {
     let due = |member: &&Member| {
         roles.is_bypassed(member.ordinal)
             || roles.is_reader(member.ordinal)
             || roles.is_ordered_fenced(member.ordinal)
             || roles.is_leaving(member.ordinal) && has_finished(roles.observed, member, now)
+            || matches!(ownership::of(roles.observed, member), Ownership::Copy { .. })
     };
     let members = roles.observed.members.iter();
     members

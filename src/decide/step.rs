@@ -5,6 +5,7 @@ use std::fmt;
 use strum::IntoStaticStr;
 
 use crate::mysql::gtid::GtidSet;
+use crate::wire::agent::Mark;
 use crate::wire::balancer::Order;
 
 /// One thing to do. `act` knows how; before a step that cannot be taken back it reads again what justified it.
@@ -120,6 +121,13 @@ pub enum Action {
         /// What it has lost, and others have.
         lost: GtidSet,
     },
+    /// Say on a volume whose it is.
+    Mark {
+        /// The mark.
+        mark: Mark,
+        /// It is a copy, so its data gets a new life.
+        new_life: bool,
+    },
     /// Create the channel of a link where there is none, and start it.
     Attach {
         /// The member to replicate from.
@@ -139,6 +147,11 @@ pub enum Action {
         upstream: u8,
         /// For the event.
         why: String,
+    },
+    /// Start the applier of a channel whose receiver stays stopped, because the channel leads to another cluster.
+    StartApplier {
+        /// The member that it seems to replicate from.
+        upstream: u8,
     },
     /// Stop the receiver of a left-over channel; its applier goes on.
     StopReceiver {

@@ -104,6 +104,8 @@ pub struct Memory {
     pub first_observed: Option<Instant>,
     /// The last answers of members' agents, by ordinal.
     pub answers: HashMap<u8, LastAnswer>,
+    /// UIDs of the claims of members' volumes, by ordinal, each with the pod that it was read for.
+    pub claims: HashMap<u8, (String, String)>,
     /// Ordinals of the members that took no writes when they were last seen, and were not opened since.
     pub fenced: HashSet<u8>,
 }

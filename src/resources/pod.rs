@@ -157,6 +157,7 @@ fn environment(cluster: &MultiMasterCluster, settings: &Settings) -> Vec<EnvVar>
         field("POD_NAMESPACE", "metadata.namespace"),
         field("POD_IP", "status.podIP"),
         text("CLUSTER", &cluster.name_any()),
+        text("MULTIMASTER_CLUSTER_UID", &cluster.uid().unwrap_or_default()),
         text("POSITIONING", positioning),
         text("LOG_FORMAT", &settings.log_format),
         text("IMAGE", image(cluster, settings)),

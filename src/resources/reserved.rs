@@ -1,9 +1,6 @@
 //! The ring's own names, mounts and variables in a pod. A template may not remove them.
 
-use crate::names::paths;
-
-/// Name of the volume claim template, and so the first part of the claims' names.
-pub(super) const DATA_VOLUME: &str = "data";
+use crate::names::{DATA_VOLUME, paths};
 
 /// The folder of [`paths::BINARY`].
 pub(super) const BINARY_FOLDER: &str = "/multimaster";
@@ -26,11 +23,12 @@ pub(crate) const MOUNTS: [(&str, &str, bool); 7] = [
 ];
 
 /// The MySQL container's variables, including those that only some clusters have.
-pub(crate) const VARIABLES: [&str; 8] = [
+pub(crate) const VARIABLES: [&str; 9] = [
     "POD_NAME",
     "POD_NAMESPACE",
     "POD_IP",
     "CLUSTER",
+    "MULTIMASTER_CLUSTER_UID",
     "POSITIONING",
     "LOG_FORMAT",
     "IMAGE",

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::ResourceExt;
 
 use super::object::{Settings, owned};
-use super::{labels, pod, reserved};
+use super::{labels, pod};
 use crate::api::{MultiMasterCluster, Reclaim};
 use crate::names;
 
@@ -69,7 +69,7 @@ fn volume_claim(cluster: &MultiMasterCluster) -> PersistentVolumeClaim {
     let storage = &cluster.spec.storage;
     PersistentVolumeClaim {
         metadata: ObjectMeta {
-            name: Some(reserved::DATA_VOLUME.into()),
+            name: Some(names::DATA_VOLUME.into()),
             labels: Some(labels::all(cluster)),
             ..ObjectMeta::default()
         },

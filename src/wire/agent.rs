@@ -30,6 +30,8 @@ pub const PATH_CLONE: &str = "/v1/clone";
 pub const PATH_NEW_LIFE: &str = "/v1/new-life";
 /// `POST` an [`EmptyOrder`]: the member moves its data away and becomes empty, to be re-cloned. Answers 202 at once.
 pub const PATH_EMPTY: &str = "/v1/empty";
+/// `POST` a [`MarkOrder`]: the volume is this cluster's.
+pub const PATH_MARK: &str = "/v1/mark";
 /// `GET` with `?address=<IP address of a pod>`: a witness probe. The agent asks the agent at that address at [`PATH_ANSWERS`], and answers a
 /// [`WitnessAnswer`].
 pub const PATH_WITNESS: &str = "/v1/look";
@@ -228,6 +230,38 @@ pub struct Report {
     /// The agent's view of the one writer; `None` where all members take writes.
     #[serde(default)]
     pub lease: Option<LeaseReport>,
+    /// Whose the volume is, as it says itself; `None`: the agent is of a version from before volumes had marks.
+    #[serde(default)]
+    pub volume: Option<Volume>,
+}
+
+/// Whose a volume is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// `None`: it was never marked.
+    #[serde(default)]
+    pub mark: Option<Mark>,
+}
+
+/// The mark on a volume: the one cluster and claim that its data belongs to. A volume that was copied has the mark of the original.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Mark {
+    /// Namespace of the cluster.
+    pub namespace: String,
+    /// Name of the cluster.
+    pub name: String,
+    /// `metadata.uid` of the MultiMasterCluster.
+    pub cluster_uid: String,
+    /// `metadata.uid` of the PersistentVolumeClaim.
+    pub claim_uid: String,
+}
+
+impl Mark {
+    /// Of a cluster with this namespace and name. A resource that was made again has another UID.
+    pub fn is_of(&self, namespace: &str, name: &str) -> bool {
+        self.namespace == namespace && self.name == name
+    }
 }
 
 impl Report {
@@ -272,6 +306,21 @@ pub struct EmptyOrder {
     pub server_uuid: String,
     /// What other members have executed. If the member has executed or retrieved anything beyond this set, its files stay on the volume.
     pub held_elsewhere: GtidSet,
+}
+
+/// Put this mark on the volume, in place of one that it may have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MarkOrder {
+    /// [`VERSION`] of the operator.
+    #[serde(default)]
+    pub version: u32,
+    /// The server UUID that the operator saw when it decided.
+    pub server_uuid: String,
+    /// The mark.
+    pub mark: Mark,
+    /// The volume is a copy, so its data gets a new life: another member, or another cluster, may have the server UUID that it holds.
+    pub new_life: bool,
 }
 
 /// Rebuild the empty member from this donor.

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use multimaster::names;
-use multimaster::wire::agent::{LeaseRenewal, PATH_REPORT, Phase, Report};
+use multimaster::wire::agent::{LeaseRenewal, Mark, MarkOrder, PATH_MARK, PATH_REPORT, Phase, Report, VERSION};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -97,6 +97,8 @@ impl Cell {
     fn certify(&mut self) {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // To OpenSSL a certificate whose subject is its issuer has signed itself.
+        params.distinguished_name.push(DnType::CommonName, "authority");
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         let addresses = (0..3).map(|n| SanType::IpAddress(self.address(n).parse::<IpAddr>().unwrap()));
@@ -141,6 +143,7 @@ impl Cell {
             ("pod-namespace", "test".into()),
             ("pod-ip", address.clone()),
             ("cluster", "demo".into()),
+            ("cluster-uid", CLUSTER_UID.into()),
             ("volume", folder.join("volume").display().to_string()),
             ("run", folder.join("run").display().to_string()),
             ("config", self.root.join("config/my.cnf").display().to_string()),
@@ -205,6 +208,9 @@ fn password_of(key: &str) -> &'static str {
         _ => "other-secret",
     }
 }
+
+/// `metadata.uid` of the MultiMasterCluster.
+pub const CLUSTER_UID: &str = "cluster-uid";
 
 const TOKEN: &str = "a-token-of-some-length";
 
@@ -294,6 +300,23 @@ impl Agent {
     /// `None` while there is no answer.
     pub async fn report(&self) -> Option<Report> {
         self.ask("").await
+    }
+
+    /// Says that the volume is this cluster's, as the operator does. The agent starts links of no other volume.
+    pub async fn mark(&self) {
+        let order = MarkOrder {
+            version: VERSION,
+            server_uuid: self.running().await.server_uuid.unwrap(),
+            mark: Mark {
+                namespace: "test".into(),
+                name: "demo".into(),
+                cluster_uid: CLUSTER_UID.into(),
+                claim_uid: self.address.clone(),
+            },
+            new_life: false,
+        };
+        let answer = self.post(PATH_MARK, &order).await;
+        assert_eq!(answer.0, 200, "{answer:?}");
     }
 
     /// The report, asked for as the operator does it.

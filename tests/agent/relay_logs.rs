@@ -25,6 +25,7 @@ async fn a_new_life_applies_what_the_one_before_it_received_in_part() {
     for member in [&source, &replica] {
         let uuid = member.running().await.server_uuid.unwrap();
         assert_eq!(member.post(PATH_FOUND, &order(&uuid)).await.0, 200);
+        member.mark().await;
     }
     let mut at_source = source.root().await;
     for statement in [

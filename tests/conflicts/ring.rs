@@ -21,7 +21,7 @@ use multimaster::wire::agent::PATH_FOUND;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use crate::harness::{Agent, Cell, MYSQL_PORT, eventually};
+use crate::harness::{Agent, CLUSTER_UID, Cell, MYSQL_PORT, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -44,10 +44,11 @@ impl Ring {
             agent.admin_port = names::MYSQL_ADMIN_PORT;
             let uuid = agent.running().await.server_uuid.unwrap();
             assert_eq!(agent.post(PATH_FOUND, &crate::order(&uuid)).await.0, 200);
+            agent.mark().await;
         }
         let cluster = format!(
             "{{apiVersion: multimaster.dev/v1alpha1, kind: MultiMasterCluster, \
-             metadata: {{name: demo, namespace: test, uid: cluster, generation: 1, resourceVersion: '1'}}, \
+             metadata: {{name: demo, namespace: test, uid: {CLUSTER_UID}, generation: 1, resourceVersion: '1'}}, \
              spec: {{members: 3, storage: {{size: 1Gi}}, conflicts: {conflicts}, replication: {{healing: Wait}}}}}}"
         );
         let credentials = Credentials::new(cell.passwords(), cell.authority().as_bytes().to_vec());
@@ -147,6 +148,7 @@ impl Ring {
             let mut client = self.client(ordinal, &pod).await;
             members.push(Member {
                 ordinal,
+                claim: Some(agent.address.clone()),
                 agent: report.map_or(Probe::Unreachable("no answer".into()), Probe::Reached),
                 server: observe::members::server(&mut client).await,
                 pod: Some(pod),

@@ -7,7 +7,7 @@ use multimaster::api::status::MemberStatus;
 use multimaster::decide::observed::{Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server};
 use multimaster::decide::step::{ClusterAction, PodAction, Step};
 use multimaster::decide::{Decision, decide};
-use multimaster::wire::agent::{Origin, Phase, Report, VERSION};
+use multimaster::wire::agent::{Mark, Origin, Phase, Report, VERSION, Volume};
 
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -68,6 +68,9 @@ fn member(ordinal: u8) -> Member {
         volume_full: false,
         clock: 0,
         lease: None,
+        volume: Some(Volume {
+            mark: Some(mark(ordinal)),
+        }),
     };
     let server = Server {
         uuid: uuid(ordinal),
@@ -81,11 +84,26 @@ fn member(ordinal: u8) -> Member {
     Member {
         ordinal,
         pod: Some(pod),
+        claim: Some(claim(ordinal)),
         agent: Probe::Reached(report),
         server: Probe::Reached(server),
         witness_probes: Vec::new(),
         since_contact: jiff::SignedDuration::ZERO,
         last_seen_fenced: false,
+    }
+}
+
+pub fn claim(ordinal: u8) -> String {
+    format!("claim-{ordinal}")
+}
+
+/// What the volume of a member says.
+pub fn mark(ordinal: u8) -> Mark {
+    Mark {
+        namespace: "default".into(),
+        name: "demo".into(),
+        cluster_uid: "cluster-uid".into(),
+        claim_uid: claim(ordinal),
     }
 }
 

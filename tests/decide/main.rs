@@ -16,6 +16,7 @@ mod isolation;
 mod late;
 mod links;
 mod loss;
+mod ownership;
 mod purity;
 mod reads;
 mod restart;

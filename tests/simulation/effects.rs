@@ -110,6 +110,11 @@ impl World {
             Step::Member {
                 ordinal,
                 server_uuid,
+                action: Action::Mark { .. },
+            } => order(*ordinal, server_uuid, Order::Mark),
+            Step::Member {
+                ordinal,
+                server_uuid,
                 action: Action::Reclone { .. },
             } => order(*ordinal, server_uuid, Order::Reclone),
             Step::Member {
@@ -143,6 +148,10 @@ impl World {
                     Statement::Reset(*upstream),
                 ],
             ),
+            Step::Member {
+                action: Action::StartApplier { .. },
+                ..
+            } => unreachable!("no channel of the model leads to another cluster"),
             Step::Member {
                 ordinal,
                 server_uuid,

@@ -10,7 +10,7 @@ use multimaster::names;
 use multimaster::wire::agent::Report;
 
 use crate::model::disk;
-use crate::model::member::{self, Mysqld, SECOND};
+use crate::model::member::{self, Mysqld, SECOND, claim};
 use crate::model::replication::silence;
 use crate::model::transactions::{Ledger, uuid};
 use crate::world::World;
@@ -87,6 +87,7 @@ impl World {
             ordinal,
             since_contact: self.since_contact(operator, ordinal, cached.filter(|_| reported).map(|pod| pod.uid)),
             pod: cached.map(pod),
+            claim: Some(claim(ordinal)),
             agent,
             server,
             witness_probes: match was_silent && cached.is_some() {

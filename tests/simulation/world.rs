@@ -9,7 +9,7 @@ use crate::event::{Event, Scenario, Setup};
 use crate::invariants::{Invariant, Judge};
 use crate::lease::Agent;
 use crate::model::disk::NAMED_ROWS;
-use crate::model::member::{Frozen, Member, Mysqld, Pod, SECOND};
+use crate::model::member::{CLUSTER_UID, Frozen, Member, Mysqld, Pod, SECOND};
 use crate::model::replication::{Pace, replicate};
 use crate::model::transactions::{Bits, Change, Id, Ledger, Transaction, tagged};
 use crate::operator::{Decider, Operator};
@@ -360,7 +360,7 @@ fn cluster(setup: &Setup) -> MultiMasterCluster {
     serde_json::from_value(serde_json::json!({
         "apiVersion": "multimaster.dev/v1alpha1",
         "kind": "MultiMasterCluster",
-        "metadata": {"name": "demo", "namespace": "default", "uid": "cluster", "generation": 1, "resourceVersion": "1"},
+        "metadata": {"name": "demo", "namespace": "default", "uid": CLUSTER_UID, "generation": 1, "resourceVersion": "1"},
         "spec": {
             "members": setup.members,
             "writes": if setup.single { "SingleWriter" } else { "AllMembers" },

@@ -19,6 +19,7 @@ mod crds;
 mod decisions;
 mod kept;
 mod life;
+mod marks;
 mod objects;
 mod rights;
 mod wire;

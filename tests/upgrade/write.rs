@@ -10,7 +10,8 @@ use multimaster::agent::life::{Intent, Life};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::FencedItself;
 use multimaster::wire::agent::{
-    CloneOrder, EmptyOrder, LeaseRenewal, LeaseReport, Order, Origin, Phase, Report, VERSION, WitnessAnswer,
+    CloneOrder, EmptyOrder, LeaseRenewal, LeaseReport, Mark, Order, Origin, Phase, Report, VERSION, Volume,
+    WitnessAnswer,
 };
 use serde::Serialize;
 
@@ -112,6 +113,14 @@ fn report(phase: Phase) -> Report {
             writer: 2,
             held: false,
             since_confirmed_milliseconds: Some(1500),
+        }),
+        volume: Some(Volume {
+            mark: Some(Mark {
+                namespace: "shop".into(),
+                name: "demo".into(),
+                cluster_uid: UUID.into(),
+                claim_uid: FORMER.into(),
+            }),
         }),
     }
 }

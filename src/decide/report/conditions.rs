@@ -17,6 +17,7 @@ use crate::decide::findings::Data;
 use crate::decide::observed::Member;
 use crate::decide::ring::health::is_blind;
 use crate::decide::ring::links::LinkNeed;
+use crate::decide::ring::ownership::{self, Ownership};
 use crate::decide::ring::recorded;
 use crate::decide::serve::drain::is_outdated;
 use crate::decide::step::Step;
@@ -76,6 +77,17 @@ impl Facts<'_> {
         (!absent.is_empty()).then(|| absent.join(", "))
     }
 
+    /// The members whose volumes are copies, and the way out.
+    fn copies(&self) -> Option<String> {
+        let observed = self.view.observed;
+        let why = |member: &Member| match ownership::of(observed, member) {
+            copy @ Ownership::Copy { .. } => Some(format!("{}: {}", member.name(observed.name()), copy.why(observed)?)),
+            _ => None,
+        };
+        let copies: Vec<String> = observed.members.iter().filter_map(why).collect();
+        (!copies.is_empty()).then(|| copies.join("; "))
+    }
+
     fn all_data_lost(&self) -> bool {
         let empty = |member: &Member| member.report().is_some_and(|report| report.origin == Origin::Empty);
         self.next.epoch > 0 && self.view.observed.members.iter().all(empty)
@@ -92,6 +104,9 @@ impl Facts<'_> {
         };
         if let Some(problem) = self.view.observed.problems.first().or_else(pod_problem) {
             return Judgement::no(problem.reason, problem.message.clone());
+        }
+        if let Some(copies) = self.copies() {
+            return Judgement::no(Reason::CopiedVolume, copies);
         }
         if self.next.epoch == 0 {
             return Judgement::no(

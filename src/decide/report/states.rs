@@ -9,6 +9,7 @@ use crate::decide::observed::{Member, SqlError};
 use crate::decide::ring::behind;
 use crate::decide::ring::health::{Health, NEWER_AGENT};
 use crate::decide::ring::links::LinkNeed;
+use crate::decide::ring::ownership;
 use crate::decide::ring::rebuild::donor;
 use crate::decide::ring::recorded;
 use crate::decide::serve::{drain, opening};
@@ -93,6 +94,9 @@ fn reached(findings: &Findings, finding: &Finding) -> State {
     let Some(server) = member.server() else {
         return MemberState::Suspect.into();
     };
+    if let Some(why) = ownership::why(findings.observed, member) {
+        return State::because(MemberState::Quarantined, why);
+    }
     if !server.super_read_only {
         return open(findings, member);
     }

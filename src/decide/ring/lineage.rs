@@ -2,7 +2,7 @@
 
 use crate::mysql::gtid::GtidSet;
 
-use super::recorded;
+use super::{ownership, recorded};
 use crate::decide::observed::{Member, Observed, Server};
 use crate::decide::roles::Roles;
 
@@ -37,7 +37,7 @@ impl Known {
 /// Whose data a member has, and what it lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
+    /// See [`is_foreign`].
     pub is_foreign: bool,
     /// Transactions under this server's UUID that status or a reachable member has and this server has not: its disk went back in time.
     /// While this is empty the member has all it ever acknowledged (invariant I11). An error says why that cannot be known: a set in status
@@ -159,8 +159,13 @@ fn obtainable(observed: &Observed, ordinal: u8, elsewhere: GtidSet) -> Result<Gt
     })
 }
 
-/// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
+/// The data is not this cluster's: its volume is a copy, or has a history that this cluster does not know.
 pub fn is_foreign(observed: &Observed, member: &Member) -> bool {
+    ownership::of(observed, member).is_of_others() || has_foreign_history(observed, member)
+}
+
+/// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
+fn has_foreign_history(observed: &Observed, member: &Member) -> bool {
     let (Some((server, report)), Some(status)) = (member.with_data(), observed.recorded(member.ordinal)) else {
         return false;
     };

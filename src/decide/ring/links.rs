@@ -6,7 +6,7 @@ use crate::mysql::gtid::GtidSet;
 use crate::names;
 
 use super::recorded;
-use crate::decide::observed::{Channel, Member, Observed, Server};
+use crate::decide::observed::{Channel, Member, Observed, Receiver, Server};
 use crate::decide::roles::Roles;
 use crate::decide::step::{Action, FIRST_EVENT, StartAt, Step};
 
@@ -67,6 +67,12 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
     if channel.conflict().is_some() {
         return LinkNeed::Conflict;
     }
+    if leads_away(roles.observed, channel) {
+        return match of_another_cluster(downstream, channel, upstream) {
+            Some(action) => LinkNeed::Step(Step::member(ordinal, server_uuid, action)),
+            None => LinkNeed::Patience,
+        };
+    }
     if let Some(source) = source {
         if let Some(why) = misplaced(roles, ordinal, channel, source)
             && downstream.executed.contains(&channel.retrieved)
@@ -87,6 +93,27 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
         return LinkNeed::Step(start);
     }
     LinkNeed::Nothing
+}
+
+/// A channel of a volume that was copied leads to where the original is.
+pub fn leads_away(observed: &Observed, channel: &Channel) -> bool {
+    let namespace = observed.cluster.metadata.namespace.as_deref().unwrap_or_default();
+    names::is_of_another_cluster(&channel.source_host, observed.name(), namespace)
+}
+
+/// What is due for a channel that leads away: it receives nothing, and goes when all that it has retrieved is executed.
+pub fn of_another_cluster(server: &Server, channel: &Channel, upstream: u8) -> Option<Action> {
+    if channel.receiver != Receiver::Off {
+        return Some(Action::StopReceiver { upstream });
+    }
+    if server.executed.contains(&channel.retrieved) {
+        let why = format!(
+            "{} is of another cluster, and all it had retrieved is applied",
+            channel.source_host
+        );
+        return Some(Action::Detach { upstream, why });
+    }
+    (!channel.applier_running && channel.applier_error.is_none()).then_some(Action::StartApplier { upstream })
 }
 
 /// Its applier stopped for a reason that passes, and the pause is over: 1 s, doubled by each attempt.

@@ -7,6 +7,7 @@ pub mod leftover;
 pub mod lineage;
 pub mod links;
 pub mod membership;
+pub mod ownership;
 pub mod rebuild;
 pub mod recorded;
 pub mod topology;

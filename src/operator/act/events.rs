@@ -72,6 +72,22 @@ fn of_member(observed: &Observed, ordinal: u8, action: &Action) -> Option<(Event
                 of(upstream)
             ),
         ),
+        // An ordinary volume is marked once; only the other case is of interest.
+        Action::Mark { new_life: false, .. } => return None,
+        Action::Mark { mark, .. } => (
+            EventReason::VolumeAdopted,
+            format!(
+                "the volume of {name} is a copy; it belongs to this cluster from now on (UID {}), and its data gets a new life",
+                mark.cluster_uid
+            ),
+        ),
+        Action::StartApplier { upstream } => (
+            EventReason::LinkStarted,
+            format!(
+                "{name} applies what it still has from {} of another cluster",
+                of(upstream)
+            ),
+        ),
         Action::Fence => (EventReason::Fenced, fenced(observed, ordinal, &name)),
         Action::Restore { setting } => (EventReason::SettingRestored, restored(*setting, &name)),
         Action::Open => (EventReason::Opened, format!("{name} takes writes")),

@@ -21,7 +21,9 @@ use crate::decide::observed::{Member, Observed};
 use crate::decide::step::{Action, BalancerAction, ClusterAction, PodAction, Step};
 use crate::mysql::io::connection::{PROBE_DEADLINE, STEP_DEADLINE, SqlError};
 use crate::names::{self, LABEL_READS, LABEL_SERVING};
-use crate::wire::agent::{CloneOrder, EmptyOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_NEW_LIFE, VERSION};
+use crate::wire::agent::{
+    CloneOrder, EmptyOrder, MarkOrder, Order, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_MARK, PATH_NEW_LIFE, VERSION,
+};
 use crate::wire::balancer;
 
 use kube::ResourceExt;
@@ -134,6 +136,15 @@ impl Actor<'_> {
         match action {
             Action::Found => self.order(ordinal, PATH_FOUND, &order_for(server_uuid)).await?,
             Action::NewLife { .. } => self.order(ordinal, PATH_NEW_LIFE, &order_for(server_uuid)).await?,
+            Action::Mark { mark, new_life } => {
+                let order = MarkOrder {
+                    version: VERSION,
+                    server_uuid: server_uuid.into(),
+                    mark: mark.clone(),
+                    new_life: *new_life,
+                };
+                self.order(ordinal, PATH_MARK, &order).await?;
+            }
             Action::Reclone { held_elsewhere } => {
                 let order = EmptyOrder {
                     version: VERSION,
@@ -162,6 +173,10 @@ impl Actor<'_> {
             Action::Detach { upstream, .. } => {
                 let detach = async |client: &mut _| sql::detach(client, server_uuid, &channel(upstream)).await;
                 self.sql(ordinal, detach).await?;
+            }
+            Action::StartApplier { upstream } => {
+                let start = async |client: &mut _| sql::start_applier(client, server_uuid, &channel(upstream)).await;
+                self.sql(ordinal, start).await?;
             }
             Action::StopReceiver { upstream } => {
                 let stop = async |client: &mut _| sql::stop_receiver(client, server_uuid, &channel(upstream)).await;

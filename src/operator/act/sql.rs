@@ -92,6 +92,17 @@ pub async fn start(client: &mut MemberClient, server_uuid: &str, channel: &str) 
     run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(channel))).await
 }
 
+/// Starts the applier of a channel, and not its receiver.
+///
+/// # Errors
+/// [`SqlError::Outdated`] when the server has another UUID, else as [`run`].
+pub async fn start_applier(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    let conn = client.observed_connection()?;
+    same_life(conn, server_uuid).await?;
+    let start = format!("START REPLICA SQL_THREAD FOR CHANNEL {}", literal(channel));
+    run(conn, &start).await
+}
+
 /// Stops a channel's receiver. Its applier continues, so that it applies what the relay logs hold.
 ///
 /// # Errors

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::Pod as KubePod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubePod};
 use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::ListParams;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
 
@@ -27,6 +28,33 @@ use crate::wire::agent::LeaseRenewal;
 
 use super::credentials;
 use super::pods::pod;
+
+/// UID of the claim of a member's volume. A pod keeps its claim, so it is read once for each pod.
+async fn claim(cluster: &MultiMasterCluster, ordinal: u8, pod_uid: &str, context: &Context) -> Option<String> {
+    let uid = cluster.uid().unwrap_or_default();
+    if let Some((of, claim)) = context.recall(&uid).claims.get(&ordinal)
+        && of == pod_uid
+    {
+        return Some(claim.clone());
+    }
+    let api: Api<PersistentVolumeClaim> =
+        Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
+    let name = names::claim(&cluster.name_any(), ordinal);
+    let only = ListParams::default().fields(&format!("metadata.name={name}"));
+    match ask("PersistentVolumeClaim", api.list_metadata(&only)).await {
+        Ok(found) => {
+            let claim = found.items.first().and_then(ResourceExt::uid)?;
+            context.remember(&uid, |memory| {
+                memory.claims.insert(ordinal, (pod_uid.to_owned(), claim.clone()));
+            });
+            Some(claim)
+        }
+        Err(error) => {
+            tracing::warn!(claim = name, %error, "the claim cannot be read; asking again in the next pass");
+            None
+        }
+    }
+}
 
 /// How long an HAProxy pod has for an answer if its failure is to be noticed soon. The operator asks twice, so that a pod that is late once stays.
 const SOON: Duration = Duration::from_millis(300);
@@ -203,6 +231,7 @@ async fn member(
     let mut member = Member {
         ordinal,
         pod,
+        claim: None,
         agent: Probe::NoAddress,
         server: Probe::NoAddress,
         witness_probes: Vec::new(),
@@ -254,6 +283,9 @@ async fn member(
             member.agent = Probe::Unreachable(error.to_string());
             member.server = Probe::Unreachable(error.to_string());
         }
+    }
+    if member.report().is_some_and(|report| report.volume.is_some()) {
+        member.claim = claim(cluster, ordinal, &pod_uid, context).await;
     }
     member.since_contact = match member.report().map(|report| report.clock) {
         Some(clock) => {

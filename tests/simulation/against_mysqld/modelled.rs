@@ -76,8 +76,14 @@ impl Modelled {
             ]
         };
         match operation {
-            Operation::Found(member) => self.order(member, Order::Found).map(nothing),
-            Operation::Clone(member, donor) => self.order(member, Order::Clone { donor, takes: SECOND }).map(nothing),
+            Operation::Found(member) => {
+                self.order(member, Order::Mark)?;
+                self.order(member, Order::Found).map(nothing)
+            }
+            Operation::Clone(member, donor) => {
+                self.order(member, Order::Mark)?;
+                self.order(member, Order::Clone { donor, takes: SECOND }).map(nothing)
+            }
             Operation::NewLife(member) => self.order(member, Order::NewLife).map(nothing),
             Operation::Reclone(member) => self.order(member, Order::Reclone).map(nothing),
             Operation::Open(member) => self.send(member, vec![Statement::Open]).map(nothing),

@@ -118,9 +118,13 @@ impl Real {
     /// `written` is the number of the transaction that this is in the model.
     pub async fn perform(&mut self, operation: Operation, written: Option<Id>) -> Result<(), String> {
         match operation {
-            Operation::Found(at) => self.order(at, PATH_FOUND).await,
+            Operation::Found(at) => {
+                self.agent(at).mark().await;
+                self.order(at, PATH_FOUND).await
+            }
             Operation::NewLife(at) => self.order(at, PATH_NEW_LIFE).await,
             Operation::Clone(at, donor) => {
+                self.agent(at).mark().await;
                 let order = CloneOrder {
                     version: VERSION,
                     server_uuid: self.uuid(at).await,

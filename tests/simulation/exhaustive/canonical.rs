@@ -102,7 +102,7 @@ impl World {
         (disk.record.is_some(), disk.data.is_some()).hash(to);
         if let Some(record) = &disk.record {
             (record.server_id, record.uuid, record.origin as u8).hash(to);
-            (&record.former, record.intent, &record.clone_error).hash(to);
+            (&record.former, record.intent, &record.clone_error, record.marked).hash(to);
         }
         if let Some(data) = &disk.data {
             self.hash_data(data, to);

@@ -33,6 +33,8 @@ pub struct Record {
     pub former: Vec<Life>,
     pub intent: Option<Intent>,
     pub clone_error: Option<String>,
+    /// The operator has said whose the volume is.
+    pub marked: bool,
 }
 
 /// The data directory.
@@ -145,6 +147,7 @@ impl Record {
             former: Vec::new(),
             intent: None,
             clone_error: None,
+            marked: false,
         });
         record.begin_anew(ordinal, None, ledger);
         record.origin = Origin::Empty;
@@ -199,7 +202,7 @@ impl Disk {
             record.origin = Origin::Cloned;
             record.intent = None;
             data.channels.clear();
-        } else if record.origin != Origin::Empty {
+        } else if record.origin != Origin::Empty && record.marked {
             data.channels.iter_mut().for_each(Channel::start);
         }
         record.uuid = Some(uuid);

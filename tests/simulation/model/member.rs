@@ -1,6 +1,6 @@
 //! One member: its pod, its mysqld, and the agent that runs it.
 
-use multimaster::wire::agent::{Origin, Phase, Report, VERSION};
+use multimaster::wire::agent::{Mark, Origin, Phase, Report, VERSION, Volume};
 
 use super::disk::{Data, Disk, Intent};
 use super::transactions::{Ledger, uuid};
@@ -225,6 +225,9 @@ impl Member {
             volume_full: false,
             clock: 0,
             lease: None,
+            volume: Some(Volume {
+                mark: record.marked.then(|| mark(self.ordinal)),
+            }),
         })
     }
 
@@ -261,6 +264,10 @@ impl Member {
                 record.intent = Some(Intent::Emptying);
                 Ok(Accepted::Restarts)
             }
+            (Order::Mark, _) => {
+                record.marked = true;
+                Ok(Accepted::Done)
+            }
             (Order::NewLife, _) => {
                 record.intent = Some(Intent::NewLife);
                 Ok(Accepted::Restarts)
@@ -275,7 +282,25 @@ pub enum Order {
     Clone { donor: u8, takes: u64 },
     NewLife,
     Reclone,
+    Mark,
 }
+
+/// A volume keeps its claim here, also where it is lost.
+pub fn claim(ordinal: u8) -> String {
+    format!("claim-{ordinal}")
+}
+
+fn mark(ordinal: u8) -> Mark {
+    Mark {
+        namespace: "default".into(),
+        name: "demo".into(),
+        cluster_uid: CLUSTER_UID.into(),
+        claim_uid: claim(ordinal),
+    }
+}
+
+/// `metadata.uid` of the resource.
+pub const CLUSTER_UID: &str = "cluster-uid";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
