@@ -65,7 +65,7 @@ finish() {
 	# A signal ends the script with the status of the last command.
 	[ -n "${finished:-}" ] || [ $status != 0 ] || status=1
 	# Each is a process group: what it has started ends with it.
-	for group in ${lane:-} ${conflicts:-}; do kill -- -"$group" 2>/dev/null || true; done
+	for group in ${lane:-} ${servers:-}; do kill -- -"$group" 2>/dev/null || true; done
 	if [ -n "${deployed:-}" ] && [ $status != 0 ]; then diagnose >&2 || true; fi
 	if [ -z "${KEEP:-}" ]; then
 		CLUSTER=$CLUSTER hack/cluster.sh down || status=1
@@ -117,24 +117,30 @@ check "generated files" generated
 # Without it, tests that need a real mysqld show nothing.
 MYSQL_ROOT=$(hack/mysqld.sh)
 export MYSQL_ROOT
-# Servers wait for their disks and for each other most of the time, so two programs of tests run at once.
-conflicts_log=$CACHE/logs/test-conflicts.log
-set -m
-cargo_test --test conflicts -- --ignored --skip cut:: --test-threads=2 >"$conflicts_log" 2>&1 &
-conflicts=$!
-set +m
-# Two long histories of the model only by name: --ignored chance, --ignored purged.
-check "tests against a real mysqld" cargo_test --test agent --test compare --test simulation -- --ignored --skip chance --skip purged
-conflicts_end() {
+# Tests against a real mysqld, in the background: e2e tests that run one after the other wait for their members most of the time, and leave a core.
+# They yield to those, whose members must not seem to hang. Two long histories of the model run only by name: --ignored chance, --ignored purged.
+servers_log=$CACHE/logs/test-servers.log
+real_servers() {
+	local begin=$EPOCHREALTIME
+	cargo_test --test agent --test compare --test simulation --test conflicts -- --ignored --test-threads=2 --skip chance --skip purged --skip cut:: &&
+		# What is cut off must be cut in the middle, so no other server is busy meanwhile.
+		cargo_test --test conflicts -- --ignored --test-threads=1 cut:: &&
+		note "in the background: tests against a real mysqld" "$begin"
+}
+begin_real_servers() {
+	say "==> tests against a real mysqld, in the background: $servers_log"
+	set -m
+	(renice -n 5 "$BASHPID" >/dev/null; real_servers) >"$servers_log" 2>&1 &
+	servers=$!
+	set +m
+}
+end_real_servers() {
 	local status=0
-	wait "$conflicts" || status=$?
-	conflicts=''
-	cat "$conflicts_log"
+	wait "$servers" || status=$?
+	servers=''
+	cat "$servers_log"
 	return $status
 }
-check "conflicts of real servers, begun beside them" conflicts_end
-# What is cut off must be cut in the middle, so nothing else runs meanwhile.
-check "sessions that are cut off" cargo_test --test conflicts -- --ignored --test-threads=1 cut::
 
 ready() { wait "$lane" || { tail -n 40 "$CACHE/logs/test-cluster.log" >&2; return 1; }; }
 check "the cluster is ready" ready
@@ -146,8 +152,10 @@ export MULTIMASTER_TEST_CONTEXT=kind-$CLUSTER
 MULTIMASTER_EARLIER_OPERATOR=$(hack/images.sh print "$earlier")
 export MULTIMASTER_EARLIER_OPERATOR
 tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: --skip chaos:: --skip bench:: --skip capture:: ${TESTS:+"$TESTS"}
+begin_real_servers
 tests "e2e, alone" --test e2e -- --ignored --test-threads=1 "alone::${TESTS:-}"
 # What no test of its own shows; `make chaos` has all of them.
 [ -n "${TESTS:-}" ] || FAULT='corrupted,API server' tests "some faults" --test e2e -- --ignored --nocapture chaos::
+check "tests against a real mysqld, begun beside them" end_real_servers
 [ -n "${KEEP:-}" ] || check "the operator goes, the CRDs stay" hack/test-chart.sh down
 finished=yes

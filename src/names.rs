@@ -24,7 +24,8 @@ pub const ANNOTATION_COMPARE: &str = "multimaster.dev/compare";
 /// Annotation on a `MultiMasterCluster`: the winners of conflicts, `1f3a9c04=demo-0` (the conflict's id and a member), separated by commas.
 pub const ANNOTATION_SETTLE: &str = "multimaster.dev/settle";
 
-/// Annotation on a `MultiMasterCluster`: UIDs of clusters, separated by commas. Volumes that are copies of theirs become this cluster's.
+/// Annotation on a `MultiMasterCluster`: UIDs of clusters, and server UUIDs of volumes without a mark, separated by commas. Volumes that are copies
+/// of theirs become this cluster's.
 pub const ANNOTATION_ADOPT: &str = "multimaster.dev/adopt";
 
 /// The product's own schema in every member. It is never compared, and clients do not write to it.
@@ -166,11 +167,23 @@ pub fn member_host(cluster: &str, namespace: &str, ordinal: u8) -> String {
     )
 }
 
-/// Whether a host is a member of another cluster: what [`member_host`] returns for another name or namespace. A host that a person has named by
-/// hand, an address for example, is not.
-pub fn is_of_another_cluster(host: &str, cluster: &str, namespace: &str) -> bool {
-    let service = members_service(cluster);
-    host.ends_with(".svc") && !host.ends_with(&format!(".{service}.{namespace}.svc"))
+/// Whether a channel is a link to a member of another cluster: its host is what [`member_host`] returns for another name or namespace. A channel
+/// of another name, and a host that a person has named by hand, an address for example, are not looked at.
+pub fn leads_to_another_cluster(channel: &str, host: &str, cluster: &str, namespace: &str) -> bool {
+    let Some(upstream) = upstream_of(channel) else {
+        return false;
+    };
+    let [pod, service, of, "svc"] = host.split('.').collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let theirs = service.strip_suffix("-members");
+    let is_member = theirs.is_some_and(|theirs| pod == member(theirs, upstream));
+    is_member && (theirs, of) != (Some(cluster), namespace)
+}
+
+/// Ordinal in a server_id: its low four bits are ordinal + 1.
+pub fn ordinal_in(server_id: u32) -> Option<u8> {
+    u8::try_from(server_id & 0xf).ok()?.checked_sub(1)
 }
 
 /// Replication channel of the link whose upstream is `ordinal`.

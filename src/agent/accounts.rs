@@ -74,8 +74,8 @@ const AGENT_MAY: &[(&str, &str)] = &[
 ];
 const REPLICATION_MAY: &[(&str, &str)] = &[("REPLICATION SLAVE", "*.*")];
 
-/// The init file: one statement a line.
-pub fn init_file(passwords: &Passwords) -> String {
+/// The init file: one statement a line. `is_copy`: the volume is a copy, so nobody replicates from it.
+pub fn init_file(passwords: &Passwords, is_copy: bool) -> String {
     let mut lines = vec![
         "SET SESSION sql_log_bin=0;".to_owned(),
         // `literal` writes backslash escapes, which NO_BACKSLASH_ESCAPES in the user's configuration would switch off.
@@ -120,6 +120,9 @@ pub fn init_file(passwords: &Passwords) -> String {
         REPLICATION_MAY,
         false,
     );
+    if is_copy {
+        lines.push(format!("ALTER USER {}@'%' ACCOUNT LOCK;", literal(REPLICATION)));
+    }
     if let Some((user, password)) = &passwords.app {
         lines.push(format!(
             "ALTER USER IF EXISTS {}@'%' IDENTIFIED BY {} PASSWORD HISTORY 0;",
@@ -195,7 +198,7 @@ mod tests {
 
     #[test]
     fn it_is_unlogged_from_the_first_statement_and_has_one_statement_a_line() {
-        let file = init_file(&passwords());
+        let file = init_file(&passwords(), false);
         assert!(file.starts_with("SET SESSION sql_log_bin=0;\nSET SESSION sql_mode='';\n"));
         assert!(file.ends_with(";\n"));
         assert!(
@@ -211,7 +214,7 @@ mod tests {
 
     #[test]
     fn the_agents_own_account_is_last() {
-        let file = init_file(&passwords());
+        let file = init_file(&passwords(), false);
         assert!(
             file.lines()
                 .last()
@@ -222,7 +225,7 @@ mod tests {
 
     #[test]
     fn what_crosses_the_network_needs_tls() {
-        let file = init_file(&passwords());
+        let file = init_file(&passwords(), false);
         for user in [OPERATOR, SETTLER, AGENT, REPLICATION] {
             let line = format!("ALTER USER '{user}'@'%' ");
             assert!(
@@ -235,7 +238,7 @@ mod tests {
 
     #[test]
     fn only_root_may_grant() {
-        let file = init_file(&passwords());
+        let file = init_file(&passwords(), false);
         assert!(
             file.lines()
                 .filter(|l| l.contains("WITH GRANT OPTION"))

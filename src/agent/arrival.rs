@@ -62,12 +62,12 @@ async fn try_once(member: &Member, shared: &Shared, life: &Life, answered: &Atom
     };
     // A copy of a volume has the server UUID of the original. Replicating from anywhere, it would push the original out there. What is not marked,
     // and what only the operator can tell, it starts.
-    let is_ours = life.mark.as_ref().is_some_and(|mark| member.is_ours(mark));
+    let is_ours = member.is_own_volume(life);
     // With FilePosition the operator starts the links, after it has checked that the disk was not set back.
     if clone.is_none() && life.origin != Origin::Empty && is_ours && member.args.positioning == Positioning::Gtid {
         let query = "SELECT CHANNEL_NAME, HOST FROM performance_schema.replication_connection_configuration";
         for (channel, host) in sql::all::<(String, String)>(&mut conn, DEADLINE, query).await? {
-            if names::is_of_another_cluster(&host, &member.args.cluster, &member.args.pod_namespace) {
+            if names::leads_to_another_cluster(&channel, &host, &member.args.cluster, &member.args.pod_namespace) {
                 warn!(channel, host, "the link leads to another cluster; it is not started");
                 continue;
             }

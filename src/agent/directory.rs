@@ -186,7 +186,7 @@ fn kept(member: &Member) -> anyhow::Result<Vec<String>> {
 ///
 /// # Errors
 /// When a password is missing or empty in the Secret's folder, or when the file cannot be written.
-pub fn write_init_file(member: &Member) -> anyhow::Result<String> {
+pub fn write_init_file(member: &Member, life: &Life) -> anyhow::Result<String> {
     let passwords = Passwords {
         root: member.credential(keys::ROOT)?,
         operator: member.credential(keys::OPERATOR)?,
@@ -197,7 +197,10 @@ pub fn write_init_file(member: &Member) -> anyhow::Result<String> {
             _ => None,
         },
     };
-    write_private(&member.init_file, &accounts::init_file(&passwords))?;
+    write_private(
+        &member.init_file,
+        &accounts::init_file(&passwords, member.is_copy(life)),
+    )?;
     Ok(passwords.agent)
 }
 

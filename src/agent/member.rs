@@ -83,9 +83,16 @@ impl Member {
         mark.is_of(&self.args.pod_namespace, &self.args.cluster)
     }
 
-    /// Whether a mark is of the cluster that this pod belongs to. Its claim is not looked at: the agent does not know it.
-    pub fn is_ours(&self, mark: &Mark) -> bool {
-        self.is_of_our_name(mark) && mark.cluster_uid == self.args.cluster_uid
+    /// Whether the volume is one of this cluster, and of this member. Its claim is not looked at: the agent does not know it.
+    pub fn is_own_volume(&self, life: &Life) -> bool {
+        let is_marked = |mark: &Mark| self.is_of_our_name(mark) && mark.cluster_uid == self.args.cluster_uid;
+        life.mark.as_ref().is_some_and(is_marked) && names::ordinal_in(life.server_id) == Some(self.ordinal)
+    }
+
+    /// Whether the volume is certainly a copy: it has the mark of a cluster of another name, or is another member's.
+    pub fn is_copy(&self, life: &Life) -> bool {
+        let is_of_others = |mark: &Mark| !self.is_of_our_name(mark);
+        life.mark.as_ref().is_some_and(is_of_others) || names::ordinal_in(life.server_id) != Some(self.ordinal)
     }
 
     /// How messages name the image.

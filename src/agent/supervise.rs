@@ -76,7 +76,7 @@ impl Loop {
                 () = stop_signal(&mut self.stop) => return Ok(()),
                 life = directory::prepare(&self.member, &self.shared) => life?,
             };
-            let password = directory::write_init_file(&self.member)?;
+            let password = directory::write_init_file(&self.member, &life)?;
             self.shared.sql.set_password(&password);
             self.shared.set_phase(Phase::Starting);
             let mut process = Process::start(&self.member, mysqld::command_line(&self.member, &life))?;
@@ -320,7 +320,6 @@ impl Loop {
             return Err(Refused::Failed(format!("{error:#}")));
         }
         info!(order = ?request.order, "accepted");
-        self.shared.set_life(life);
         match &request.order {
             Work::Found | Work::Mark { new_life: false, .. } => {}
             Work::Mark { .. } => self.shared.set_phase(Phase::Restarting {
@@ -334,6 +333,8 @@ impl Loop {
                 reason: "it cannot follow the ring any more and becomes empty".into(),
             }),
         }
+        // Last: with the new mark and the old server it would seem to be one of the ring.
+        self.shared.set_life(life);
         Ok(accepted)
     }
 

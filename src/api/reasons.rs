@@ -72,6 +72,8 @@ pub enum Reason {
     RollingRestart,
     /// The volume of a member is a copy of another cluster's, or of an earlier one of this name.
     CopiedVolume,
+    /// The certificate in the Secret of a ring that is being founded is for another cluster's members.
+    CopiedSecret,
     /// Every volume of a ring that once held data is empty.
     DataLost,
     /// `spec.paused` is true.

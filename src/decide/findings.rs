@@ -85,14 +85,9 @@ impl<'a> Findings<'a> {
         self.members.get(usize::from(ordinal))
     }
 
-    /// Members that hold data, of this cluster or of another.
+    /// Members that hold data.
     pub fn with_data(&self) -> impl Iterator<Item = &Data<'a>> {
         self.members.iter().filter_map(|finding| finding.data.as_ref())
-    }
-
-    /// Members that hold data of this cluster.
-    pub fn with_own_data(&self) -> impl Iterator<Item = &Data<'a>> {
-        self.with_data().filter(|data| !data.lineage.is_foreign)
     }
 
     /// The other members of the ring that hold data.

@@ -9,7 +9,7 @@ use crate::api::MultiMasterCluster;
 use crate::api::reasons::Reason;
 use crate::api::status::{ComparisonStatus, MemberStatus};
 use crate::names;
-use crate::wire::agent::{Origin, Phase, Report};
+use crate::wire::agent::{Mark, Origin, Phase, Report};
 
 pub use server::{Channel, Receiver, Server, SqlError};
 
@@ -94,6 +94,8 @@ pub struct Member {
     pub pod: Option<Pod>,
     /// `metadata.uid` of the claim of its volume, if that was read.
     pub claim: Option<String>,
+    /// Its data is not this ring's, so nothing that its server and its agent say counts; see [`ownership::apart`](super::ring::ownership::apart).
+    pub outsider: Option<Outsider>,
     /// What its agent said.
     pub agent: Probe<Report>,
     /// What its server said.
@@ -104,6 +106,39 @@ pub struct Member {
     pub since_contact: SignedDuration,
     /// It took no writes when this operator last saw it, and this operator has not opened it since: only operators do.
     pub last_seen_fenced: bool,
+}
+
+/// Whose the data of a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// This ring's, or that of an agent which knows of no marks.
+    Ours,
+    /// This ring's, and this mark is to say so.
+    ToMark(Mark),
+    /// A copy that becomes this ring's, with this mark and a new life: a person says so, or it can harm nobody.
+    ToAdopt(Mark),
+    /// A copy.
+    Copy {
+        /// Whose copy it is, for people.
+        of: String,
+        /// What the annotation names to have it adopted.
+        uid: String,
+    },
+    /// It has no mark that says so, and a history that this cluster has never seen.
+    Stranger,
+    /// The operator has not read yet which claim it is.
+    Unknown,
+}
+
+/// What is known of a member that has the data of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outsider {
+    /// Whose it is, and what becomes of it.
+    pub ownership: Ownership,
+    /// `server_uuid`, which the original may have, too.
+    pub server_uuid: String,
+    /// It takes writes.
+    pub is_open: bool,
 }
 
 /// One HAProxy pod as seen in one pass.

@@ -10,14 +10,13 @@ use crate::wire::agent::Phase;
 use super::comparison;
 use super::conflicts;
 use super::findings::{Data, Findings};
-use super::observed::{Member, Server};
+use super::observed::{Member, Problem, Server};
 use super::ring::behind;
 use super::ring::founding::found;
 use super::ring::health::{Health, is_blind};
 use super::ring::leftover::left_over;
-use super::ring::lineage::is_foreign;
 use super::ring::links::LinkNeed;
-use super::ring::ownership::{self, Ownership};
+use super::ring::ownership;
 use super::ring::rebuild::rebuild;
 use super::ring::recorded;
 use super::roles::Roles;
@@ -36,12 +35,9 @@ pub fn steps(view: &View, now: Timestamp) -> Vec<Step> {
         return Vec::new();
     }
     let mut steps = Vec::new();
-    // What the API server refused may be accepted later; everything else waits for a person.
-    if observed
-        .problems
-        .iter()
-        .all(|problem| problem.reason == Reason::ApplyFailed)
-    {
+    // What the API server refused may be accepted later, and a copied Secret is made anew once it is gone; everything else waits for a person.
+    let is_no_obstacle = |problem: &Problem| matches!(problem.reason, Reason::ApplyFailed | Reason::CopiedSecret);
+    if observed.problems.iter().all(is_no_obstacle) {
         steps.push(Step::Cluster(ClusterAction::Apply));
     }
     if is_blind(observed) {
@@ -68,7 +64,7 @@ pub fn steps(view: &View, now: Timestamp) -> Vec<Step> {
     match risky(view, now) {
         Some(step) => steps.push(step),
         // While something is changed members are not compared, nor are writes stopped.
-        None if view.next_restart.is_some() => {}
+        None if view.next_restart.is_some() || view.observed.epoch() == 0 => {}
         None => steps.extend(at_leisure(view, now)),
     }
     steps
@@ -85,29 +81,32 @@ fn at_leisure(view: &View, now: Timestamp) -> Option<Step> {
 /// The one risky step that is due first.
 fn risky(view: &View, now: Timestamp) -> Option<Step> {
     let findings = &view.findings;
-    if let Some(step) = ownership::step(view.observed) {
-        return Some(step);
-    }
     if view.observed.epoch() == 0 {
         return found(view.observed)
-            .or_else(|| fence(view.roles(), now))
-            .or_else(|| restart::replace(findings));
+            .or_else(|| ownership::fence(view.observed))
+            .or_else(|| ownership::adopt(view.observed))
+            .or_else(|| restart::replace(findings))
+            .or_else(|| ownership::mark_next(view.observed));
     }
     // Before an applier is started, and before anything else that may take its time: while this is wrong, conflicts are overwritten.
     restore(view, Setting::ReplicaExecMode)
         .or_else(|| fence(view.roles(), now))
+        .or_else(|| ownership::fence(view.observed))
         .or_else(|| restore(view, Setting::SuperReadOnly))
+        .or_else(|| ownership::adopt(view.observed))
         .or_else(|| new_life(findings))
         .or_else(|| link(findings))
         .or_else(|| behind(findings))
-        .or_else(|| findings.with_own_data().find_map(|data| left_over(findings, data)))
+        .or_else(|| findings.with_data().find_map(|data| left_over(findings, data)))
         .or_else(|| open(view))
         .or_else(|| conflicts::next(view.roles(), &view.sides))
+        .or_else(|| ownership::mark_empty(view.observed))
         // A clone takes long and may be refused again and again; nothing waits for it.
         .or_else(|| rebuild(findings))
         .or_else(|| create_database(view))
         .or_else(|| restart::replace(findings))
         .or_else(|| restart::restart(findings, now))
+        .or_else(|| ownership::mark_next(view.observed))
 }
 
 /// It takes part, and it is not another one that takes the writes.
@@ -118,8 +117,7 @@ fn may_be_open(roles: &Roles, ordinal: u8) -> bool {
 fn should_serve(view: &View, member: &Member) -> bool {
     let open = member.with_data().is_some_and(|(server, _)| !server.super_read_only);
     let ordinal = member.ordinal;
-    let ours = !is_foreign(view.observed, member);
-    open && ours && !member.has_label() && may_be_open(view.roles(), ordinal) && !view.is_next_restart(ordinal)
+    open && !member.has_label() && may_be_open(view.roles(), ordinal) && !view.is_next_restart(ordinal)
 }
 
 fn serve(member: &Member) -> Option<Step> {
@@ -180,18 +178,17 @@ fn withdrawals(view: &View) -> Vec<Step> {
 
 /// Members that are fenced, hold data and belong to this cluster.
 fn returning<'f, 'a>(findings: &'f Findings<'a>) -> impl Iterator<Item = &'f Data<'a>> {
-    findings.with_own_data().filter(|data| data.server.super_read_only)
+    findings.with_data().filter(|data| data.server.super_read_only)
 }
 
-/// Contact with a member that still, or again, takes writes and is bypassed, or not the one writer; one that a person wants fenced; one that
-/// is to leave and has no clients any more; or a copy of another cluster's, which a person has opened.
+/// Contact with a member that still, or again, takes writes and is bypassed, or not the one writer; one that a person wants fenced; or one that
+/// is to leave and has no clients any more.
 fn fence(roles: &Roles, now: Timestamp) -> Option<Step> {
     let due = |member: &&Member| {
         roles.is_bypassed(member.ordinal)
             || roles.is_reader(member.ordinal)
             || roles.is_ordered_fenced(member.ordinal)
             || roles.is_leaving(member.ordinal) && has_finished(roles.observed, member, now)
-            || matches!(ownership::of(roles.observed, member), Ownership::Copy { .. })
     };
     let members = roles.observed.members.iter();
     members
@@ -233,7 +230,7 @@ fn link(findings: &Findings) -> Option<Step> {
     // By file and offset a channel starts behind what its own disk has lost: that has to be known first.
     let positioned = findings.observed.cluster.spec.replication.positioning == Positioning::FilePosition;
     let unchecked = |data: &Data| positioned && data.server.super_read_only && data.lineage.lost.is_err();
-    let mut checked = findings.with_own_data().filter(|data| !unchecked(data));
+    let mut checked = findings.with_data().filter(|data| !unchecked(data));
     checked.find_map(|data| match &data.need {
         LinkNeed::Step(step) | LinkNeed::Interrupted(Some(step)) => Some(step.clone()),
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Interrupted(None) => None,
@@ -243,7 +240,7 @@ fn link(findings: &Findings) -> Option<Step> {
 
 fn behind(findings: &Findings) -> Option<Step> {
     let is_staying = |data: &&Data| !findings.roles.is_leaving(data.ordinal());
-    let mut staying = findings.with_own_data().filter(is_staying);
+    let mut staying = findings.with_data().filter(is_staying);
     staying.find_map(|data| match &data.need {
         LinkNeed::Purged(missing) => behind::way_out(findings, data, missing).ok(),
         _ => None,

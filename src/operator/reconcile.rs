@@ -19,6 +19,7 @@ use crate::decide::decide;
 use crate::decide::observed::{ComparisonRun, Observed};
 use crate::decide::report::conditions::not_observed;
 use crate::decide::report::events::events;
+use crate::decide::ring::ownership::apart;
 use crate::decide::step;
 
 /// An observation older than this justifies no step any more: half of the leader's lease.
@@ -91,6 +92,8 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
         .await;
     let looked = Instant::now();
     let (observed, credentials) = observe(&cluster, context).await?;
+    // Steps read what was observed, too.
+    let observed = apart(&observed).into_owned();
     let now = Timestamp::now();
     let decision = decide(&observed, now);
     let before = cluster.status.clone().unwrap_or_default();

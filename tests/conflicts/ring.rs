@@ -149,6 +149,7 @@ impl Ring {
             members.push(Member {
                 ordinal,
                 claim: Some(agent.address.clone()),
+                outsider: None,
                 agent: report.map_or(Probe::Unreachable("no answer".into()), Probe::Reached),
                 server: observe::members::server(&mut client).await,
                 pod: Some(pod),

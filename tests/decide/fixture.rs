@@ -85,6 +85,7 @@ fn member(ordinal: u8) -> Member {
         ordinal,
         pod: Some(pod),
         claim: Some(claim(ordinal)),
+        outsider: None,
         agent: Probe::Reached(report),
         server: Probe::Reached(server),
         witness_probes: Vec::new(),

@@ -357,8 +357,13 @@ fn somebody_elses_volume_is_quarantined() {
     server(&mut observed, 1).channels.clear();
     report(&mut observed, 1).server_uuid = Some(other);
     let decision = decide(&observed, at(60));
-    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    // Nobody takes its history over.
+    let due: Vec<_> = steps(&decision).into_iter().map(Step::on_member).collect();
+    assert_eq!(due, [Some(&Action::StopReceiver { upstream: 1 })]);
     assert_eq!(member_status(&decision, 1).state, MemberState::Quarantined);
+    link(&mut observed, 2).receiver = Receiver::Off;
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Whose is a volume? By its mark, by its claim, and where it has none by its links and by status.
 
 use multimaster::api::status::{MemberState, conditions};
-use multimaster::decide::observed::Observed;
-use multimaster::decide::ring::ownership::{self, Ownership};
+use multimaster::decide::observed::{Observed, Ownership, Receiver};
+use multimaster::decide::ring::ownership;
 use multimaster::decide::step::{Action, Step};
 use multimaster::names::ANNOTATION_ADOPT;
 use multimaster::wire::agent::{Mark, Origin, Volume};
@@ -40,8 +40,8 @@ fn marked(observed: &Observed) -> Option<(u8, Mark, bool)> {
 #[derive(Debug, PartialEq)]
 enum Is {
     Ours,
-    Unmarked,
-    Adopted,
+    ToMark,
+    ToAdopt,
     Copy,
     Unknown,
 }
@@ -54,12 +54,7 @@ fn a_mark_and_a_claim_say_whose_it_is() {
         (Some(own), Some("claim-1"), None, Is::Ours),
         (Some(own), None, None, Is::Ours),
         // The resource was made again on its volumes.
-        (
-            Some("default demo earlier claim-1"),
-            Some("claim-1"),
-            None,
-            Is::Unmarked,
-        ),
+        (Some("default demo earlier claim-1"), Some("claim-1"), None, Is::ToMark),
         (Some("default demo earlier claim-1"), None, None, Is::Unknown),
         // Another claim: a copy of the volume of an earlier resource.
         (Some("default demo earlier claim-9"), Some("claim-1"), None, Is::Copy),
@@ -73,14 +68,14 @@ fn a_mark_and_a_claim_say_whose_it_is() {
             Some("default demo earlier claim-9"),
             Some("claim-1"),
             Some("other, earlier"),
-            Is::Adopted,
+            Is::ToAdopt,
         ),
         // A copy of this ring's own volume in its place.
         (
             Some("default demo cluster-uid claim-9"),
             Some("claim-1"),
             None,
-            Is::Adopted,
+            Is::ToAdopt,
         ),
         (Some("default demo cluster-uid claim-9"), None, None, Is::Ours),
         // A restored copy of another ring.
@@ -90,7 +85,7 @@ fn a_mark_and_a_claim_say_whose_it_is() {
             Some("shop demo earlier claim-1"),
             Some("claim-1"),
             Some(other),
-            Is::Adopted,
+            Is::ToAdopt,
         ),
         (Some("shop demo earlier claim-1"), None, Some(other), Is::Copy),
         (
@@ -100,7 +95,7 @@ fn a_mark_and_a_claim_say_whose_it_is() {
             Is::Copy,
         ),
         // From before there were marks: status knows it.
-        (None, Some("claim-1"), None, Is::Unmarked),
+        (None, Some("claim-1"), None, Is::ToMark),
         (None, None, None, Is::Ours),
     ] {
         let mut observed = whole();
@@ -121,79 +116,105 @@ fn a_mark_and_a_claim_say_whose_it_is() {
         }
         let is = match judged(&observed, 1) {
             Ownership::Ours => Is::Ours,
-            Ownership::Unmarked(ours) => {
+            Ownership::ToMark(ours) => {
                 assert_eq!(ours, mark(1));
-                Is::Unmarked
+                Is::ToMark
             }
-            Ownership::Adopted(ours) => {
+            Ownership::ToAdopt(ours) => {
                 assert_eq!(ours, mark(1));
-                Is::Adopted
+                Is::ToAdopt
             }
             Ownership::Copy { .. } => Is::Copy,
-            Ownership::Unknown => Is::Unknown,
+            Ownership::Unknown | Ownership::Stranger => Is::Unknown,
         };
         assert_eq!(is, expected, "{theirs:?} {claim:?} {adopts:?}");
-        let ordered = marked(&observed).map(|(ordinal, mark, new_life)| (ordinal, mark == self::mark(1), new_life));
+        let apart = ownership::apart(&observed);
+        let ordered = ownership::adopt(&apart).or_else(|| ownership::mark_next(&apart));
+        let ordered = ordered.and_then(|step| step.on_member().cloned());
         let due = match expected {
-            Is::Unmarked => Some((1, true, false)),
-            Is::Adopted => Some((1, true, true)),
+            Is::ToMark => Some(false),
+            Is::ToAdopt => Some(true),
             Is::Ours | Is::Copy | Is::Unknown => None,
         };
+        let due = due.map(|new_life| Action::Mark {
+            mark: mark(1),
+            new_life,
+        });
         assert_eq!(ordered, due, "{theirs:?} {claim:?} {adopts:?}");
     }
 }
 
 #[test]
-fn data_without_a_mark_that_leads_elsewhere_or_is_unknown_is_a_copy() {
-    for case in [
-        "leads away",
-        "unknown",
-        "unknown, but open",
-        "unknown, but empty",
-        "a former life",
+fn data_without_a_mark_is_told_by_its_links_its_history_and_status() {
+    for (case, expected) in [
+        ("leads away", Is::Copy),
+        ("another channel leads away", Is::ToMark),
+        ("a former life", Is::ToMark),
+        ("nothing in it", Is::ToMark),
+        // Of a member that has left the ring, in a version from before there were marks: a new life harms nobody.
+        ("unknown", Is::ToAdopt),
+        ("unknown, and open", Is::ToAdopt),
+        ("unknown, and no claim", Is::Unknown),
+        ("unknown, and leads away", Is::Copy),
+        ("unknown, with another history", Is::Copy),
+        ("unknown, and no ring yet", Is::Copy),
     ] {
         let mut observed = whole();
         fence(&mut observed, 1);
         say(&mut observed, 1, None);
-        let expected = match case {
-            "leads away" => {
-                link(&mut observed, 1).source_host = "demo-0.demo-members.production.svc".into();
-                Is::Copy
-            }
+        let elsewhere = "demo-0.demo-members.production.svc";
+        if case.ends_with("leads away") {
+            link(&mut observed, 1).source_host = elsewhere.into();
+        }
+        if case.starts_with("another") {
+            link(&mut observed, 1).name = "import".into();
+        }
+        let before = &mut observed.cluster.status.as_mut().unwrap().member_statuses[1];
+        if case.starts_with("unknown") {
+            before.server_uuid = None;
+        }
+        match case {
             "a former life" => {
-                let status = observed.cluster.status.as_mut().unwrap();
-                status.member_statuses[1].server_uuid = Some(uuid(7));
+                before.server_uuid = Some(uuid(7));
                 report(&mut observed, 1).former_server_uuids = vec![uuid(7)];
-                Is::Unmarked
             }
-            _ => {
-                observed.cluster.status.as_mut().unwrap().member_statuses[1].server_uuid = None;
-                Is::Copy
-            }
-        };
-        let expected = match case {
-            "unknown, but open" => {
-                server(&mut observed, 1).super_read_only = false;
-                Is::Unmarked
-            }
-            "unknown, but empty" => {
+            "nothing in it" => {
+                before.server_uuid = None;
                 server(&mut observed, 1).executed = gtid("");
-                Is::Unmarked
             }
-            _ => expected,
-        };
+            "unknown, and open" => server(&mut observed, 1).super_read_only = false,
+            "unknown, and no claim" => observed.members[1].claim = None,
+            "unknown, with another history" => server(&mut observed, 1).executed = gtid(&format!("{}:1-5", uuid(8))),
+            "unknown, and no ring yet" => observed.cluster.status = None,
+            _ => {}
+        }
         let is = match judged(&observed, 1) {
-            Ownership::Unmarked(_) => Is::Unmarked,
+            Ownership::ToMark(_) => Is::ToMark,
+            Ownership::ToAdopt(_) => Is::ToAdopt,
+            Ownership::Unknown | Ownership::Stranger => Is::Unknown,
             Ownership::Copy { uid, .. } => {
                 assert_eq!(uid, uuid(1), "{case}");
                 adopt(&mut observed, &uid);
-                assert!(matches!(judged(&observed, 1), Ownership::Adopted(_)));
+                assert!(matches!(judged(&observed, 1), Ownership::ToAdopt(_)));
                 Is::Copy
             }
-            other => panic!("{case}: {other:?}"),
+            Ownership::Ours => Is::Ours,
         };
         assert_eq!(is, expected, "{case}");
     }
+}
+
+/// A volume of this ring that was made for another member, and nothing tells yet which claim it is.
+#[test]
+fn the_volume_of_another_member_is_not_ours_without_a_word_about_its_claim() {
+    let mut observed = whole();
+    fence(&mut observed, 1);
+    observed.members[1].claim = None;
+    assert_eq!(judged(&observed, 1), Ownership::Ours);
+    report(&mut observed, 1).server_id = 163;
+    assert_eq!(judged(&observed, 1), Ownership::Unknown);
+    observed.members[1].claim = Some("a new claim".into());
+    assert!(matches!(judged(&observed, 1), Ownership::ToAdopt(_)));
 }
 
 /// The whole ring was restored into another namespace, with its Secrets.
@@ -210,7 +231,7 @@ fn restored() -> Observed {
         say(&mut observed, ordinal, Some(theirs));
         let channel = link(&mut observed, ordinal);
         channel.source_host = channel.source_host.replace("default", "production");
-        channel.receiver = multimaster::decide::observed::Receiver::Off;
+        channel.receiver = Receiver::Off;
         channel.applier_running = false;
     }
     observed
@@ -228,7 +249,7 @@ fn a_restored_copy_does_nothing_and_says_what_it_is() {
             (ready.status.as_str(), ready.reason.as_str()),
             ("False", "CopiedVolume")
         );
-        let way_out = "kubectl annotate -n default mmc demo multimaster.dev/adopt=theirs";
+        let way_out = "kubectl annotate -n default mmc demo --overwrite multimaster.dev/adopt=theirs";
         assert!(
             ready.message.contains("production") && ready.message.contains(way_out),
             "{}",
@@ -317,30 +338,62 @@ fn one_copy_in_a_living_ring_is_left_alone_and_the_ring_goes_on() {
         ..mark(1)
     };
     say(&mut observed, 1, Some(theirs));
-    for seconds in 10..40 {
+    // It has what nobody here has ever seen.
+    let executed = server(&mut observed, 1)
+        .executed
+        .union(&gtid(&format!("{}:1-5", uuid(8))));
+    server(&mut observed, 1).executed = executed;
+    let decision = settle(&mut observed, 10);
+    let stops = Action::StopReceiver { upstream: 1 };
+    assert!(
+        steps(&decision).iter().any(|step| step.on_member() == Some(&stops)),
+        "{:?}",
+        decision.steps
+    );
+    link(&mut observed, 2).receiver = Receiver::Off;
+    for seconds in 11..40 {
         let decision = settle(&mut observed, seconds);
         for step in steps(&decision) {
             assert_ne!(step.ordinal(), Some(1), "{step:?}");
         }
+        if let Some(Step::Member { ordinal, action, .. }) = decision.steps.iter().find(|step| step.is_risky()) {
+            let attaches = matches!(action, Action::Attach { upstream: 0, .. });
+            assert!(*ordinal == 2 && attaches, "{action:?}");
+        }
         assert_eq!(member_status(&decision, 1).state, MemberState::Quarantined);
         assert_eq!(member_status(&decision, 0).state, MemberState::Serving);
+        assert_eq!(member_status(&decision, 2).catch_up_to, None);
         assert_eq!(condition(&decision, conditions::READY).reason, "CopiedVolume");
         assert_eq!(condition(&decision, conditions::AVAILABLE).status, "True");
+        assert_eq!(condition(&decision, conditions::CONFLICT_FREE).status, "True");
     }
+    assert!(member_status(&settle(&mut observed, 40), 1).bypassed);
 }
 
 #[test]
-fn an_empty_volume_is_marked_before_anything_else() {
-    let mut observed = new();
+fn volumes_are_marked_when_nothing_else_is_due() {
+    let mut observed = whole();
     for ordinal in 0..3 {
         say(&mut observed, ordinal, None);
     }
-    for ordinal in 0..3 {
+    // Its volume has no room for the mark.
+    report(&mut observed, 0).volume_full = true;
+    for ordinal in [1, 2] {
         assert_eq!(marked(&observed), Some((ordinal, mark(ordinal), false)));
         say(&mut observed, ordinal, Some(mark(ordinal)));
     }
     assert_eq!(marked(&observed), None);
-    // A copy of an empty volume: there is nothing to ask a person about, but its server UUID is another's.
+    say(&mut observed, 2, None);
+    fence(&mut observed, 1);
+    let decision = settle(&mut observed, 10);
+    let opens = |step: &&&Step| step.on_member() == Some(&Action::Open);
+    assert_eq!(steps(&decision).iter().filter(opens).count(), 1, "{:?}", decision.steps);
+}
+
+/// There is nothing to ask a person about, but its server UUID is another's.
+#[test]
+fn a_copy_of_an_empty_volume_gets_a_new_life() {
+    let mut observed = new();
     let theirs = Mark {
         claim_uid: claim(7),
         namespace: "production".into(),
@@ -349,6 +402,30 @@ fn an_empty_volume_is_marked_before_anything_else() {
     say(&mut observed, 2, Some(theirs));
     assert_eq!(report(&mut observed, 2).origin, Origin::Empty);
     assert_eq!(marked(&observed), Some((2, mark(2), true)));
+}
+
+/// Two members are of one ring, and one of another.
+#[test]
+fn copies_of_two_rings_do_not_become_one() {
+    let mut observed = restored();
+    adopt(&mut observed, "theirs");
+    server(&mut observed, 0).executed = gtid(&format!("{}:1-9", uuid(8)));
+    for ordinal in 0..3 {
+        say(&mut observed, ordinal, Some(mark(ordinal)));
+        server(&mut observed, ordinal).channels.clear();
+    }
+    for seconds in 0..20 {
+        let decision = settle(&mut observed, seconds);
+        assert_eq!(member_status(&decision, 0).state, MemberState::Quarantined);
+        assert_eq!(member_status(&decision, 0).server_uuid, None);
+        for step in steps(&decision) {
+            assert_ne!(step.ordinal(), Some(0), "{step:?}");
+            assert!(
+                !matches!(step.on_member(), Some(Action::Attach { upstream: 0, .. })),
+                "{step:?}"
+            );
+        }
+    }
 }
 
 #[test]

@@ -88,6 +88,7 @@ impl World {
             since_contact: self.since_contact(operator, ordinal, cached.filter(|_| reported).map(|pod| pod.uid)),
             pod: cached.map(pod),
             claim: Some(claim(ordinal)),
+            outsider: None,
             agent,
             server,
             witness_probes: match was_silent && cached.is_some() {

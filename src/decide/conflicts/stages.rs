@@ -5,6 +5,7 @@ use super::record::{Record, Stage, UnreadRecord, holds, is_ours};
 use super::sides::{Sides, origin, writer};
 use super::unread;
 use crate::decide::observed::{Channel, Member, Observed, Server};
+use crate::decide::ring::links::leads_astray;
 use crate::decide::roles::Roles;
 use crate::decide::step::{Action, Remedy, Step};
 use crate::mysql::gtid::GtidSet;
@@ -120,7 +121,13 @@ fn about_stopped(
     if holds(&server.executed, gtid) {
         // What clients write once the applier goes on, they write in knowledge of it. So the record is first.
         let unnoted = own_unnoted(server).find(|record| record.gtid == *gtid);
-        let start = || Step::member(ordinal, server_uuid, Action::Start { upstream });
+        let start = || {
+            let action = match leads_astray(observed, channel) {
+                true => Action::StartApplier { upstream },
+                false => Action::Start { upstream },
+            };
+            Step::member(ordinal, server_uuid, action)
+        };
         return Some(unnoted.map_or_else(start, |record| note_taken(sides, member, record)));
     }
     let settle = |remedy, winner| {

@@ -14,10 +14,10 @@ use crate::decide::comparison;
 use crate::decide::conflicts;
 use crate::decide::conflicts::unread;
 use crate::decide::findings::Data;
-use crate::decide::observed::Member;
+use crate::decide::observed::{Member, Ownership};
 use crate::decide::ring::health::is_blind;
 use crate::decide::ring::links::LinkNeed;
-use crate::decide::ring::ownership::{self, Ownership};
+use crate::decide::ring::ownership;
 use crate::decide::ring::recorded;
 use crate::decide::serve::drain::is_outdated;
 use crate::decide::step::Step;
@@ -80,9 +80,11 @@ impl Facts<'_> {
     /// The members whose volumes are copies, and the way out.
     fn copies(&self) -> Option<String> {
         let observed = self.view.observed;
-        let why = |member: &Member| match ownership::of(observed, member) {
-            copy @ Ownership::Copy { .. } => Some(format!("{}: {}", member.name(observed.name()), copy.why(observed)?)),
-            _ => None,
+        let why = |member: &Member| {
+            let outsider = member.outsider.as_ref();
+            let outsider = outsider.filter(|outsider| outsider.ownership != Ownership::Stranger)?;
+            let why = ownership::why(observed, outsider);
+            Some(format!("{}: {why}", member.name(observed.name())))
         };
         let copies: Vec<String> = observed.members.iter().filter_map(why).collect();
         (!copies.is_empty()).then(|| copies.join("; "))

@@ -42,6 +42,9 @@ impl From<MemberState> for State {
 /// State of a member, and why where the state alone does not say.
 pub fn state(findings: &Findings, finding: &Finding) -> State {
     let member = finding.member;
+    if let Some(outsider) = &member.outsider {
+        return State::because(MemberState::Quarantined, ownership::why(findings.observed, outsider));
+    }
     match &finding.health {
         Health::NoPod(why) => State::because(MemberState::Pending, why),
         Health::Starting(why) if member.is_cloning() => State::because(MemberState::Cloning, why),
@@ -94,9 +97,6 @@ fn reached(findings: &Findings, finding: &Finding) -> State {
     let Some(server) = member.server() else {
         return MemberState::Suspect.into();
     };
-    if let Some(why) = ownership::why(findings.observed, member) {
-        return State::because(MemberState::Quarantined, why);
-    }
     if !server.super_read_only {
         return open(findings, member);
     }
@@ -142,10 +142,6 @@ fn open(findings: &Findings, member: &Member) -> State {
 /// It takes no writes, and holds data.
 fn fenced(findings: &Findings, data: &Data) -> State {
     let (roles, ordinal, lineage) = (&findings.roles, data.ordinal(), &data.lineage);
-    if lineage.is_foreign {
-        let why = "its volume has a history that this cluster has never seen; give it back the volume it had, or an empty one";
-        return State::because(MemberState::Quarantined, why);
-    }
     if let Ok(lost) = &lineage.lost
         && !lost.is_empty()
     {

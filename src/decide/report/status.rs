@@ -123,8 +123,7 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
         .filter(|before| before.state == state)
         .and_then(|before| before.since.clone())
         .or(Some(Time(now)));
-    // Of a foreign volume nothing is recorded: with its UUID in status it would be known, and so no longer foreign.
-    let own = finding.data.as_ref().filter(|data| !data.lineage.is_foreign);
+    let own = finding.data.as_ref();
     let data = own.map(|data| data.server);
     let fenced = data.is_some_and(|server| server.super_read_only);
     MemberStatus {

@@ -1,6 +1,5 @@
 //! The beginning of a ring.
 
-use super::ownership;
 use crate::decide::observed::Observed;
 use crate::decide::step::{Action, Step};
 
@@ -10,13 +9,7 @@ pub fn is_founded(observed: &Observed) -> bool {
         .members
         .iter()
         .all(|member| member.with_data().is_some() || member.empty().is_some());
-    !has_copies(observed) && all_reported && found(observed).is_none()
-}
-
-/// A person says first what becomes of them.
-fn has_copies(observed: &Observed) -> bool {
-    let mut members = observed.members.iter();
-    members.any(|member| ownership::of(observed, member).is_of_others())
+    all_reported && found(observed).is_none()
 }
 
 /// While every directory is empty, or founded and never written to, the empty ones become founders. A directory with a history means that
@@ -25,7 +18,7 @@ pub fn found(observed: &Observed) -> Option<Step> {
     let unwritten = observed.members.iter().all(|member| {
         member.empty().is_some() || member.with_data().is_some_and(|(server, _)| server.executed.is_empty())
     });
-    if !unwritten || has_copies(observed) {
+    if !unwritten {
         return None;
     }
     let (member, (server, _)) = observed

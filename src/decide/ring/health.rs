@@ -37,6 +37,9 @@ impl Health {
         let Some(pod) = &member.pod else {
             return Self::NoPod("there is no pod".into());
         };
+        if member.outsider.is_some() {
+            return Self::Failed("its volume is a copy".into());
+        }
         let why = match &member.server {
             Probe::Reached(_) => return Self::Reached,
             Probe::Alive(why) => return Self::Alive(why.clone()),

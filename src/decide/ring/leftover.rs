@@ -3,7 +3,7 @@
 use crate::names;
 
 use super::behind::is_being_drained;
-use super::links::{leads_away, may_be_retried, of_another_cluster};
+use super::links::{leads_astray, may_be_retried, of_another_cluster};
 use crate::decide::findings::{Data, Findings};
 use crate::decide::observed::Receiver;
 use crate::decide::step::{Action, Step};
@@ -16,8 +16,8 @@ pub fn left_over(findings: &Findings, data: &Data) -> Option<Step> {
     let replicates = findings.member(ordinal).is_some_and(|finding| finding.link_replicates);
     let action = server.channels.iter().find_map(|channel| {
         let upstream = names::upstream_of(&channel.name).filter(|upstream| Some(*upstream) != link)?;
-        if leads_away(findings.observed, channel) {
-            return of_another_cluster(server, channel, upstream);
+        if leads_astray(findings.observed, channel) {
+            return of_another_cluster(findings.observed, (ordinal, server), channel, upstream);
         }
         let applied = server.executed.contains(&channel.retrieved);
         let stands = !channel.applier_running && channel.applier_error.is_none();

@@ -2,7 +2,7 @@
 
 use crate::mysql::gtid::GtidSet;
 
-use super::{ownership, recorded};
+use super::recorded;
 use crate::decide::observed::{Member, Observed, Server};
 use crate::decide::roles::Roles;
 
@@ -34,11 +34,9 @@ impl Known {
     }
 }
 
-/// Whose data a member has, and what it lacks.
+/// What the data of a member lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lineage {
-    /// See [`is_foreign`].
-    pub is_foreign: bool,
     /// Transactions under this server's UUID that status or a reachable member has and this server has not: its disk went back in time.
     /// While this is empty the member has all it ever acknowledged (invariant I11). An error says why that cannot be known: a set in status
     /// cannot be read.
@@ -56,7 +54,6 @@ impl Lineage {
     pub fn of(roles: &Roles, known: &Known, member: &Member, server: &Server, former_lives: &[String]) -> Self {
         let elsewhere = known.elsewhere(member.ordinal);
         let judged = Self {
-            is_foreign: is_foreign(roles.observed, member),
             lost: lost(server, &known.recorded, &elsewhere),
             catch_up_target: Ok(None),
             has_caught_up: false,
@@ -91,7 +88,7 @@ fn lost(server: &Server, recorded: &Result<GtidSet, String>, elsewhere: &GtidSet
 /// UUIDs of the earlier lives of this ordinal, as status and the volume remember them, oldest first.
 pub fn former_lives(observed: &Observed, member: &Member) -> Vec<String> {
     let status = observed.recorded(member.ordinal);
-    let data = member.with_data().filter(|_| !is_foreign(observed, member));
+    let data = member.with_data();
     let present = data
         .map(|(server, _)| server.uuid.as_str())
         .or(status.and_then(|status| status.server_uuid.as_deref()));
@@ -157,34 +154,6 @@ fn obtainable(observed: &Observed, ordinal: u8, elsewhere: GtidSet) -> Result<Gt
     suspects.try_fold(elsewhere, |all, suspect| {
         Ok(all.union(&recorded::executed_by(observed, suspect.ordinal)?))
     })
-}
-
-/// The data is not this cluster's: its volume is a copy, or has a history that this cluster does not know.
-pub fn is_foreign(observed: &Observed, member: &Member) -> bool {
-    ownership::of(observed, member).is_of_others() || has_foreign_history(observed, member)
-}
-
-/// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
-fn has_foreign_history(observed: &Observed, member: &Member) -> bool {
-    let (Some((server, report)), Some(status)) = (member.with_data(), observed.recorded(member.ordinal)) else {
-        return false;
-    };
-    if status.server_uuid.is_none() && observed.epoch() == 0 {
-        return false;
-    }
-    let remembers =
-        |uuid: &String| status.server_uuid.as_ref() == Some(uuid) || status.former_server_uuids.contains(uuid);
-    let known = remembers(&server.uuid) || report.former_server_uuids.iter().any(remembers);
-    if known || server.executed.is_empty() {
-        return false;
-    }
-    let mut histories = observed
-        .others(member.ordinal)
-        .filter_map(Member::server)
-        .map(|other| &other.executed)
-        .filter(|set| !set.is_empty())
-        .peekable();
-    histories.peek().is_some() && histories.all(|history| server.executed.difference(history) == server.executed)
 }
 
 /// It holds nothing, or it takes no writes and another member of the ring has executed all that it has.

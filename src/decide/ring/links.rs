@@ -67,8 +67,8 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
     if channel.conflict().is_some() {
         return LinkNeed::Conflict;
     }
-    if leads_away(roles.observed, channel) {
-        return match of_another_cluster(downstream, channel, upstream) {
+    if leads_astray(roles.observed, channel) {
+        return match of_another_cluster(roles.observed, (ordinal, downstream), channel, upstream) {
             Some(action) => LinkNeed::Step(Step::member(ordinal, server_uuid, action)),
             None => LinkNeed::Patience,
         };
@@ -95,25 +95,40 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
     LinkNeed::Nothing
 }
 
-/// A channel of a volume that was copied leads to where the original is.
-pub fn leads_away(observed: &Observed, channel: &Channel) -> bool {
+/// A channel of a volume that was copied leads to where the original is; or there is a copy where it leads.
+pub fn leads_astray(observed: &Observed, channel: &Channel) -> bool {
     let namespace = observed.cluster.metadata.namespace.as_deref().unwrap_or_default();
-    names::is_of_another_cluster(&channel.source_host, observed.name(), namespace)
+    let upstream = names::upstream_of(&channel.name).and_then(|upstream| observed.member(upstream));
+    names::leads_to_another_cluster(&channel.name, &channel.source_host, observed.name(), namespace)
+        || upstream.is_some_and(|upstream| upstream.outsider.is_some())
 }
 
-/// What is due for a channel that leads away: it receives nothing, and goes when all that it has retrieved is executed.
-pub fn of_another_cluster(server: &Server, channel: &Channel, upstream: u8) -> Option<Action> {
+/// What is due for a channel that leads astray: it receives nothing. One that leads to another cluster goes when all that it has retrieved is
+/// executed; one that leads to a copy stays for the member that was there.
+pub fn of_another_cluster(
+    observed: &Observed,
+    (ordinal, server): (u8, &Server),
+    channel: &Channel,
+    upstream: u8,
+) -> Option<Action> {
     if channel.receiver != Receiver::Off {
         return Some(Action::StopReceiver { upstream });
     }
-    if server.executed.contains(&channel.retrieved) {
-        let why = format!(
+    if !server.executed.contains(&channel.retrieved) {
+        let stands = !channel.applier_running && channel.applier_error.is_none();
+        let is_due = stands || may_be_retried(observed, ordinal, upstream, channel);
+        return is_due.then_some(Action::StartApplier { upstream });
+    }
+    let is_away = observed
+        .member(upstream)
+        .is_none_or(|upstream| upstream.outsider.is_none());
+    let why = || {
+        format!(
             "{} is of another cluster, and all it had retrieved is applied",
             channel.source_host
-        );
-        return Some(Action::Detach { upstream, why });
-    }
-    (!channel.applier_running && channel.applier_error.is_none()).then_some(Action::StartApplier { upstream })
+        )
+    };
+    is_away.then(|| Action::Detach { upstream, why: why() })
 }
 
 /// Its applier stopped for a reason that passes, and the pause is over: 1 s, doubled by each attempt.

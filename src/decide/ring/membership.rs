@@ -110,10 +110,7 @@ fn is_absent(roles: &Roles, member: &Member) -> bool {
         Health::NoPod(_) | Health::Starting(_) | Health::Failed(_) => true,
         Health::Suspect(_) | Health::Alive(_) => false,
         // Empty also while it is being cloned.
-        Health::Reached => {
-            let is_empty = member.report().is_some_and(|report| report.origin == Origin::Empty);
-            is_empty || lineage::is_foreign(roles.observed, member)
-        }
+        Health::Reached => member.report().is_some_and(|report| report.origin == Origin::Empty),
     }
 }
 
@@ -123,10 +120,9 @@ fn next_ring(findings: &Findings, now: Timestamp) -> Option<Ring> {
     let (lost, left): (Vec<u8>, Vec<u8>) = ring.ordinals().partition(|ordinal| is_due(observed, *ordinal, now));
     let heals = observed.cluster.spec.replication.healing() == Healing::Bypass;
     let holds_data = |ordinal: &u8| {
-        findings.member(*ordinal).is_some_and(|finding| {
-            let own = finding.data.as_ref().filter(|data| !data.lineage.is_foreign);
-            own.is_some() && finding.health == Health::Reached
-        })
+        findings
+            .member(*ordinal)
+            .is_some_and(|finding| finding.data.is_some() && finding.health == Health::Reached)
     };
     if heals && !lost.is_empty() && left.iter().any(holds_data) {
         return Some(left.into_iter().collect());
@@ -140,7 +136,7 @@ fn next_ring(findings: &Findings, now: Timestamp) -> Option<Ring> {
         );
     }
     let bypassed = || {
-        let out = findings.with_own_data().filter(|data| !ring.contains(data.ordinal()));
+        let out = findings.with_data().filter(|data| !ring.contains(data.ordinal()));
         // Fenced, with all that was ever known of its own UUID.
         out.filter(|data| data.server.super_read_only && data.lineage.has_lost_nothing())
     };

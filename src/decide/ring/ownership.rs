@@ -1,30 +1,13 @@
 //! Whose is the data of a member? A volume has the mark of the cluster and of the claim that it belongs to, and a copy of it has the same mark. So
 //! has a copy the server UUID: two servers with one UUID push each other out of every link.
 
-use crate::decide::observed::{Member, Observed, Server};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use crate::decide::observed::{Member, Observed, Outsider, Ownership, Probe, Server};
 use crate::decide::step::{Action, Step};
 use crate::names::{self, ANNOTATION_ADOPT};
-use crate::wire::agent::Mark;
-
-/// Whose the data of a member is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// This ring's, or that of an agent which knows of no marks.
-    Ours,
-    /// This ring's, and its mark does not say so yet.
-    Unmarked(Mark),
-    /// A copy that becomes this ring's, with a new life: a person says so, or it is another claim of this ring, or there is no data.
-    Adopted(Mark),
-    /// A copy.
-    Copy {
-        /// Whose copy it is, for people.
-        of: String,
-        /// What the annotation names to have it adopted.
-        uid: String,
-    },
-    /// The operator has not read yet which claim it is.
-    Unknown,
-}
+use crate::wire::agent::{Mark, Report};
 
 /// Judges the data of one member.
 pub fn of(observed: &Observed, member: &Member) -> Ownership {
@@ -34,30 +17,30 @@ pub fn of(observed: &Observed, member: &Member) -> Ownership {
     let Some(volume) = &report.volume else {
         return Ownership::Ours;
     };
-    let claim = member.claim.as_ref();
-    let ours = claim.map(|claim| mark(observed, claim));
-    let is_open = !server.super_read_only;
+    let ours = member.claim.as_ref().map(|claim| mark(observed, claim));
     match (&volume.mark, ours) {
-        // Without a claim nothing is marked, and what is open stays so: it may be known in the next pass.
-        (None, None) => Ownership::Ours,
-        (None, Some(ours)) if is_known(observed, member, server) => Ownership::Unmarked(ours),
+        (None, None) if is_known(observed, member, (server, report)) => Ownership::Ours,
+        (None, Some(ours)) if is_known(observed, member, (server, report)) => Ownership::ToMark(ours),
+        (None, None) => Ownership::Unknown,
         (Some(theirs), None) if !is_of(observed, theirs) => copy(theirs),
-        (Some(theirs), None) if is_open || theirs.cluster_uid == uid(observed) => Ownership::Ours,
-        (Some(_), None) => Ownership::Unknown,
+        (Some(theirs), None) => match theirs.cluster_uid == uid(observed) && has_its_ordinal(member, report) {
+            true => Ownership::Ours,
+            false => Ownership::Unknown,
+        },
         (Some(theirs), Some(ours)) if *theirs == ours => Ownership::Ours,
-        // The resource was made again, on the volumes that it had.
-        (Some(theirs), Some(ours)) if is_of(observed, theirs) && theirs.claim_uid == ours.claim_uid => {
-            Ownership::Unmarked(ours)
-        }
-        // A volume of this ring was copied and put in its place. What is open has been checked.
-        (Some(theirs), Some(ours)) if is_of(observed, theirs) && theirs.cluster_uid == ours.cluster_uid => {
-            if is_open {
-                Ownership::Unmarked(ours)
-            } else {
-                Ownership::Adopted(ours)
-            }
-        }
         (theirs, Some(ours)) => {
+            let is_of_this_name = theirs.as_ref().is_some_and(|theirs| is_of(observed, theirs));
+            let is = |field: fn(&Mark) -> &String| theirs.as_ref().is_some_and(|theirs| field(theirs) == field(&ours));
+            // The resource was made again, on the volumes that it had.
+            if is_of_this_name && is(|mark| &mark.claim_uid) {
+                return Ownership::ToMark(ours);
+            }
+            // A volume of this ring was copied and put in its place.
+            let is_this_rings = is_of_this_name && is(|mark| &mark.cluster_uid);
+            // What is open has been checked.
+            if is_this_rings && !server.super_read_only {
+                return Ownership::ToMark(ours);
+            }
             let copy = match theirs {
                 Some(theirs) => copy(theirs),
                 None => Ownership::Copy {
@@ -65,68 +48,187 @@ pub fn of(observed: &Observed, member: &Member) -> Ownership {
                     uid: server.uuid.clone(),
                 },
             };
-            if member.empty().is_some() || is_adopted(observed, &copy) {
-                return Ownership::Adopted(ours);
+            let is_joining = theirs.is_none() && has_been_here(observed, member, server);
+            let harms_nobody = is_this_rings || is_joining || member.empty().is_some();
+            match harms_nobody || is_adopted(observed, &copy) {
+                true => Ownership::ToAdopt(ours),
+                false => copy,
             }
-            copy
         }
     }
 }
 
-impl Ownership {
-    /// Nothing may be done with it but to say what it is.
-    pub fn is_of_others(&self) -> bool {
-        matches!(self, Self::Copy { .. } | Self::Adopted(_) | Self::Unknown)
-    }
-
-    /// Why nothing is done with it, and the way out.
-    pub fn why(&self, observed: &Observed) -> Option<String> {
-        match self {
-            Self::Copy { of, uid } => Some(format!(
-                "its volume is a copy of {of}. It replicates from nobody and serves nobody. Give it back the volume it had, or an empty one. To begin \
-                 with the data of this copy: kubectl annotate -n {} mmc {} {ANNOTATION_ADOPT}={uid}",
-                namespace(observed),
-                observed.name()
-            )),
-            Self::Adopted(_) => Some("its volume is a copy that is adopted; it gets a new life".into()),
-            Self::Unknown => Some("the claim of its volume was not read yet".into()),
-            Self::Ours | Self::Unmarked(_) => None,
+/// The observation in which members with the data of others are no members: their servers and agents say nothing. So no decision rests on what a
+/// copy says, and [`Member::outsider`] has what is known of it.
+pub fn apart(observed: &Observed) -> Cow<'_, Observed> {
+    let mut apart = Cow::Borrowed(observed);
+    let is_ours = |ownership: &Ownership| matches!(ownership, Ownership::Ours | Ownership::ToMark(_));
+    for member in &observed.members {
+        let ownership = of(observed, member);
+        if !is_ours(&ownership) {
+            set_apart(&mut apart, member, ownership);
         }
+    }
+    // By history only after them: it is compared with that of members of this ring.
+    let strangers = observed.members.iter().zip(&apart.members);
+    let strangers: Vec<&Member> = strangers
+        .filter(|(_, left)| is_stranger(&apart, left))
+        .map(|(member, _)| member)
+        .collect();
+    for member in strangers {
+        set_apart(&mut apart, member, Ownership::Stranger);
+    }
+    apart
+}
+
+fn set_apart(observed: &mut Cow<'_, Observed>, member: &Member, ownership: Ownership) {
+    let Some(server) = member.server() else { return };
+    let says_nothing = "its volume is not this cluster's";
+    let apart = &mut observed.to_mut().members[usize::from(member.ordinal)];
+    apart.server = Probe::Alive(says_nothing.into());
+    apart.agent = Probe::Alive(says_nothing.into());
+    apart.outsider = Some(Outsider {
+        ownership,
+        server_uuid: server.uuid.clone(),
+        is_open: !server.super_read_only,
+    });
+}
+
+/// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
+fn is_stranger(observed: &Observed, member: &Member) -> bool {
+    let Some((server, report)) = member.with_data() else {
+        return false;
+    };
+    if remembers(observed, member.ordinal, server, report) || server.executed.is_empty() {
+        return false;
+    }
+    let mut histories = observed
+        .others(member.ordinal)
+        .filter_map(Member::server)
+        .map(|other| &other.executed)
+        .filter(|set| !set.is_empty())
+        .peekable();
+    histories.peek().is_some() && histories.all(|history| server.executed.difference(history) == server.executed)
+}
+
+/// Why nothing is done with a member, and the way out.
+pub fn why(observed: &Observed, outsider: &Outsider) -> String {
+    match &outsider.ownership {
+        Ownership::Copy { of, .. } => format!(
+            "its volume is a copy of {of}. It replicates from nobody and serves nobody. Give it back the volume it had, or an empty one. To begin \
+             with the data of this copy: {}",
+            adoption(observed)
+        ),
+        Ownership::Stranger => {
+            "its volume has a history that this cluster has never seen; give it back the volume it had, or an empty one"
+                .into()
+        }
+        Ownership::Unknown => "the claim of its volume could not be read yet".into(),
+        _ => "its volume is a copy, and becomes this cluster's; its data gets a new life".into(),
     }
 }
 
-/// The next volume to mark, or copy to adopt.
-pub fn step(observed: &Observed) -> Option<Step> {
+/// The command that adopts all copies of this cluster.
+fn adoption(observed: &Observed) -> String {
+    let uid = |member: &Member| match &member.outsider.as_ref()?.ownership {
+        Ownership::Copy { uid, .. } => Some(uid.clone()),
+        _ => None,
+    };
+    let uids: BTreeSet<String> = named(observed)
+        .map(str::to_owned)
+        .chain(observed.members.iter().filter_map(uid))
+        .collect();
+    let uids: Vec<String> = uids.into_iter().collect();
+    format!(
+        "kubectl annotate -n {} mmc {} --overwrite {ANNOTATION_ADOPT}={}",
+        namespace(observed),
+        observed.name(),
+        uids.join(",")
+    )
+}
+
+/// The next copy to adopt.
+pub fn adopt(observed: &Observed) -> Option<Step> {
     observed.members.iter().find_map(|member| {
-        let (mark, new_life) = match of(observed, member) {
-            Ownership::Unmarked(mark) => (mark, false),
-            Ownership::Adopted(mark) => (mark, true),
-            _ => return None,
+        let outsider = member.outsider.as_ref()?;
+        let Ownership::ToAdopt(mark) = &outsider.ownership else {
+            return None;
         };
-        let uuid = &member.server()?.uuid;
-        Some(Step::member(member.ordinal, uuid, Action::Mark { mark, new_life }))
+        let mark = mark.clone();
+        let action = Action::Mark { mark, new_life: true };
+        Some(Step::member(member.ordinal, &outsider.server_uuid, action))
     })
 }
 
-/// Why the data of a member is that of others.
-pub fn why(observed: &Observed, member: &Member) -> Option<String> {
-    of(observed, member).why(observed)
+/// The next empty volume to mark: before it is cloned, because what is cloned without a mark has a server UUID that nobody knows.
+pub fn mark_empty(observed: &Observed) -> Option<Step> {
+    marked(observed, |member| member.empty().is_some())
 }
 
-/// Data without a mark is this ring's if no channel leads to another cluster and status knows the server. So it is from before volumes had marks.
-fn is_known(observed: &Observed, member: &Member, server: &Server) -> bool {
-    let leads_away = server
-        .channels
-        .iter()
-        .any(|channel| names::is_of_another_cluster(&channel.source_host, observed.name(), namespace(observed)));
-    let remembers = |uuid: &String| {
-        observed.recorded(member.ordinal).is_some_and(|status| {
-            status.server_uuid.as_ref() == Some(uuid) || status.former_server_uuids.contains(uuid)
-        })
+/// The next volume to mark. Nothing waits for it: where it fails, its volume is full for example, the rest goes on.
+pub fn mark_next(observed: &Observed) -> Option<Step> {
+    marked(observed, |member| {
+        member.report().is_some_and(|report| !report.volume_full)
+    })
+}
+
+fn marked(observed: &Observed, is_meant: impl Fn(&Member) -> bool) -> Option<Step> {
+    let mut members = observed.members.iter().filter(|member| is_meant(member));
+    members.find_map(|member| {
+        let Ownership::ToMark(mark) = of(observed, member) else {
+            return None;
+        };
+        let action = Action::Mark { mark, new_life: false };
+        Some(Step::member(member.ordinal, &member.server()?.uuid, action))
+    })
+}
+
+/// A copy that a person has opened.
+pub fn fence(observed: &Observed) -> Option<Step> {
+    observed.members.iter().find_map(|member| {
+        let outsider = member.outsider.as_ref().filter(|outsider| outsider.is_open)?;
+        let is_copy = matches!(outsider.ownership, Ownership::Copy { .. } | Ownership::ToAdopt(_));
+        is_copy.then(|| Step::member(member.ordinal, &outsider.server_uuid, Action::Fence))
+    })
+}
+
+/// Data without a mark is this ring's if no link leads to another cluster and status knows the server. So it is from before volumes had marks.
+fn is_known(observed: &Observed, member: &Member, (server, report): (&Server, &Report)) -> bool {
+    let is_remembered = || remembers(observed, member.ordinal, server, report);
+    !leads_away(observed, server) && (server.executed.is_empty() || is_remembered())
+}
+
+/// Status knows this life of the member, or an earlier one that the volume knows too.
+fn remembers(observed: &Observed, ordinal: u8, server: &Server, report: &Report) -> bool {
+    let lives = report.former_server_uuids.iter().chain([&server.uuid]);
+    observed.recorded(ordinal).is_some_and(|status| {
+        let knows =
+            |uuid: &String| status.server_uuid.as_ref() == Some(uuid) || status.former_server_uuids.contains(uuid);
+        lives.into_iter().any(knows)
+    })
+}
+
+/// Data without a mark that status does not know, and that shares its history with a living ring: of a member that has left it, with a version
+/// from before volumes had marks.
+fn has_been_here(observed: &Observed, member: &Member, server: &Server) -> bool {
+    let shares = |other: &Member| {
+        let other = other.with_data().map(|(other, _)| &other.executed);
+        other.is_some_and(|other| !server.executed.intersection(other).is_empty())
     };
-    let former = member.report().map(|report| report.former_server_uuids.as_slice());
-    let is_new = server.executed.is_empty() || !server.super_read_only;
-    !leads_away && (is_new || remembers(&server.uuid) || former.unwrap_or_default().iter().any(remembers))
+    let is_ours = |other: &&Member| matches!(of(observed, other), Ownership::Ours);
+    observed.epoch() > 0 && !leads_away(observed, server) && observed.others(member.ordinal).filter(is_ours).any(shares)
+}
+
+fn leads_away(observed: &Observed, server: &Server) -> bool {
+    server.channels.iter().any(|channel| {
+        let (name, host) = (&channel.name, &channel.source_host);
+        names::leads_to_another_cluster(name, host, observed.name(), namespace(observed))
+    })
+}
+
+/// A server_id has the ordinal of the member that it was made for. The volume of another member is a copy, too.
+fn has_its_ordinal(member: &Member, report: &Report) -> bool {
+    names::ordinal_in(report.server_id) == Some(member.ordinal)
 }
 
 fn copy(theirs: &Mark) -> Ownership {
@@ -147,9 +249,14 @@ fn is_adopted(observed: &Observed, copy: &Ownership) -> bool {
     let Ownership::Copy { uid, .. } = copy else {
         return false;
     };
+    named(observed).any(|named| named == uid)
+}
+
+fn named(observed: &Observed) -> impl Iterator<Item = &str> {
     let annotations = observed.cluster.metadata.annotations.as_ref();
     let named = annotations.and_then(|annotations| annotations.get(ANNOTATION_ADOPT));
-    named.is_some_and(|named| named.split(',').any(|named| named.trim() == uid))
+    let named = named.into_iter().flat_map(|named| named.split(','));
+    named.map(str::trim).filter(|named| !named.is_empty())
 }
 
 fn is_of(observed: &Observed, mark: &Mark) -> bool {

@@ -18,7 +18,7 @@ pub fn donor(findings: &Findings, ordinal: u8) -> Result<u8, String> {
     // downstream could then get from none.
     let finding = findings.member(downstream);
     let data = finding.and_then(|finding| finding.data.as_ref());
-    if data.is_some_and(|data| !data.lineage.is_foreign) {
+    if data.is_some() {
         Ok(downstream)
     } else if finding.and_then(|finding| finding.member.empty()).is_some() {
         Err(format!("waits for {name}, its downstream, to be rebuilt first"))

@@ -20,7 +20,6 @@ pub fn is_sound(findings: &Findings, finding: &Finding) -> bool {
     let (fenced, lineage) = (data.server.super_read_only, &data.lineage);
     findings.roles.takes_part(data.ordinal())
         && data.member.pod.as_ref().is_some_and(|pod| !pod.terminating)
-        && !lineage.is_foreign
         && lineage.lost.as_ref().map_or(!fenced, GtidSet::is_empty)
         && (!fenced || data.is_linked() && lineage.has_caught_up)
 }

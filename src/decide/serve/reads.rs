@@ -6,7 +6,6 @@ use super::opening;
 use crate::decide::findings::Finding;
 use crate::decide::observed::Member;
 use crate::decide::ring::health::Health;
-use crate::decide::ring::ownership;
 use crate::decide::roles::Roles;
 use crate::decide::step::{PodAction, Step};
 use crate::decide::view::View;
@@ -76,9 +75,6 @@ fn may_read(view: &View, finding: &Finding) -> Result<(), Obstacle> {
     }
     if view.is_next_restart(ordinal) {
         return fact("it is to be restarted");
-    }
-    if ownership::of(view.observed, finding.member).is_of_others() {
-        return fact("its volume is a copy");
     }
     match &finding.health {
         Health::Starting(why) | Health::NoPod(why) => return fact(why),

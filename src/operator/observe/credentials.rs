@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use webpki::EndEntityCert;
+
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::Reason;
 use crate::decide::observed::Problem;
@@ -87,6 +91,14 @@ pub async fn read(
     if !missing.is_empty() {
         return problem(lacking(&passwords_name, &missing));
     }
+    let host = names::member_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default(), 0);
+    let certificate = tls.data.as_ref().and_then(|data| data.get("tls.crt"));
+    if !founded && certificate.is_some_and(|certificate| !names_host(&certificate.0, &host)) {
+        return Ok(Err(Problem {
+            reason: Reason::CopiedSecret,
+            message: copied(cluster, &tls_name, &host),
+        }));
+    }
     let authority = tls
         .data
         .as_ref()
@@ -104,10 +116,51 @@ pub async fn read(
     Ok(Ok(Some(credentials)))
 }
 
+/// Whether a certificate is for this host. One that cannot be read counts as such: whoever uses it says what is wrong with it.
+fn names_host(pem: &[u8], host: &str) -> bool {
+    let (Ok(certificate), Ok(host)) = (CertificateDer::from_pem_slice(pem), ServerName::try_from(host)) else {
+        return true;
+    };
+    let Ok(certificate) = EndEntityCert::try_from(&certificate) else {
+        return true;
+    };
+    certificate.verify_is_valid_for_subject_name(&host).is_ok()
+}
+
+fn copied(cluster: &MultiMasterCluster, secret: &str, host: &str) -> String {
+    let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+    format!(
+        "Secret {secret}: its certificate is not for {host}, so it was copied from another cluster, and no member of this one can be asked anything. \
+         Delete it, and then the pods that have it; the operator makes another: kubectl delete secret -n {namespace} {secret} && \
+         kubectl delete pod -n {namespace} -l {}={name}",
+        names::LABEL_CLUSTER
+    )
+}
+
 fn lacking(secret: &str, keys: &[&str]) -> String {
     format!(
         "Secret {secret}: lacks {}; add {}, or delete the Secret while the cluster has no data yet",
         keys.join(", "),
         if keys.len() == 1 { "it" } else { "them" }
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_host;
+
+    #[test]
+    fn a_certificate_is_for_the_hosts_that_it_names() {
+        let names = ["demo-0.demo-members.shop.svc", "*.demo-members.wild.svc"].map(Into::into);
+        let certificate = rcgen::generate_simple_self_signed(names).unwrap().cert.pem();
+        for (host, expected) in [
+            ("demo-0.demo-members.shop.svc", true),
+            ("demo-0.demo-members.wild.svc", true),
+            ("demo-0.demo-members.staging.svc", false),
+            ("demo-0.other-members.shop.svc", false),
+        ] {
+            assert_eq!(names_host(certificate.as_bytes(), host), expected, "{host}");
+        }
+        assert!(names_host(b"no certificate", "demo-0.demo-members.shop.svc"));
+    }
 }

@@ -41,15 +41,23 @@ async fn claim(cluster: &MultiMasterCluster, ordinal: u8, pod_uid: &str, context
         Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
     let name = names::claim(&cluster.name_any(), ordinal);
     let only = ListParams::default().fields(&format!("metadata.name={name}"));
-    match ask("PersistentVolumeClaim", api.list_metadata(&only)).await {
-        Ok(found) => {
+    let found = tokio::time::timeout(SOON, ask("PersistentVolumeClaim", api.list_metadata(&only))).await;
+    match found {
+        Err(_) => {
+            tracing::warn!(
+                claim = name,
+                "the API server does not answer in time about the claim; asking again in the next pass"
+            );
+            None
+        }
+        Ok(Ok(found)) => {
             let claim = found.items.first().and_then(ResourceExt::uid)?;
             context.remember(&uid, |memory| {
                 memory.claims.insert(ordinal, (pod_uid.to_owned(), claim.clone()));
             });
             Some(claim)
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             tracing::warn!(claim = name, %error, "the claim cannot be read; asking again in the next pass");
             None
         }
@@ -232,6 +240,7 @@ async fn member(
         ordinal,
         pod,
         claim: None,
+        outsider: None,
         agent: Probe::NoAddress,
         server: Probe::NoAddress,
         witness_probes: Vec::new(),

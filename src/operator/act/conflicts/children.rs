@@ -2,6 +2,7 @@
 //! at some members only.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
 
@@ -18,8 +19,10 @@ use super::session::Session;
 const AT_ONCE: usize = 100;
 /// How often rows are looked at that differ. Clients may insert and delete them meanwhile: what differs at every look is no such row.
 const LOOKS: usize = 3;
+/// How long all of it may take. An operator that renews a writer's lease waits for it.
+const MOST: Duration = Duration::from_secs(5);
 /// Milliseconds that a query has. Each foreign key has an index, so it reads little else than the rows.
-const TIME: u16 = 4_000;
+const TIME: u16 = 2_000;
 /// How many foreign keys are followed one after the other.
 const DEEPEST: usize = 8;
 /// Parts that the rows of a query are divided into, so that its answer has a limit.
@@ -33,6 +36,16 @@ struct Children {
     query: String,
 }
 
+impl Children {
+    fn are_too_many(&self) -> SqlError {
+        let (child, parent) = &self.names;
+        SqlError::Outdated(format!(
+            "those of {child} that reference {parent} are more than can be read in {} s; compare them, and say that they are right by the word 'settled'",
+            MOST.as_secs()
+        ))
+    }
+}
+
 /// What differs between members; `None`: nothing. `in_step` waits until every member has executed what any of them has now.
 pub(super) async fn differing(
     sessions: &mut [Session],
@@ -43,6 +56,7 @@ pub(super) async fn differing(
     let Some(first) = sessions.get_mut(at) else {
         return Ok(None);
     };
+    let end = Instant::now() + MOST;
     for children in of(&mut first.aside, rows).await? {
         let mut always: Option<BTreeSet<u64>> = None;
         for look in 0..LOOKS {
@@ -51,6 +65,9 @@ pub(super) async fn differing(
             }
             let mut members = Vec::new();
             for session in sessions.iter_mut() {
+                if Instant::now() > end {
+                    return Err(children.are_too_many());
+                }
                 members.push(parts(&mut session.aside, &children).await?);
             }
             let now = unlike(&members);
@@ -76,8 +93,9 @@ pub(super) async fn differing(
 }
 
 /// All tables whose rows reference rows of the conflict, with queries that find those rows.
-async fn of(conn: &mut Conn, rows: &[ConflictingRow]) -> Result<Vec<Children>, SqlError> {
-    let located = locate(conn, rows.iter()).await?;
+async fn of(conn: &mut Conn, conflicting: &[ConflictingRow]) -> Result<Vec<Children>, SqlError> {
+    let located = locate(conn, conflicting.iter()).await?;
+    // Only what the conflict can have touched is looked at.
     let mut tables: BTreeMap<String, Vec<&LocatedRow>> = BTreeMap::new();
     for row in &located {
         tables.entry(row.table.quoted()).or_default().push(row);
@@ -88,9 +106,13 @@ async fn of(conn: &mut Conn, rows: &[ConflictingRow]) -> Result<Vec<Children>, S
             continue;
         };
         for key in references(conn, parent).await? {
-            for rows in rows.chunks(AT_ONCE) {
-                let conditions: Result<Vec<String>, String> = rows.iter().map(|row| key.of_row(row)).collect();
-                let condition = conditions.map_err(SqlError::Outdated)?.join(" OR ");
+            let touched: Vec<&LocatedRow> = rows
+                .iter()
+                .copied()
+                .filter(|row| key.is_touched_by(row, conflicting))
+                .collect();
+            for rows in touched.chunks(AT_ONCE) {
+                let condition = key.of(rows).map_err(SqlError::Outdated)?;
                 descend(conn, &key, condition, &mut all).await?;
             }
         }
@@ -131,25 +153,46 @@ struct Reference {
 }
 
 impl Reference {
-    /// The condition for rows that reference this one. Its key says what they have, if the foreign key is over columns of it; else the row, if it is
-    /// there.
-    fn of_row(&self, row: &LocatedRow) -> Result<String, String> {
+    /// Whether the conflict can have had an action of this foreign key carried out: by the deletion of the row, or by another value in what is
+    /// referenced.
+    fn is_touched_by(&self, row: &LocatedRow, conflicting: &[ConflictingRow]) -> bool {
+        let images = conflicting.iter().filter(|other| other.id == row.id);
+        images.into_iter().any(|row| match (&row.mine, &row.theirs) {
+            // One side has deleted it.
+            (_, None) | (None, _) => true,
+            (Some(mine), Some(theirs)) => self
+                .columns
+                .iter()
+                .any(|(_, parent)| mine.get(parent) != theirs.get(parent)),
+        })
+    }
+
+    /// The condition for rows that reference these. Their keys say what those have, if the foreign key is over columns of them; else the rows, as far
+    /// as they are there.
+    fn of(&self, rows: &[&LocatedRow]) -> Result<String, String> {
+        let keys: Option<Vec<RowKey>> = rows.iter().map(|row| self.referencing(row)).collect();
+        match keys {
+            Some(keys) => {
+                let conditions: Result<Vec<String>, String> = keys.iter().map(|key| self.child.finds(key)).collect();
+                Ok(format!("({})", conditions?.join(" OR ")))
+            }
+            None => {
+                let conditions: Vec<String> = rows.iter().map(|row| format!("({})", row.condition)).collect();
+                Ok(self.of_rows(&conditions.join(" OR ")))
+            }
+        }
+    }
+
+    fn referencing(&self, row: &LocatedRow) -> Option<RowKey> {
         let value = |(child, parent): &(String, String)| {
             let known = row.key.columns.iter().find(|(name, _)| name == parent);
             known.map(|(_, cell)| (child.clone(), cell.clone()))
         };
-        let columns: Option<Vec<_>> = self.columns.iter().map(value).collect();
-        match columns {
-            Some(columns) => {
-                let key = RowKey {
-                    schema: self.child.schema.clone(),
-                    table: self.child.name.clone(),
-                    columns,
-                };
-                Ok(format!("({})", self.child.finds(&key)?))
-            }
-            None => Ok(self.of_rows(&row.condition)),
-        }
+        Some(RowKey {
+            schema: self.child.schema.clone(),
+            table: self.child.name.clone(),
+            columns: self.columns.iter().map(value).collect::<Option<_>>()?,
+        })
     }
 
     /// The condition for rows that reference those which a condition finds.
@@ -214,11 +257,7 @@ async fn parts(conn: &mut Conn, children: &Children) -> Result<BTreeMap<u64, Str
     let rows = match ask(conn, &children.query).await {
         // ER_QUERY_TIMEOUT: the next attempt would take as long.
         Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 3024 => {
-            let (child, parent) = &children.names;
-            return Err(SqlError::Outdated(format!(
-                "those of {child} that reference {parent} are more than can be read in {TIME} ms; compare them, and say that they are right by the \
-                 word 'settled'"
-            )));
+            return Err(children.are_too_many());
         }
         rows => rows?,
     };
