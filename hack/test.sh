@@ -123,7 +123,7 @@ servers_log=$CACHE/logs/test-servers.log
 real_servers() {
 	local begin=$EPOCHREALTIME
 	cargo_test --test agent --test compare --test simulation --test conflicts -- --ignored --test-threads=2 --skip chance --skip purged --skip cut:: &&
-		# What is cut off must be cut in the middle, so no other server is busy meanwhile.
+		# What is cut off must be cut in the middle: by itself, as far as these tests go.
 		cargo_test --test conflicts -- --ignored --test-threads=1 cut:: &&
 		note "in the background: tests against a real mysqld" "$begin"
 }

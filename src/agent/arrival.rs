@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::bail;
+use mysql_async::Conn;
 use tracing::{info, warn};
 
 use super::clone;
@@ -60,6 +61,9 @@ async fn try_once(member: &Member, shared: &Shared, life: &Life, answered: &Atom
         Some(Intent::Cloning { .. }) => Some(clone::verify(&mut conn).await?),
         _ => None,
     };
+    if member.is_copy(life) {
+        forget_the_original(member, &mut conn).await?;
+    }
     // A copy of a volume has the server UUID of the original. Replicating from anywhere, it would push the original out there. What is not marked,
     // and what only the operator can tell, it starts.
     let is_ours = member.is_own_volume(life);
@@ -80,4 +84,22 @@ async fn try_once(member: &Member, shared: &Shared, life: &Life, answered: &Atom
         }
     }
     Ok(Arrival { uuid, clone })
+}
+
+/// Removes the links of a copy to the original, if all that they have received is executed. Others stay, stopped, until the copy is adopted.
+async fn forget_the_original(member: &Member, conn: &mut Conn) -> Result<(), sql::Error> {
+    let query = "SELECT CHANNEL_NAME, HOST FROM performance_schema.replication_connection_configuration \
+                 JOIN performance_schema.replication_connection_status USING (CHANNEL_NAME) \
+                 WHERE GTID_SUBSET(RECEIVED_TRANSACTION_SET, @@GLOBAL.gtid_executed)";
+    for (channel, host) in sql::all::<(String, String)>(conn, DEADLINE, query).await? {
+        if names::leads_to_another_cluster(&channel, &host, &member.args.cluster, &member.args.pod_namespace) {
+            let statement = format!("RESET REPLICA ALL FOR CHANNEL {}", literal(&channel));
+            sql::execute(conn, DEADLINE, &statement).await?;
+            info!(
+                channel,
+                host, "the volume is a copy; its link to the original is removed"
+            );
+        }
+    }
+    Ok(())
 }

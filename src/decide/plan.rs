@@ -93,13 +93,13 @@ fn risky(view: &View, now: Timestamp) -> Option<Step> {
         .or_else(|| fence(view.roles(), now))
         .or_else(|| ownership::fence(view.observed))
         .or_else(|| restore(view, Setting::SuperReadOnly))
-        .or_else(|| ownership::adopt(view.observed))
         .or_else(|| new_life(findings))
         .or_else(|| link(findings))
         .or_else(|| behind(findings))
         .or_else(|| findings.with_data().find_map(|data| left_over(findings, data)))
         .or_else(|| open(view))
         .or_else(|| conflicts::next(view.roles(), &view.sides))
+        .or_else(|| ownership::adopt(view.observed))
         .or_else(|| ownership::mark_empty(view.observed))
         // A clone takes long and may be refused again and again; nothing waits for it.
         .or_else(|| rebuild(findings))
@@ -151,6 +151,7 @@ fn withdrawals(view: &View) -> Vec<Step> {
         let (roles, ordinal) = (view.roles(), member.ordinal);
         let because = |why: &str| Some(why.to_owned());
         match &view.findings.member(ordinal)?.health {
+            _ if member.outsider.is_some() => because("its volume is not this cluster's"),
             _ if roles.is_bypassed(ordinal) => because("it is not in the ring"),
             _ if roles.is_leaving(ordinal) => because("it leaves the ring"),
             _ if roles.is_reader(ordinal) => because("another member is the writer"),

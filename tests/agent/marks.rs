@@ -36,16 +36,21 @@ async fn a_copy_starts_no_link_until_it_is_adopted() {
     again(&mut agent).await;
     assert_eq!(links(&agent).await, "CONNECTING OFF CONNECTING");
 
-    // In another namespace, under another name; and made again, which only the operator can tell from a copy.
-    let edits = [("namespace", "production"), ("name", "shop"), ("clusterUid", "earlier")];
-    for (field, value) in edits {
+    // Made again, which only the operator can tell from a copy; under another name, and in another namespace: the link to the original goes.
+    let locked = "SELECT account_locked FROM mysql.user WHERE user = 'multimaster_replication'";
+    for (field, value, expected) in [
+        ("clusterUid", "earlier", "OFF OFF OFF N"),
+        ("name", "shop", "OFF OFF Y"),
+        ("namespace", "production", "OFF OFF Y"),
+    ] {
         assert_eq!(agent.stop(), Some(0));
         agent.edit_life(|life| life["mark"][field] = value.into());
         agent.start_again();
         let copy = agent.running().await;
         let said = serde_json::to_value(copy.volume.unwrap().mark).unwrap();
         assert_eq!(said[field], value);
-        assert_eq!(links(&agent).await, "OFF OFF OFF", "{field}");
+        let seen = format!("{} {}", links(&agent).await, agent.value(locked).await);
+        assert_eq!(seen, expected, "{field}");
     }
 
     let mark = |namespace: &str| Mark {
@@ -72,7 +77,16 @@ async fn a_copy_starts_no_link_until_it_is_adopted() {
     assert_eq!(adopted.volume.unwrap().mark, Some(mark("test")));
     assert_eq!(adopted.former_server_uuids, [uuid]);
     assert_ne!(adopted.server_id, first.server_id);
-    assert_eq!(links(&agent).await, "CONNECTING OFF CONNECTING");
+    assert_eq!(links(&agent).await, "CONNECTING CONNECTING");
+    assert_eq!(agent.value(locked).await, "N");
+
+    // The volume of another member.
+    assert_eq!(agent.stop(), Some(0));
+    agent.edit_life(|life| life["serverId"] = (life["serverId"].as_u64().unwrap() + 1).into());
+    agent.start_again();
+    agent.running().await;
+    let seen = format!("{} {}", links(&agent).await, agent.value(locked).await);
+    assert_eq!(seen, "OFF OFF Y");
 }
 
 async fn again(agent: &mut Agent) {

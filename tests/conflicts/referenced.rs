@@ -236,7 +236,7 @@ async fn rows_that_reference_them_are_compared(ring: &mut Ring) {
     )
     .await;
     ring.apart(
-        "UPDATE d.customer SET name = 'b' WHERE id IN (40, 41)",
+        "UPDATE d.customer SET name = 'b' WHERE id = 40; UPDATE d.customer SET name = 'b' WHERE id = 41",
         "SET foreign_key_checks = 0; DELETE FROM d.customer WHERE id = 40; DELETE FROM d.customer WHERE id = 41",
     )
     .await;

@@ -1,14 +1,16 @@
 //! Whose is a volume? By its mark, by its claim, and where it has none by its links and by status.
 
+use multimaster::api::reasons::Reason;
 use multimaster::api::status::{MemberState, conditions};
-use multimaster::decide::observed::{Observed, Ownership, Receiver};
+use multimaster::decide::observed::{Observed, Ownership, Probe, Problem, Receiver};
 use multimaster::decide::ring::ownership;
-use multimaster::decide::step::{Action, Step};
+use multimaster::decide::step::{Action, ClusterAction, Step};
 use multimaster::names::ANNOTATION_ADOPT;
-use multimaster::wire::agent::{Mark, Origin, Volume};
+use multimaster::wire::agent::{Mark, Origin, Phase, Volume};
 
 use crate::fixture::{
-    at, claim, condition, fence, gtid, link, mark, member_status, new, report, server, settle, steps, uuid, whole,
+    at, claim, condition, executed, fence, gtid, link, mark, member_status, new, report, server, settle, steps,
+    unreachable, uuid, whole,
 };
 
 fn say(observed: &mut Observed, ordinal: u8, mark: Option<Mark>) {
@@ -404,28 +406,139 @@ fn a_copy_of_an_empty_volume_gets_a_new_life() {
     assert_eq!(marked(&observed), Some((2, mark(2), true)));
 }
 
-/// Two members are of one ring, and one of another.
+/// Two members are of one ring, and one of another. They are adopted one after the other, whichever comes back first.
 #[test]
 fn copies_of_two_rings_do_not_become_one() {
-    let mut observed = restored();
-    adopt(&mut observed, "theirs");
-    server(&mut observed, 0).executed = gtid(&format!("{}:1-9", uuid(8)));
-    for ordinal in 0..3 {
-        say(&mut observed, ordinal, Some(mark(ordinal)));
-        server(&mut observed, ordinal).channels.clear();
-    }
-    for seconds in 0..20 {
-        let decision = settle(&mut observed, seconds);
-        assert_eq!(member_status(&decision, 0).state, MemberState::Quarantined);
-        assert_eq!(member_status(&decision, 0).server_uuid, None);
-        for step in steps(&decision) {
-            assert_ne!(step.ordinal(), Some(0), "{step:?}");
-            assert!(
-                !matches!(step.on_member(), Some(Action::Attach { upstream: 0, .. })),
-                "{step:?}"
-            );
+    for first in 0..3 {
+        let mut observed = restored();
+        adopt(&mut observed, "theirs");
+        server(&mut observed, 0).executed = gtid(&format!("{}:1-9", uuid(8)));
+        for (turn, ordinal) in [first, (first + 1) % 3, (first + 2) % 3].into_iter().enumerate() {
+            say(&mut observed, ordinal, Some(mark(ordinal)));
+            server(&mut observed, ordinal).channels.clear();
+            let decision = settle(&mut observed, i64::try_from(turn).unwrap());
+            assert_eq!(decision.status.epoch, 0);
         }
+        for seconds in 10..30 {
+            let decision = settle(&mut observed, seconds);
+            assert_eq!(decision.status.epoch, 0);
+            assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+            let ready = condition(&decision, conditions::READY);
+            assert!(ready.message.contains("not of one ring"), "{}", ready.message);
+        }
+        // One of them gets the right volume.
+        server(&mut observed, 0).executed = executed();
+        assert_eq!(settle(&mut observed, 30).status.epoch, 1);
     }
+}
+
+/// While the copy does not answer, its downstream does not begin to replicate from it.
+#[test]
+fn a_copy_that_is_silent_is_a_copy_still() {
+    for silent in ["agent", "both", "starting"] {
+        let mut observed = whole();
+        observed.cluster.spec.replication.healing = Some(multimaster::api::Healing::Wait);
+        fence(&mut observed, 1);
+        let theirs = Mark {
+            claim_uid: claim(7),
+            cluster_uid: "earlier".into(),
+            ..mark(1)
+        };
+        say(&mut observed, 1, Some(theirs));
+        settle(&mut observed, 10);
+        link(&mut observed, 2).receiver = Receiver::Off;
+        assert!(steps(&settle(&mut observed, 11)).is_empty());
+        match silent {
+            "agent" => observed.members[1].agent = Probe::Unreachable("no answer".into()),
+            "both" => unreachable(&mut observed, 1),
+            _ => report(&mut observed, 1).phase = Phase::Starting,
+        }
+        for seconds in 12..30 {
+            let decision = settle(&mut observed, seconds);
+            assert!(steps(&decision).is_empty(), "{silent}: {:?}", decision.steps);
+            assert_eq!(member_status(&decision, 1).state, MemberState::Quarantined, "{silent}");
+            let message = member_status(&decision, 1).message.as_ref().unwrap();
+            assert!(message.contains("adopt=earlier"), "{silent}: {message}");
+        }
+        // It gets its own volume.
+        let mut again = whole();
+        again.cluster = observed.cluster.clone();
+        fence(&mut again, 1);
+        link(&mut again, 2).receiver = Receiver::Off;
+        let decision = settle(&mut again, 40);
+        assert!(
+            steps(&decision)
+                .iter()
+                .any(|step| step.ordinal() == Some(1) || step.ordinal() == Some(2))
+        );
+        assert_ne!(member_status(&decision, 1).state, MemberState::Quarantined);
+    }
+}
+
+/// Its downstream stands at a conflict: it retrieves nothing all the same.
+#[test]
+fn a_receiver_that_leads_to_a_copy_is_stopped_whatever_its_applier_does() {
+    let mut observed = whole();
+    fence(&mut observed, 1);
+    let theirs = Mark {
+        name: "other".into(),
+        ..mark(1)
+    };
+    say(&mut observed, 1, Some(theirs));
+    let channel = link(&mut observed, 2);
+    channel.applier_running = false;
+    channel.applier_error = Some(multimaster::decide::observed::SqlError {
+        number: 1062,
+        text: "Duplicate entry".into(),
+    });
+    let decision = settle(&mut observed, 10);
+    let stops = Action::StopReceiver { upstream: 1 };
+    assert!(
+        steps(&decision).iter().any(|step| step.on_member() == Some(&stops)),
+        "{:?}",
+        decision.steps
+    );
+}
+
+#[test]
+fn a_copy_may_leave() {
+    let mut observed = whole();
+    observed.cluster.spec.members = 2;
+    fence(&mut observed, 2);
+    let theirs = Mark {
+        name: "other".into(),
+        ..mark(2)
+    };
+    say(&mut observed, 2, Some(theirs));
+    for seconds in 10..20 {
+        settle(&mut observed, seconds);
+        link(&mut observed, 0).receiver = Receiver::Off;
+    }
+    assert_eq!(settle(&mut observed, 20).status.member_statuses.len(), 2);
+}
+
+#[test]
+fn a_copied_secret_is_told_although_nobody_can_be_asked() {
+    let mut observed = restored();
+    for ordinal in 0..3 {
+        unreachable(&mut observed, ordinal);
+    }
+    let message = "delete it".to_owned();
+    observed.problems = vec![Problem {
+        reason: Reason::CopiedSecret,
+        message,
+    }];
+    let decision = settle(&mut observed, 10);
+    let ready = condition(&decision, conditions::READY);
+    assert_eq!(
+        (ready.status.as_str(), ready.reason.as_str()),
+        ("False", "CopiedSecret")
+    );
+    assert!(
+        decision.steps.contains(&Step::Cluster(ClusterAction::Apply)),
+        "{:?}",
+        decision.steps
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::decide::comparison;
 use crate::decide::conflicts;
 use crate::decide::conflicts::unread;
 use crate::decide::findings::Data;
-use crate::decide::observed::{Member, Ownership};
+use crate::decide::observed::Member;
 use crate::decide::ring::health::is_blind;
 use crate::decide::ring::links::LinkNeed;
 use crate::decide::ring::ownership;
@@ -40,7 +40,10 @@ impl Facts<'_> {
             false => judgement,
         };
         let judgements = [
-            (conditions::READY, unknown(self.ready())),
+            (
+                conditions::READY,
+                self.no_credentials().unwrap_or_else(|| unknown(self.ready())),
+            ),
             (conditions::AVAILABLE, unknown(self.available())),
             (conditions::RING_CLOSED, unknown(self.ring_closed())),
             (conditions::DEGRADED, unknown(self.degraded())),
@@ -77,17 +80,12 @@ impl Facts<'_> {
         (!absent.is_empty()).then(|| absent.join(", "))
     }
 
-    /// The members whose volumes are copies, and the way out.
-    fn copies(&self) -> Option<String> {
-        let observed = self.view.observed;
-        let why = |member: &Member| {
-            let outsider = member.outsider.as_ref();
-            let outsider = outsider.filter(|outsider| outsider.ownership != Ownership::Stranger)?;
-            let why = ownership::why(observed, outsider);
-            Some(format!("{}: {why}", member.name(observed.name())))
-        };
-        let copies: Vec<String> = observed.members.iter().filter_map(why).collect();
-        (!copies.is_empty()).then(|| copies.join("; "))
+    /// Why no member is asked anything.
+    fn no_credentials(&self) -> Option<Judgement> {
+        let mut problems = self.view.observed.problems.iter();
+        let withheld = |reason| matches!(reason, Reason::CopiedSecret | Reason::CredentialsIncomplete);
+        let problem = problems.find(|problem| withheld(problem.reason))?;
+        Some(Judgement::no(problem.reason, problem.message.clone()))
     }
 
     fn all_data_lost(&self) -> bool {
@@ -107,7 +105,7 @@ impl Facts<'_> {
         if let Some(problem) = self.view.observed.problems.first().or_else(pod_problem) {
             return Judgement::no(problem.reason, problem.message.clone());
         }
-        if let Some(copies) = self.copies() {
+        if let Some(copies) = ownership::copies(self.view.observed) {
             return Judgement::no(Reason::CopiedVolume, copies);
         }
         if self.next.epoch == 0 {

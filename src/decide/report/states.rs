@@ -43,7 +43,10 @@ impl From<MemberState> for State {
 pub fn state(findings: &Findings, finding: &Finding) -> State {
     let member = finding.member;
     if let Some(outsider) = &member.outsider {
-        return State::because(MemberState::Quarantined, ownership::why(findings.observed, outsider));
+        return State::because(
+            MemberState::Quarantined,
+            ownership::why(findings.observed, member.ordinal, outsider),
+        );
     }
     match &finding.health {
         Health::NoPod(why) => State::because(MemberState::Pending, why),

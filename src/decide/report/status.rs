@@ -244,10 +244,12 @@ fn retry(observed: &Observed, member: &Member, upstream: u8, steps: &[Step]) -> 
     };
     let transaction = channel.blocked.clone().unwrap_or_default();
     let earlier = before.filter(|retry| retry.transaction == transaction);
-    let starts = Step::member(member.ordinal, &server.uuid, Action::Start { upstream });
+    let starts = [Action::Start { upstream }, Action::StartApplier { upstream }];
+    let starts = starts.map(|action| Step::member(member.ordinal, &server.uuid, action));
+    let is_started = starts.iter().any(|start| steps.contains(start));
     Some(Retry {
         transaction,
-        attempts: earlier.map_or(0, |retry| retry.attempts) + u32::from(steps.contains(&starts)),
+        attempts: earlier.map_or(0, |retry| retry.attempts) + u32::from(is_started),
         error: format!("{}: {}", error.number, error.text),
     })
 }

@@ -3,7 +3,7 @@
 use crate::mysql::gtid::GtidSet;
 use crate::names::{self, ANNOTATION_FENCE};
 
-use super::links::{LinkNeed, may_be_retried, start_at};
+use super::links::{LinkNeed, leads_astray, may_be_retried, start_at};
 use super::rebuild::donor;
 use crate::decide::findings::{Data, Findings};
 use crate::decide::step::{Action, Step};
@@ -91,6 +91,8 @@ fn drainer<'f, 'a>(findings: &'f Findings<'a>, data: &Data) -> Option<(&'f Data<
 fn replicate(findings: &Findings, downstream: &Data, source: &Data) -> Option<Step> {
     let upstream = source.ordinal();
     let action = match downstream.server.channel_from(upstream) {
+        // It is removed first.
+        Some(channel) if leads_astray(findings.observed, channel) => return None,
         Some(channel) => {
             let may_be_retried = may_be_retried(findings.observed, downstream.ordinal(), upstream, channel);
             (channel.stopped_by_hand() || may_be_retried).then_some(Action::Start { upstream })?

@@ -3,7 +3,7 @@
 use crate::mysql::gtid::GtidSet;
 
 use super::recorded;
-use crate::decide::observed::{Member, Observed, Server};
+use crate::decide::observed::{Member, Observed, Outsider, Ownership, Server};
 use crate::decide::roles::Roles;
 
 /// What is known of transactions, whichever member has them: the same for all members, so it is read once.
@@ -156,9 +156,10 @@ fn obtainable(observed: &Observed, ordinal: u8, elsewhere: GtidSet) -> Result<Gt
     })
 }
 
-/// It holds nothing, or it takes no writes and another member of the ring has executed all that it has.
+/// It holds nothing of this ring, or it takes no writes and another member of the ring has executed all that it has.
 pub fn is_drained(roles: &Roles, member: &Member) -> bool {
-    if member.empty().is_some() {
+    let has_nothing_of_ours = |outsider: &Outsider| outsider.ownership != Ownership::Unknown;
+    if member.empty().is_some() || member.outsider.as_ref().is_some_and(has_nothing_of_ours) {
         return true;
     }
     let Some((server, _)) = member.with_data().filter(|(server, _)| server.super_read_only) else {

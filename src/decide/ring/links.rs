@@ -64,10 +64,11 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
             None => LinkNeed::Patience,
         };
     };
-    if channel.conflict().is_some() {
+    let is_astray = leads_astray(roles.observed, channel);
+    if channel.conflict().is_some() && !(is_astray && channel.receiver != Receiver::Off) {
         return LinkNeed::Conflict;
     }
-    if leads_astray(roles.observed, channel) {
+    if is_astray {
         return match of_another_cluster(roles.observed, (ordinal, downstream), channel, upstream) {
             Some(action) => LinkNeed::Step(Step::member(ordinal, server_uuid, action)),
             None => LinkNeed::Patience,

@@ -2,10 +2,12 @@
 //! has a copy the server UUID: two servers with one UUID push each other out of every link.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::status::MemberState;
 use crate::decide::observed::{Member, Observed, Outsider, Ownership, Probe, Server};
 use crate::decide::step::{Action, Step};
+use crate::mysql::gtid::GtidSet;
 use crate::names::{self, ANNOTATION_ADOPT};
 use crate::wire::agent::{Mark, Report};
 
@@ -38,7 +40,7 @@ pub fn of(observed: &Observed, member: &Member) -> Ownership {
             // A volume of this ring was copied and put in its place.
             let is_this_rings = is_of_this_name && is(|mark| &mark.cluster_uid);
             // What is open has been checked.
-            if is_this_rings && !server.super_read_only {
+            if is_this_rings && !server.super_read_only && has_its_ordinal(member, report) {
                 return Ownership::ToMark(ours);
             }
             let copy = match theirs {
@@ -49,7 +51,7 @@ pub fn of(observed: &Observed, member: &Member) -> Ownership {
                 },
             };
             let is_joining = theirs.is_none() && has_been_here(observed, member, server);
-            let harms_nobody = is_this_rings || is_joining || member.empty().is_some();
+            let harms_nobody = is_this_rings || is_joining || server.executed.is_empty();
             match harms_nobody || is_adopted(observed, &copy) {
                 true => Ownership::ToAdopt(ours),
                 false => copy,
@@ -64,34 +66,84 @@ pub fn apart(observed: &Observed) -> Cow<'_, Observed> {
     let mut apart = Cow::Borrowed(observed);
     let is_ours = |ownership: &Ownership| matches!(ownership, Ownership::Ours | Ownership::ToMark(_));
     for member in &observed.members {
-        let ownership = of(observed, member);
+        let ownership = match was_quarantined(observed, member) {
+            true => Ownership::Unknown,
+            false => of(observed, member),
+        };
         if !is_ours(&ownership) {
             set_apart(&mut apart, member, ownership);
         }
     }
     // By history only after them: it is compared with that of members of this ring.
-    let strangers = observed.members.iter().zip(&apart.members);
-    let strangers: Vec<&Member> = strangers
-        .filter(|(_, left)| is_stranger(&apart, left))
-        .map(|(member, _)| member)
-        .collect();
-    for member in strangers {
+    let ordinals = strangers(&apart);
+    for member in observed
+        .members
+        .iter()
+        .filter(|member| ordinals.contains(&member.ordinal))
+    {
         set_apart(&mut apart, member, Ownership::Stranger);
     }
     apart
 }
 
+/// It does not say now whose data it has, and was apart before.
+fn was_quarantined(observed: &Observed, member: &Member) -> bool {
+    let state = observed.recorded(member.ordinal).map(|status| status.state);
+    let is_silent = member.outsider.is_none() && member.with_data().is_none() && member.empty().is_none();
+    is_silent && state == Some(MemberState::Quarantined)
+}
+
 fn set_apart(observed: &mut Cow<'_, Observed>, member: &Member, ownership: Ownership) {
-    let Some(server) = member.server() else { return };
-    let says_nothing = "its volume is not this cluster's";
-    let apart = &mut observed.to_mut().members[usize::from(member.ordinal)];
-    apart.server = Probe::Alive(says_nothing.into());
-    apart.agent = Probe::Alive(says_nothing.into());
+    let says_nothing = || "its volume is not this cluster's".to_owned();
+    let apart = &mut observed.to_mut().members;
+    for other in apart.iter_mut() {
+        other.witness_probes.retain(|probe| probe.by != member.ordinal);
+    }
+    let Some(apart) = apart.get_mut(usize::from(member.ordinal)) else {
+        return;
+    };
+    let server = member.server();
     apart.outsider = Some(Outsider {
         ownership,
-        server_uuid: server.uuid.clone(),
-        is_open: !server.super_read_only,
+        server_uuid: server.map_or_else(String::new, |server| server.uuid.clone()),
+        is_open: server.is_some_and(|server| !server.super_read_only),
     });
+    if server.is_some() {
+        apart.server = Probe::Alive(says_nothing());
+        apart.agent = Probe::Alive(says_nothing());
+    }
+}
+
+/// Ordinals of the members whose history is that of another cluster.
+fn strangers(observed: &Observed) -> Vec<u8> {
+    if observed.epoch() > 0 {
+        let members = observed.members.iter();
+        let strangers = members.filter(|member| is_stranger(observed, member));
+        return strangers.map(|member| member.ordinal).collect();
+    }
+    // No ring says which history is the right one. Once all have reported, there must be one.
+    let members = &observed.members;
+    if !members
+        .iter()
+        .all(|member| member.with_data().is_some() || member.empty().is_some())
+    {
+        return Vec::new();
+    }
+    let histories = members
+        .iter()
+        .filter_map(|member| Some((member.ordinal, &member.with_data()?.0.executed)));
+    let histories: Vec<(u8, &GtidSet)> = histories.filter(|(_, executed)| !executed.is_empty()).collect();
+    let mut one: Vec<(u8, &GtidSet)> = histories.iter().take(1).copied().collect();
+    while let Some(next) = histories.iter().find(|(ordinal, executed)| {
+        let is_in = one.iter().any(|(known, _)| known == ordinal);
+        !is_in && one.iter().any(|(_, known)| !known.intersection(executed).is_empty())
+    }) {
+        one.push(*next);
+    }
+    match one.len() == histories.len() {
+        true => Vec::new(),
+        false => histories.iter().map(|(ordinal, _)| *ordinal).collect(),
+    }
 }
 
 /// A data directory that this cluster has never seen, with a history that it shares with no member: another cluster's volume.
@@ -111,19 +163,47 @@ fn is_stranger(observed: &Observed, member: &Member) -> bool {
     histories.peek().is_some() && histories.all(|history| server.executed.difference(history) == server.executed)
 }
 
+/// The members whose volumes are copies, and the way out.
+pub fn copies(observed: &Observed) -> Option<String> {
+    let mut copies: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for member in &observed.members {
+        let outsider = member.outsider.as_ref();
+        let is_one = |outsider: &&Outsider| outsider.ownership != Ownership::Stranger || observed.epoch() == 0;
+        if let Some(outsider) = outsider.filter(is_one) {
+            let why = why(observed, member.ordinal, outsider);
+            copies.entry(why).or_default().push(member.name(observed.name()));
+        }
+    }
+    let copies: Vec<String> = copies
+        .into_iter()
+        .map(|(why, members)| format!("{}: {why}", members.join(", ")))
+        .collect();
+    (!copies.is_empty()).then(|| copies.join("; "))
+}
+
 /// Why nothing is done with a member, and the way out.
-pub fn why(observed: &Observed, outsider: &Outsider) -> String {
+pub fn why(observed: &Observed, ordinal: u8, outsider: &Outsider) -> String {
     match &outsider.ownership {
         Ownership::Copy { of, .. } => format!(
             "its volume is a copy of {of}. It replicates from nobody and serves nobody. Give it back the volume it had, or an empty one. To begin \
              with the data of this copy: {}",
             adoption(observed)
         ),
+        Ownership::Stranger if observed.epoch() == 0 => {
+            "its volume has nothing in common with that of another member, so they are not of one ring. Give all members volumes of one ring, or empty \
+             ones where nothing is lost"
+                .into()
+        }
         Ownership::Stranger => {
             "its volume has a history that this cluster has never seen; give it back the volume it had, or an empty one"
                 .into()
         }
-        Ownership::Unknown => "the claim of its volume could not be read yet".into(),
+        Ownership::Unknown => {
+            let before = observed.recorded(ordinal);
+            let before = before.filter(|before| before.state == MemberState::Quarantined);
+            let before = before.and_then(|before| before.message.clone());
+            before.unwrap_or_else(|| "the claim of its volume could not be read yet".into())
+        }
         _ => "its volume is a copy, and becomes this cluster's; its data gets a new life".into(),
     }
 }
@@ -187,15 +267,15 @@ fn marked(observed: &Observed, is_meant: impl Fn(&Member) -> bool) -> Option<Ste
 pub fn fence(observed: &Observed) -> Option<Step> {
     observed.members.iter().find_map(|member| {
         let outsider = member.outsider.as_ref().filter(|outsider| outsider.is_open)?;
-        let is_copy = matches!(outsider.ownership, Ownership::Copy { .. } | Ownership::ToAdopt(_));
-        is_copy.then(|| Step::member(member.ordinal, &outsider.server_uuid, Action::Fence))
+        let is_certain = outsider.ownership != Ownership::Unknown;
+        is_certain.then(|| Step::member(member.ordinal, &outsider.server_uuid, Action::Fence))
     })
 }
 
 /// Data without a mark is this ring's if no link leads to another cluster and status knows the server. So it is from before volumes had marks.
 fn is_known(observed: &Observed, member: &Member, (server, report): (&Server, &Report)) -> bool {
     let is_remembered = || remembers(observed, member.ordinal, server, report);
-    !leads_away(observed, server) && (server.executed.is_empty() || is_remembered())
+    !leads_away(observed, server) && has_its_ordinal(member, report) && (server.executed.is_empty() || is_remembered())
 }
 
 /// Status knows this life of the member, or an earlier one that the volume knows too.

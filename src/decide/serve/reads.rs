@@ -64,6 +64,9 @@ enum Obstacle {
 fn may_read(view: &View, finding: &Finding) -> Result<(), Obstacle> {
     let (roles, ordinal) = (view.roles(), finding.member.ordinal);
     let fact = |why: &str| Err(Obstacle::Fact(why.into()));
+    if finding.member.outsider.is_some() {
+        return fact("its volume is not this cluster's");
+    }
     if roles.is_bypassed(ordinal) {
         return fact("it is not in the ring");
     }
