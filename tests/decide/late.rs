@@ -142,3 +142,37 @@ fn a_third_side_tells_nothing_of_what_another_one_knew() {
     let changes = [((1, 11), "x"), ((1, 12), "x"), ((2, 11), "x")];
     assert_eq!(of(&records, &changes), [true, false, true]);
 }
+
+/// 1 and 2 had settled it between them, and 2 had re-asserted its row. Then came 0, which wins: what 2 had written for it is late, and what 2 writes
+/// after it has taken the row of 0 is not.
+#[test]
+fn what_a_winner_of_before_has_re_asserted_is_late() {
+    let tagged = |number: u8| format!("{}:multimaster:{number}", uuid(2));
+    let mut met = record(2, (0, 11), 2, "x", &[(2, 11), (1, 11), (0, 11)]);
+    met.known = met.known.union(&gtid(&tagged(1)));
+    let records = [met, record(0, (1, 11), 1, "x", &[(0, 11), (1, 11)])];
+    let observed = observed(&records);
+    let late = Late::of(&observed, &Sides::of(&observed), &records);
+    assert!(late.is(&tagged(1), "x"));
+    assert!(!late.is(&tagged(2), "x"));
+}
+
+/// 0 has the row of 2, and meets that of 1. It wrote none itself, so it does not win, although it is preferred.
+#[test]
+fn who_has_only_the_row_of_another_is_no_side() {
+    let had = |mut record: Record, mine: &str| {
+        record.rows[0].mine = Some(mine.into());
+        record
+    };
+    let mut first = had(record(1, (2, 11), 1, "x", &[(1, 11)]), "of 1");
+    let mut bystander = had(record(0, (1, 11), 2, "x", &[(2, 11)]), "of 2");
+    let mut last = had(record(2, (1, 11), 3, "x", &[(2, 11)]), "of 2");
+    (first.winner, bystander.winner) = (Some(1), Some(1));
+    (last.stage, last.winner) = (Stage::Waiting, None);
+    let records = [first, bystander, last];
+    let observed = observed(&records);
+    let sides = Sides::of(&observed);
+    for record in &records {
+        assert_eq!(sides.winner(record), Some(1), "{record:?}");
+    }
+}

@@ -75,9 +75,10 @@ impl<'a> Late<'a> {
     /// Whether a transaction changed a row late. `id`: of the row in the records.
     pub fn is(&self, gtid: &str, id: &str) -> bool {
         let writer = writer_of(gtid);
-        // What the operator has written there is late, if it re-asserted a row of another winner.
-        if is_ours(gtid) {
-            return self.mistaken.contains(writer) && holds(&self.known, gtid);
+        // What the operator has written there is late, if it re-asserted a row of another winner: of this conflict, or of one that was settled before
+        // this side met the winner's row.
+        if is_ours(gtid) && self.mistaken.contains(writer) && holds(&self.known, gtid) {
+            return true;
         }
         self.losers.contains(writer)
             && match self.met.get(&(writer, id)) {

@@ -218,6 +218,7 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
         })
         .collect();
     let is_halt = observed.cluster.spec.conflicts.policy == ConflictPolicy::Halt;
+    let mut owners = vec![None; records.len()];
     for (number, place) in by_age.iter().enumerate() {
         let mut older: Vec<usize> = groups[*place]
             .iter()
@@ -226,13 +227,21 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
             .collect();
         older.sort_unstable_by(|one, other| other.cmp(one));
         let older = older.iter().map(|age| by_age[*age]);
-        let older: Vec<_> = older
-            .filter_map(|other| Some((records[other], winners[other]?)))
+        let older: Vec<Older> = older
+            .filter_map(|other| {
+                Some(Older {
+                    record: records[other],
+                    winner: winners[other]?,
+                    owner: owners[other],
+                })
+            })
             .collect();
+        let observer = || writer(observed, &records[*place].observer);
+        owners[*place] = inherited(observed, records[*place], &older).or_else(observer);
         // A person has said something, and what is not known.
         let is_unclear = is_halt && records[*place].winner.is_none() && orders::disagree(&orders, records[*place]);
         if !is_unclear {
-            winners[*place] = winner(observed, named[*place], records[*place], &older);
+            winners[*place] = winner(observed, named[*place], (records[*place], owners[*place]), &older);
         }
     }
     if is_halt {
@@ -293,33 +302,47 @@ fn rank(observed: &Observed, ordinal: u8) -> (usize, u8) {
     (place.unwrap_or(usize::MAX), ordinal)
 }
 
-/// `older`: the older sides of the conflict whose winner is known, the last of them first.
-fn winner(observed: &Observed, named: Option<u8>, record: &Record, older: &[(&Record, u8)]) -> Option<u8> {
+/// An older side of a conflict, whose winner is known.
+struct Older<'a> {
+    record: &'a Record,
+    winner: u8,
+    /// The member that wrote the rows which its observer had.
+    owner: Option<u8>,
+}
+
+/// `owner`: of the rows that the observer had. `older`: the last of them first.
+fn winner(
+    observed: &Observed,
+    named: Option<u8>,
+    (record, owner): (&Record, Option<u8>),
+    older: &[Older],
+) -> Option<u8> {
     // What was mended by hand and did not end equal can still be settled by naming a winner.
     if record.for_a_person.is_some() && record.stage != Stage::Taken {
         return None;
     }
     match observed.cluster.spec.conflicts.policy {
         _ if named.is_some() => named,
-        ConflictPolicy::Halt => record.winner.or_else(|| older.first().map(|(_, winner)| *winner)),
+        ConflictPolicy::Halt => record.winner.or_else(|| older.first().map(|older| older.winner)),
         // It is executed, and since then the observer knows more than it did when it stopped.
         ConflictPolicy::Prefer if record.stage == Stage::Taken && record.winner.is_some() => record.winner,
-        ConflictPolicy::Prefer => {
-            let own = inherited(observed, record, older).or_else(|| writer(observed, &record.observer));
-            own.into_iter()
-                .chain(origin(observed, record))
-                .min_by_key(|member| rank(observed, *member))
-        }
+        ConflictPolicy::Prefer => owner
+            .into_iter()
+            .chain(origin(observed, record))
+            .min_by_key(|member| rank(observed, *member)),
     }
 }
 
 /// The row at the observer is its own, unless an earlier side of this conflict has put it there: the member that wrote it then.
-fn inherited(observed: &Observed, record: &Record, older: &[(&Record, u8)]) -> Option<u8> {
-    let own = older.iter().find(|(side, _)| side.observer == record.observer);
-    let put = |(side, winner): &(&Record, u8)| {
-        let members = [Some(*winner), origin(observed, side), writer(observed, &side.observer)];
-        let mut members = members.into_iter().flatten();
-        members.find(|member| had_rows(observed, record, side, *member))
+fn inherited(observed: &Observed, record: &Record, older: &[Older]) -> Option<u8> {
+    let own = older.iter().find(|older| older.record.observer == record.observer);
+    let put = |older: &Older| {
+        let (origin, observer) = (origin(observed, older.record), writer(observed, &older.record.observer));
+        // Its observer may have had the rows of another, too.
+        let wrote = |member: &u8| origin == Some(*member) || older.owner == Some(*member);
+        let members = [Some(older.winner), origin, observer];
+        let mut members = members.into_iter().flatten().filter(wrote);
+        members.find(|member| had_rows(observed, record, older.record, *member))
     };
-    own.map(|(_, winner)| *winner).or_else(|| older.iter().find_map(put))
+    own.map(|older| older.winner).or_else(|| older.iter().find_map(put))
 }
