@@ -154,6 +154,12 @@ export MULTIMASTER_EARLIER_OPERATOR
 tests "e2e, side by side" --test e2e -- --ignored --test-threads=2 --skip alone:: --skip chaos:: --skip bench:: --skip capture:: ${TESTS:+"$TESTS"}
 begin_real_servers
 tests "e2e, alone" --test e2e -- --ignored --test-threads=1 "alone::${TESTS:-}"
+# With each death of an operator in the tests before, the kubelet waits longer before it starts it again: minutes in the end.
+fresh_operator() {
+	local of=(-n multimaster-system -l app.kubernetes.io/name=multimaster-operator)
+	"${K[@]}" rollout restart deployment "${of[@]}" >&2 && "${K[@]}" rollout status deployment "${of[@]}" --timeout=180s >&2
+}
+[ -n "${TESTS:-}" ] || check "other pods of the operator" fresh_operator
 # What no test of its own shows; `make chaos` has all of them.
 [ -n "${TESTS:-}" ] || FAULT='corrupted,API server' tests "some faults" --test e2e -- --ignored --nocapture chaos::
 check "tests against a real mysqld, begun beside them" end_real_servers

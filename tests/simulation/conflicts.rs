@@ -382,10 +382,12 @@ impl World {
             }
         }
         if taken_before {
-            // If the winner's row is right here by now, it is copied anew.
-            let history = self.history(operator, ordinal, &others)?;
-            let late = self.late(ordinal, &history)?;
-            taken_before = record.rows.iter().any(|row| late.contains(&number(&row.key)));
+            // If the winner's row is right here by now, it is copied anew; without the log, copies that are there stay.
+            let sides = [&others[..], std::slice::from_ref(&record)].concat();
+            let history = self.history(operator, ordinal, &sides);
+            if let Ok(late) = history.and_then(|history| self.late(ordinal, &history)) {
+                taken_before = record.rows.iter().any(|row| late.contains(&number(&row.key)));
+            }
         }
         record.kept = Some(BinlogPosition {
             file: "binlog.000001".into(),

@@ -43,9 +43,9 @@ impl<I: Clone> Past<I> {
         }
     }
 
-    /// The last change was late.
+    /// The last change was late, and without the late writes there would be another row, or one at all.
     pub fn is_late(&self) -> bool {
-        self.last.2
+        self.last.2 && (self.right().is_some() || self.present().is_some())
     }
 
     /// The row as it would be without the late writes; `None`: it would not be there.
@@ -88,6 +88,8 @@ mod tests {
             ("a>b! b>a a>c c>d!", true, "c", "d"),
             ("->b!", true, "-", "b"),
             ("a>-!", true, "a", "-"),
+            // It was deleted before, and is not there: there is nothing to write again.
+            ("a>- ->b! b>-!", false, "-", "-"),
             ("a>b! b>-", false, "-", "-"),
             ("a>b", false, "b", "b"),
         ] {
