@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::future::BoxFuture;
@@ -14,7 +15,7 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use kube_lease_manager::LeaseManagerBuilder;
+use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use serde::de::DeserializeOwned;
 use tower::ServiceBuilder;
 
@@ -31,6 +32,8 @@ use crate::resources::Settings;
 const LEASE_SECONDS: u64 = 5;
 /// Seconds before its end at which the leader renews it.
 const LEASE_GRACE_SECONDS: u64 = 3;
+/// How long an API server that does not answer is asked for the lease at the start.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Seconds after which a watch begins anew. If its connection died without a sign (an API server that was cut off, a control plane that lost
 /// power), that is noticed five seconds later. Until then the cache is old, and passes decide from it.
 const WATCH_SECONDS: u32 = 10;
@@ -50,6 +53,29 @@ pub struct Options {
     pub address: SocketAddr,
 }
 
+/// The leader's lease. An API server that does not answer is asked again for a while: with each end of this process the kubelet waits longer before it
+/// starts it again, minutes in the end, and nobody would heal anything meanwhile.
+async fn lease(client: &Client, options: &Options) -> anyhow::Result<LeaseManager> {
+    let begun = Instant::now();
+    loop {
+        let lease = LeaseManagerBuilder::new(client.clone(), "multimaster-operator")
+            .with_namespace(&options.namespace)
+            .with_identity(&options.identity)
+            .with_duration(LEASE_SECONDS)
+            .with_grace(LEASE_GRACE_SECONDS)
+            .with_field_manager(format!("{}-{}", names::FIELD_MANAGER, options.identity))
+            .build()
+            .await;
+        match lease {
+            Err(error) if begun.elapsed() < PATIENCE => {
+                tracing::warn!(%error, "the lease cannot be read; asking again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            lease => return lease.context("the lease multimaster-operator"),
+        }
+    }
+}
+
 /// Runs until `stop`. It also ends when it cannot continue as leader; the process must then end, so that nothing it still does is carried out late.
 ///
 /// # Errors
@@ -60,15 +86,10 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     let more = web::routes(client.clone());
     let health = tokio::spawn(serve(options.address, metrics.clone(), liveness.clone(), more));
     let (stores, streams) = watches(&client);
-    let lease = LeaseManagerBuilder::new(client.clone(), "multimaster-operator")
-        .with_namespace(&options.namespace)
-        .with_identity(&options.identity)
-        .with_duration(LEASE_SECONDS)
-        .with_grace(LEASE_GRACE_SECONDS)
-        .with_field_manager(format!("{}-{}", names::FIELD_MANAGER, options.identity))
-        .build()
-        .await
-        .context("the lease multimaster-operator")?;
+    let lease = tokio::select! {
+        lease = lease(&client, &options) => lease?,
+        () = &mut stop => return Ok(()),
+    };
     // No watch runs before this replica leads: ready means that the API server has answered about the lease.
     liveness.answered();
     let (mut leading, lease_task) = lease.watch().await;
