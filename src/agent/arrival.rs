@@ -13,7 +13,6 @@ use super::member::{Member, Shared};
 use super::sql;
 use crate::api::Positioning;
 use crate::mysql::quote::literal;
-use crate::names;
 use crate::wire::agent::Origin;
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -71,7 +70,7 @@ async fn try_once(member: &Member, shared: &Shared, life: &Life, answered: &Atom
     if clone.is_none() && life.origin != Origin::Empty && is_ours && member.args.positioning == Positioning::Gtid {
         let query = "SELECT CHANNEL_NAME, HOST FROM performance_schema.replication_connection_configuration";
         for (channel, host) in sql::all::<(String, String)>(&mut conn, DEADLINE, query).await? {
-            if names::leads_to_another_cluster(&channel, &host, &member.args.cluster, &member.args.pod_namespace) {
+            if member.leads_away(&channel, &host) {
                 warn!(channel, host, "the link leads to another cluster; it is not started");
                 continue;
             }
@@ -92,7 +91,7 @@ async fn forget_the_original(member: &Member, conn: &mut Conn) -> Result<(), sql
                  JOIN performance_schema.replication_connection_status USING (CHANNEL_NAME) \
                  WHERE GTID_SUBSET(RECEIVED_TRANSACTION_SET, @@GLOBAL.gtid_executed)";
     for (channel, host) in sql::all::<(String, String)>(conn, DEADLINE, query).await? {
-        if names::leads_to_another_cluster(&channel, &host, &member.args.cluster, &member.args.pod_namespace) {
+        if member.leads_away(&channel, &host) {
             let statement = format!("RESET REPLICA ALL FOR CHANNEL {}", literal(&channel));
             sql::execute(conn, DEADLINE, &statement).await?;
             info!(

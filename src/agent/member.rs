@@ -89,6 +89,11 @@ impl Member {
         life.mark.as_ref().is_some_and(is_marked) && names::ordinal_in(life.server_id) == Some(self.ordinal)
     }
 
+    /// Whether a channel is a link to a member of another cluster.
+    pub fn leads_away(&self, channel: &str, host: &str) -> bool {
+        names::leads_to_another_cluster(channel, host, &self.args.cluster, &self.args.pod_namespace)
+    }
+
     /// Whether the volume is certainly a copy: it has the mark of a cluster of another name, or is another member's.
     pub fn is_copy(&self, life: &Life) -> bool {
         let is_of_others = |mark: &Mark| !self.is_of_our_name(mark);

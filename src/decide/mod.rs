@@ -72,7 +72,7 @@ pub struct Decision {
 /// Decides about one cluster from one observation.
 pub fn decide(observed: &Observed, now: Timestamp) -> Decision {
     let present = observed.cluster.status.clone().unwrap_or_default();
-    let observed = &ring::membership::of_this_pass(&ring::ownership::apart(observed), now);
+    let observed = &ring::membership::of_this_pass(observed, now);
     let view = View::of(observed);
     let steps = plan::steps(&view, now);
     Decision {

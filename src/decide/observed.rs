@@ -250,6 +250,16 @@ impl Observed {
         self.cluster.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// Namespace of the cluster.
+    pub fn namespace(&self) -> &str {
+        self.cluster.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a channel is a link to a member of another cluster.
+    pub fn leads_away(&self, channel: &Channel) -> bool {
+        names::leads_to_another_cluster(&channel.name, &channel.source_host, self.name(), self.namespace())
+    }
+
     /// What status says of this ordinal.
     pub fn recorded(&self, ordinal: u8) -> Option<&MemberStatus> {
         self.cluster.status.as_ref()?.member_statuses.get(usize::from(ordinal))

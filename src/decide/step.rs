@@ -148,7 +148,7 @@ pub enum Action {
         /// For the event.
         why: String,
     },
-    /// Start the applier of a channel whose receiver stays stopped, because the channel leads to another cluster.
+    /// Start the applier of a channel whose receiver stays stopped, because the channel leads to another cluster or to a copy.
     StartApplier {
         /// The member that it seems to replicate from.
         upstream: u8,

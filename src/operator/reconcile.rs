@@ -91,9 +91,9 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
         .keep_only(pods.len(), || pods.state().iter().filter_map(|pod| pod.uid()).collect())
         .await;
     let looked = Instant::now();
-    let (observed, credentials) = observe(&cluster, context).await?;
+    let (mut observed, credentials) = observe(&cluster, context).await?;
     // Steps read what was observed, too.
-    let observed = apart(&observed).into_owned();
+    apart(&mut observed);
     let now = Timestamp::now();
     let decision = decide(&observed, now);
     let before = cluster.status.clone().unwrap_or_default();

@@ -9,6 +9,7 @@ mod behind;
 mod comparison;
 mod conditions;
 mod conflicts;
+mod copies;
 mod fencing;
 mod founding;
 mod healing;

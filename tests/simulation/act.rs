@@ -88,6 +88,10 @@ impl World {
                     None => return no_channel(),
                 }
             }
+            Statement::StartApplier(upstream) => match data.channel(*upstream) {
+                Some(channel) => channel.start_applier(),
+                None => return no_channel(),
+            },
             Statement::Stop(upstream) => match data.channel(*upstream) {
                 Some(channel) => channel.stop(),
                 None => return no_channel(),

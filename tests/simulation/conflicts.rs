@@ -246,7 +246,7 @@ impl World {
             .data_mut(ordinal)?
             .channel(upstream)
             .ok_or("there is no such channel")?;
-        (channel.applier, channel.applier_error) = (true, None);
+        channel.start_applier();
         Ok(())
     }
 

@@ -149,9 +149,10 @@ impl World {
                 ],
             ),
             Step::Member {
-                action: Action::StartApplier { .. },
-                ..
-            } => unreachable!("no channel of the model leads to another cluster"),
+                ordinal,
+                server_uuid,
+                action: Action::StartApplier { upstream },
+            } => statements(*ordinal, server_uuid, &[Statement::StartApplier(*upstream)]),
             Step::Member {
                 ordinal,
                 server_uuid,

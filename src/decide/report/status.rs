@@ -123,8 +123,7 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
         .filter(|before| before.state == state)
         .and_then(|before| before.since.clone())
         .or(Some(Time(now)));
-    let own = finding.data.as_ref();
-    let data = own.map(|data| data.server);
+    let data = finding.data.as_ref().map(|data| data.server);
     let fenced = data.is_some_and(|server| server.super_read_only);
     MemberStatus {
         name: member.name(observed.name()),
@@ -145,7 +144,7 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
         former_server_uuids: finding.former_lives.clone(),
         writable: member.server().map(|server| !server.super_read_only),
         gtid_executed: gtid_executed(observed, member, before, data),
-        catch_up_to: match own {
+        catch_up_to: match &finding.data {
             // As long as it is to stay fenced there is nothing to catch up with yet.
             Some(_) if roles.is_ordered_fenced(member.ordinal) => None,
             Some(data) if fenced => match &data.lineage.catch_up_target {

@@ -3,7 +3,7 @@
 use crate::names;
 
 use super::behind::is_being_drained;
-use super::links::{leads_astray, may_be_retried, of_another_cluster};
+use super::links::{due_astray, leads_astray, may_be_retried};
 use crate::decide::findings::{Data, Findings};
 use crate::decide::observed::Receiver;
 use crate::decide::step::{Action, Step};
@@ -17,7 +17,7 @@ pub fn left_over(findings: &Findings, data: &Data) -> Option<Step> {
     let action = server.channels.iter().find_map(|channel| {
         let upstream = names::upstream_of(&channel.name).filter(|upstream| Some(*upstream) != link)?;
         if leads_astray(findings.observed, channel) {
-            return of_another_cluster(findings.observed, (ordinal, server), channel, upstream);
+            return due_astray(findings.observed, (ordinal, server), channel, upstream);
         }
         let applied = server.executed.contains(&channel.retrieved);
         let stands = !channel.applier_running && channel.applier_error.is_none();

@@ -69,7 +69,7 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
         return LinkNeed::Conflict;
     }
     if is_astray {
-        return match of_another_cluster(roles.observed, (ordinal, downstream), channel, upstream) {
+        return match due_astray(roles.observed, (ordinal, downstream), channel, upstream) {
             Some(action) => LinkNeed::Step(Step::member(ordinal, server_uuid, action)),
             None => LinkNeed::Patience,
         };
@@ -98,15 +98,13 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
 
 /// A channel of a volume that was copied leads to where the original is; or there is a copy where it leads.
 pub fn leads_astray(observed: &Observed, channel: &Channel) -> bool {
-    let namespace = observed.cluster.metadata.namespace.as_deref().unwrap_or_default();
     let upstream = names::upstream_of(&channel.name).and_then(|upstream| observed.member(upstream));
-    names::leads_to_another_cluster(&channel.name, &channel.source_host, observed.name(), namespace)
-        || upstream.is_some_and(|upstream| upstream.outsider.is_some())
+    observed.leads_away(channel) || upstream.is_some_and(|upstream| upstream.outsider.is_some())
 }
 
 /// What is due for a channel that leads astray: it receives nothing. One that leads to another cluster goes when all that it has retrieved is
 /// executed; one that leads to a copy stays for the member that was there.
-pub fn of_another_cluster(
+pub fn due_astray(
     observed: &Observed,
     (ordinal, server): (u8, &Server),
     channel: &Channel,

@@ -11,6 +11,7 @@ use super::founding::is_founded;
 use super::health::{Health, is_blind};
 use super::lineage;
 use super::links::LinkNeed;
+use super::ownership;
 use super::recorded;
 use super::topology::Ring;
 use crate::decide::findings::{Data, Findings};
@@ -23,9 +24,11 @@ use crate::mysql::gtid::GtidSet;
 /// A member that is bypassed twice within this time is held out.
 const FLAPPING: SignedDuration = SignedDuration::from_mins(5);
 
-/// The observation with the epoch, the ring and the writer of this pass: what status will say before any step is taken.
+/// The observation with the epoch, the ring and the writer of this pass: what status will say before any step is taken. Copies are
+/// [apart](ownership::apart).
 pub fn of_this_pass(observed: &Observed, now: Timestamp) -> Observed {
     let mut next = observed.clone();
+    ownership::apart(&mut next);
     if let Some(problem) = recorded::unreadable_fields(observed) {
         next.problems.push(problem);
         return next;
@@ -40,7 +43,7 @@ pub fn of_this_pass(observed: &Observed, now: Timestamp) -> Observed {
             ..MemberStatus::default()
         });
     }
-    if observed.cluster.spec.paused == Some(true) || is_blind(observed) {
+    if observed.cluster.spec.paused == Some(true) || is_blind(&next) {
         return next;
     }
     record_absences(&mut next, now);

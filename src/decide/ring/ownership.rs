@@ -1,7 +1,6 @@
 //! Whose is the data of a member? A volume has the mark of the cluster and of the claim that it belongs to, and a copy of it has the same mark. So
 //! has a copy the server UUID: two servers with one UUID push each other out of every link.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::status::MemberState;
@@ -60,30 +59,23 @@ pub fn of(observed: &Observed, member: &Member) -> Ownership {
     }
 }
 
-/// The observation in which members with the data of others are no members: their servers and agents say nothing. So no decision rests on what a
-/// copy says, and [`Member::outsider`] has what is known of it.
-pub fn apart(observed: &Observed) -> Cow<'_, Observed> {
-    let mut apart = Cow::Borrowed(observed);
-    let is_ours = |ownership: &Ownership| matches!(ownership, Ownership::Ours | Ownership::ToMark(_));
-    for member in &observed.members {
-        let ownership = match was_quarantined(observed, member) {
-            true => Ownership::Unknown,
-            false => of(observed, member),
-        };
-        if !is_ours(&ownership) {
-            set_apart(&mut apart, member, ownership);
+/// Sets members with the data of others apart: their servers and agents say nothing from now on. So no decision rests on what a copy says, and
+/// [`Member::outsider`] has what is known of it.
+pub fn apart(observed: &mut Observed) {
+    let judged = |member: &Member| match was_quarantined(observed, member) {
+        true => Ownership::Unknown,
+        false => of(observed, member),
+    };
+    let judged: Vec<Ownership> = observed.members.iter().map(judged).collect();
+    for (at, ownership) in judged.into_iter().enumerate() {
+        if !matches!(ownership, Ownership::Ours | Ownership::ToMark(_)) {
+            set_apart(observed, at, ownership);
         }
     }
     // By history only after them: it is compared with that of members of this ring.
-    let ordinals = strangers(&apart);
-    for member in observed
-        .members
-        .iter()
-        .filter(|member| ordinals.contains(&member.ordinal))
-    {
-        set_apart(&mut apart, member, Ownership::Stranger);
+    for ordinal in strangers(observed) {
+        set_apart(observed, ordinal.into(), Ownership::Stranger);
     }
-    apart
 }
 
 /// It does not say now whose data it has, and was apart before.
@@ -93,24 +85,24 @@ fn was_quarantined(observed: &Observed, member: &Member) -> bool {
     is_silent && state == Some(MemberState::Quarantined)
 }
 
-fn set_apart(observed: &mut Cow<'_, Observed>, member: &Member, ownership: Ownership) {
+fn set_apart(observed: &mut Observed, at: usize, ownership: Ownership) {
     let says_nothing = || "its volume is not this cluster's".to_owned();
-    let apart = &mut observed.to_mut().members;
-    for other in apart.iter_mut() {
-        other.witness_probes.retain(|probe| probe.by != member.ordinal);
-    }
-    let Some(apart) = apart.get_mut(usize::from(member.ordinal)) else {
+    let Some(member) = observed.members.get_mut(at) else {
         return;
     };
     let server = member.server();
-    apart.outsider = Some(Outsider {
+    member.outsider = Some(Outsider {
         ownership,
         server_uuid: server.map_or_else(String::new, |server| server.uuid.clone()),
         is_open: server.is_some_and(|server| !server.super_read_only),
     });
-    if server.is_some() {
-        apart.server = Probe::Alive(says_nothing());
-        apart.agent = Probe::Alive(says_nothing());
+    if member.server().is_some() {
+        member.server = Probe::Alive(says_nothing());
+        member.agent = Probe::Alive(says_nothing());
+    }
+    let ordinal = member.ordinal;
+    for other in &mut observed.members {
+        other.witness_probes.retain(|probe| probe.by != ordinal);
     }
 }
 
@@ -221,7 +213,7 @@ fn adoption(observed: &Observed) -> String {
     let uids: Vec<String> = uids.into_iter().collect();
     format!(
         "kubectl annotate -n {} mmc {} --overwrite {ANNOTATION_ADOPT}={}",
-        namespace(observed),
+        observed.namespace(),
         observed.name(),
         uids.join(",")
     )
@@ -275,7 +267,9 @@ pub fn fence(observed: &Observed) -> Option<Step> {
 /// Data without a mark is this ring's if no link leads to another cluster and status knows the server. So it is from before volumes had marks.
 fn is_known(observed: &Observed, member: &Member, (server, report): (&Server, &Report)) -> bool {
     let is_remembered = || remembers(observed, member.ordinal, server, report);
-    !leads_away(observed, server) && has_its_ordinal(member, report) && (server.executed.is_empty() || is_remembered())
+    !server.channels.iter().any(|channel| observed.leads_away(channel))
+        && has_its_ordinal(member, report)
+        && (server.executed.is_empty() || is_remembered())
 }
 
 /// Status knows this life of the member, or an earlier one that the volume knows too.
@@ -296,14 +290,9 @@ fn has_been_here(observed: &Observed, member: &Member, server: &Server) -> bool 
         other.is_some_and(|other| !server.executed.intersection(other).is_empty())
     };
     let is_ours = |other: &&Member| matches!(of(observed, other), Ownership::Ours);
-    observed.epoch() > 0 && !leads_away(observed, server) && observed.others(member.ordinal).filter(is_ours).any(shares)
-}
-
-fn leads_away(observed: &Observed, server: &Server) -> bool {
-    server.channels.iter().any(|channel| {
-        let (name, host) = (&channel.name, &channel.source_host);
-        names::leads_to_another_cluster(name, host, observed.name(), namespace(observed))
-    })
+    observed.epoch() > 0
+        && !server.channels.iter().any(|channel| observed.leads_away(channel))
+        && observed.others(member.ordinal).filter(is_ours).any(shares)
 }
 
 /// A server_id has the ordinal of the member that it was made for. The volume of another member is a copy, too.
@@ -340,20 +329,16 @@ fn named(observed: &Observed) -> impl Iterator<Item = &str> {
 }
 
 fn is_of(observed: &Observed, mark: &Mark) -> bool {
-    mark.is_of(namespace(observed), observed.name())
+    mark.is_of(observed.namespace(), observed.name())
 }
 
 fn mark(observed: &Observed, claim: &str) -> Mark {
     Mark {
-        namespace: namespace(observed).into(),
+        namespace: observed.namespace().into(),
         name: observed.name().into(),
         cluster_uid: uid(observed).into(),
         claim_uid: claim.into(),
     }
-}
-
-fn namespace(observed: &Observed) -> &str {
-    observed.cluster.metadata.namespace.as_deref().unwrap_or_default()
 }
 
 fn uid(observed: &Observed) -> &str {

@@ -84,7 +84,7 @@ fn of_member(observed: &Observed, ordinal: u8, action: &Action) -> Option<(Event
         Action::StartApplier { upstream } => (
             EventReason::LinkStarted,
             format!(
-                "{name} applies what it still has from {} of another cluster",
+                "{name} applies what it still has from {}, and receives nothing from there",
                 of(upstream)
             ),
         ),

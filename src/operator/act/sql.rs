@@ -87,9 +87,7 @@ fn change_source(source: &Source, start: &StartAt) -> String {
 /// # Errors
 /// [`SqlError::Outdated`] when the server has another UUID, else as [`run`].
 pub async fn start(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
-    let conn = client.observed_connection()?;
-    same_life(conn, server_uuid).await?;
-    run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(channel))).await
+    threads(client, server_uuid, "START REPLICA", channel).await
 }
 
 /// Starts the applier of a channel, and not its receiver.
@@ -97,10 +95,7 @@ pub async fn start(client: &mut MemberClient, server_uuid: &str, channel: &str) 
 /// # Errors
 /// [`SqlError::Outdated`] when the server has another UUID, else as [`run`].
 pub async fn start_applier(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
-    let conn = client.observed_connection()?;
-    same_life(conn, server_uuid).await?;
-    let start = format!("START REPLICA SQL_THREAD FOR CHANNEL {}", literal(channel));
-    run(conn, &start).await
+    threads(client, server_uuid, "START REPLICA SQL_THREAD", channel).await
 }
 
 /// Stops a channel's receiver. Its applier continues, so that it applies what the relay logs hold.
@@ -108,13 +103,14 @@ pub async fn start_applier(client: &mut MemberClient, server_uuid: &str, channel
 /// # Errors
 /// [`SqlError::Outdated`] when the server has another UUID, else as [`run`].
 pub async fn stop_receiver(client: &mut MemberClient, server_uuid: &str, channel: &str) -> Result<(), SqlError> {
+    threads(client, server_uuid, "STOP REPLICA IO_THREAD", channel).await
+}
+
+/// Starts or stops threads of a channel.
+async fn threads(client: &mut MemberClient, server_uuid: &str, verb: &str, channel: &str) -> Result<(), SqlError> {
     let conn = client.observed_connection()?;
     same_life(conn, server_uuid).await?;
-    run(
-        conn,
-        &format!("STOP REPLICA IO_THREAD FOR CHANNEL {}", literal(channel)),
-    )
-    .await
+    run(conn, &format!("{verb} FOR CHANNEL {}", literal(channel))).await
 }
 
 /// Removes a channel, if every transaction that it has retrieved is executed.

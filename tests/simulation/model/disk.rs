@@ -109,10 +109,15 @@ impl Channel {
         if !self.receiver {
             self.receiver_error = None;
         }
+        self.receiver = true;
+        self.start_applier();
+    }
+
+    pub fn start_applier(&mut self) {
         if !self.applier {
             self.applier_error = None;
         }
-        (self.receiver, self.applier) = (true, true);
+        self.applier = true;
     }
 
     /// mysqld ended: threads and errors are gone. With `relay_log_recovery=OFF` the relay logs stay; of what was applied they remember

@@ -59,6 +59,7 @@ pub enum Statement {
     NoChannel(u8),
     ChangeSource(u8),
     Start(u8),
+    StartApplier(u8),
     Stop(u8),
     StopReceiver(u8),
     AllApplied(u8),

@@ -14,7 +14,7 @@ use crate::mysql::quote::{identifier, literal};
 use crate::mysql::rows::{RowKey, Table};
 
 use super::located::{LocatedRow, locate};
-use super::session::Session;
+use super::session::{Session, in_step};
 
 /// Rows of one table that one query looks for.
 const AT_ONCE: usize = 100;
@@ -47,44 +47,18 @@ impl Children {
     }
 }
 
-/// What differs between members; `None`: nothing. `in_step` waits until every member has executed what any of them has now.
+/// What differs between members; `None`: nothing.
 pub(super) async fn differing(
     sessions: &mut [Session],
     at: usize,
     rows: &[ConflictingRow],
-    in_step: impl AsyncFn(&mut [Session]) -> Result<(), SqlError>,
 ) -> Result<Option<String>, SqlError> {
     let Some(first) = sessions.get_mut(at) else {
         return Ok(None);
     };
     let mut spent = Duration::ZERO;
     for children in of(&mut first.aside, rows).await? {
-        let mut always: Option<BTreeSet<u64>> = None;
-        for look in 0..LOOKS {
-            if look > 0 {
-                in_step(sessions).await?;
-            }
-            let mut members = Vec::new();
-            for session in sessions.iter_mut() {
-                if spent > MOST {
-                    return Err(children.are_too_many());
-                }
-                let begun = Instant::now();
-                members.push(parts(&mut session.aside, &children).await?);
-                spent += begun.elapsed();
-            }
-            let now = unlike(&members);
-            let differs: BTreeSet<u64> = match always {
-                Some(before) => before.intersection(&now).copied().collect(),
-                None => now,
-            };
-            if differs.is_empty() {
-                always = None;
-                break;
-            }
-            always = Some(differs);
-        }
-        if always.is_some() {
+        if differ(sessions, &children, &mut spent).await? {
             let (child, parent) = &children.names;
             return Ok(Some(format!(
                 "the rows of the conflict are equal, but the rows of {child} that reference {parent} are not the same on all members: insert or \
@@ -93,6 +67,33 @@ pub(super) async fn differing(
         }
     }
     Ok(None)
+}
+
+/// Whether some part of them differs at every look.
+async fn differ(sessions: &mut [Session], children: &Children, spent: &mut Duration) -> Result<bool, SqlError> {
+    let mut always = look(sessions, children, spent).await?;
+    for _ in 1..LOOKS {
+        if always.is_empty() {
+            break;
+        }
+        in_step(sessions).await?;
+        always = &always & &look(sessions, children, spent).await?;
+    }
+    Ok(!always.is_empty())
+}
+
+/// The parts that are not the same at all members now.
+async fn look(sessions: &mut [Session], children: &Children, spent: &mut Duration) -> Result<BTreeSet<u64>, SqlError> {
+    let mut members = Vec::new();
+    for session in sessions {
+        if *spent > MOST {
+            return Err(children.are_too_many());
+        }
+        let begun = Instant::now();
+        members.push(parts(&mut session.aside, children).await?);
+        *spent += begun.elapsed();
+    }
+    Ok(unlike(&members))
 }
 
 /// All tables whose rows reference rows of the conflict, with queries that find those rows.

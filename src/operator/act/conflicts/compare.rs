@@ -5,14 +5,13 @@ use std::collections::HashSet;
 use crate::decide::conflicts::{self, ConflictingRow, Outcome, Record, Sides, Stage};
 use crate::decide::observed::Member;
 use crate::decide::roles::Roles;
-use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::SqlError;
 use crate::operator::act::{ActError, Actor};
 
 use super::children;
 use super::located::forget;
 use super::rows;
-use super::session::{Session, both};
+use super::session::{Session, both, in_step};
 use super::{is_final, reason};
 
 impl Actor<'_> {
@@ -77,7 +76,7 @@ impl Actor<'_> {
             .outcome(sessions, (at, ordinal), (&records, &sides), &rows, reassert)
             .await
         {
-            Ok((Outcome::Settled, _)) => match children::differing(sessions, at, &rows, in_step).await {
+            Ok((Outcome::Settled, _)) => match children::differing(sessions, at, &rows).await {
                 Ok(None) => return self.settle_records(sessions, &mut records, &rows).await,
                 Ok(Some(why)) => why,
                 Err(error) if is_final(&error) => {
@@ -144,19 +143,6 @@ impl Actor<'_> {
             differing,
         ))
     }
-}
-
-/// Waits until every member has executed what any of them has now. By now every member knows of the conflict. So this has all that was written
-/// before its member knew, and nothing of that is still in flight when the rows are read.
-async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
-    let mut all = GtidSet::default();
-    for session in sessions.iter_mut() {
-        all = all.union(&session.known().await?);
-    }
-    for session in sessions {
-        session.wait_for(&all).await?;
-    }
-    Ok(())
 }
 
 impl Actor<'_> {

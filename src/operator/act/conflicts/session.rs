@@ -224,6 +224,19 @@ impl Actor<'_> {
     }
 }
 
+/// Waits until every member has executed what any of them has now. By now every member knows of the conflict. So this has all that was written
+/// before its member knew, and nothing of that is still in flight when the rows are read.
+pub(super) async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
+    let mut all = GtidSet::default();
+    for session in sessions.iter_mut() {
+        all = all.union(&session.known().await?);
+    }
+    for session in sessions {
+        session.wait_for(&all).await?;
+    }
+    Ok(())
+}
+
 /// The error of a member's server inside an [`ActError`]; any other error is logged and becomes [`SqlError::NotConnected`].
 pub(super) fn cause(error: ActError) -> SqlError {
     match error {
