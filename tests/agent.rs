@@ -1,6 +1,6 @@
 //! The agent against a real mysqld. `MYSQL_ROOT` names the root of a file system with MySQL 9.7 (see hack/); these tests
 //! are ignored by default because not every machine has one: `MYSQL_ROOT=... cargo test --test agent -- --ignored`.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "agent/answers.rs"]
 mod answers;

@@ -1,5 +1,5 @@
 //! The comparison against real servers: `MYSQL_ROOT=... cargo test --test compare -- --ignored`, see tests/agent.rs.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "agent/harness.rs"]
 #[allow(dead_code)]

@@ -1,5 +1,10 @@
 //! The agent's connections to its own mysqld, over the socket.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "they ask its own mysqld, and get a deadline here"
+)]
+
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Reads and writes a status that another version may have written. This version knows the fields and values of its own schema. `docs/ring.md`,
-//! "Versions side by side".
+//! Reads and writes what another version may have written. This version knows the fields and values of its own schema. `docs/ring.md`, "Versions
+//! side by side".
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ pub(super) fn pattern(path: &str) -> String {
         .join("[")
 }
 
-fn below(path: &str, key: &str) -> String {
+pub(super) fn below(path: &str, key: &str) -> String {
     match path {
         "" => key.into(),
         path => format!("{path}.{key}"),
@@ -49,6 +49,8 @@ fn below(path: &str, key: &str) -> String {
 /// The part of a value that this schema allows; `None`: no part of it. Adds the paths of values that it does not allow to `unreadable`.
 pub(super) fn readable(schema: &Value, value: &Value, path: &str, unreadable: &mut Vec<String>) -> Option<Value> {
     let read = match (schema["type"].as_str(), value) {
+        _ if schema["x-kubernetes-preserve-unknown-fields"] == true => Some(value.clone()),
+        (_, Value::String(_) | Value::Number(_)) if schema["x-kubernetes-int-or-string"] == true => Some(value.clone()),
         (_, Value::Null) => (schema["nullable"] == true).then_some(Value::Null),
         (Some("object"), Value::Object(fields)) => readable_object(schema, fields, path, unreadable),
         (Some("array"), Value::Array(items)) => {
@@ -67,7 +69,10 @@ pub(super) fn readable(schema: &Value, value: &Value, path: &str, unreadable: &m
             let is_time = || serde_json::from_value::<Time>(value.clone()).is_ok();
             (is_listed && (schema["format"] != "date-time" || is_time())).then(|| value.clone())
         }
-        (Some("integer"), Value::Number(_)) => fits(schema["format"].as_str(), value).then(|| value.clone()),
+        (Some("integer"), Value::Number(_)) => {
+            let fits = fits(schema["format"].as_str(), value) && is_within(schema, value);
+            fits.then(|| value.clone())
+        }
         (Some("boolean"), Value::Bool(_)) => Some(value.clone()),
         _ => None,
     };
@@ -83,10 +88,10 @@ fn readable_object(
     path: &str,
     unreadable: &mut Vec<String>,
 ) -> Option<Value> {
-    let known = schema["properties"].as_object()?;
+    let of_all = Some(&schema["additionalProperties"]).filter(|schema| schema.is_object());
     let mut read = Map::new();
     for (key, value) in fields {
-        if let Some(schema) = known.get(key)
+        if let Some(schema) = schema["properties"].get(key).or(of_all)
             && let Some(value) = readable(schema, value, &below(path, key), unreadable)
         {
             read.insert(key.clone(), value);
@@ -95,6 +100,19 @@ fn readable_object(
     let mut required = schema["required"].as_array().into_iter().flatten();
     let is_whole = required.all(|key| key.as_str().is_some_and(|key| read.contains_key(key)));
     is_whole.then_some(Value::Object(read))
+}
+
+/// Whether a number is within the bounds that the rules of its own field name, as `self >= 2 && self <= 9`. A version to come may allow others.
+fn is_within(schema: &Value, number: &Value) -> bool {
+    let rules = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    let mut bounds = rules.filter_map(|rule| {
+        let (from, to) = rule["rule"]
+            .as_str()?
+            .strip_prefix("self >= ")?
+            .split_once(" && self <= ")?;
+        Some(from.parse::<i64>().ok()?..=to.parse::<i64>().ok()?)
+    });
+    bounds.all(|bounds| number.as_i64().is_some_and(|number| bounds.contains(&number)))
 }
 
 fn fits(format: Option<&str>, number: &Value) -> bool {

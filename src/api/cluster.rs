@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodTemplateSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::balancer::Balancer;
 use super::ring::{Comparison, Conflicts, FailureDetection, Isolation, Replication};
@@ -51,7 +52,8 @@ pub const MAX_MEMBERS: u8 = 9;
     validation = Rule::new("self.spec.isolation.afterSeconds >= self.spec.failureDetection.periodSeconds").message("spec.isolation.afterSeconds: at least spec.failureDetection.periodSeconds, because the operator asks no more often than that"),
     validation = Rule::new("self.spec.writes != 'SingleWriter' || self.spec.isolation.leaseSeconds >= 2 * self.spec.failureDetection.periodSeconds").message("spec.isolation.leaseSeconds: at least two of spec.failureDetection.periodSeconds, because the operator confirms the writer no more often than that")
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+// `remote`: how it is read is in `stored`, on top of what is derived here.
+#[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 #[x_kube(
     validation = Rule::new("!has(self.conflicts) || !has(self.conflicts.prefer) || self.conflicts.prefer.all(ordinal, ordinal < self.members)")
         .message("spec.conflicts.prefer: names a member that is not there; ordinals go from 0 to spec.members - 1"),
@@ -59,6 +61,10 @@ pub const MAX_MEMBERS: u8 = 9;
         .message("spec.balancer.members: names a member that is not there; ordinals go from 0 to spec.members - 1")
 )]
 pub struct MultiMasterClusterSpec {
+    /// Paths, below `spec`, of fields and values that this version does not know. See [`MultiMasterCluster::as_recorded`].
+    #[serde(skip)]
+    pub unknown: Vec<String>,
+
     /// Number of MySQL servers in the ring, 2 to 9. If it grows, new members are copies of others, and join without a restart of any member. If it
     /// shrinks, the last members leave, one at a time, once another member has all that they hold; their volumes stay.
     #[serde(default = "default_members")]
@@ -83,7 +89,7 @@ pub struct MultiMasterClusterSpec {
     /// the agent's command, its volumes, ports and probes - stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_object")]
-    pub pod_template: Option<PodTemplateSpec>,
+    pub pod_template: Option<Value>,
 
     /// MySQL settings of your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,12 @@
 
 pub mod as_read;
 pub mod balancer;
+#[allow(
+    dead_code,
+    reason = "KubeSchema makes a copy of each struct, of which only the schema is used"
+)]
 pub mod cluster;
+mod newer;
 pub mod reasons;
 pub mod ring;
 pub mod schema;

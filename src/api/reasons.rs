@@ -30,6 +30,10 @@ pub enum Reason {
     ApplyFailed,
     /// A field of status that decisions rest on cannot be read.
     StatusUnreadable,
+    /// The spec has fields or values that this version of the operator does not know.
+    NewerSpec,
+    /// A pass panicked or did not end, so nothing is known.
+    PassBrokenOff,
     /// At least one member serves.
     MembersServe,
     /// No member serves.
@@ -85,6 +89,8 @@ pub enum Reason {
 /// Reasons of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, AsRefStr, EnumIter)]
 pub enum EventReason {
+    /// A pass panicked or did not end.
+    PassBrokenOff,
     /// The ring left epoch 0.
     RingFounded,
     /// Every link replicates.

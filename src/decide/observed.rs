@@ -28,6 +28,8 @@ pub struct Observed {
     pub balancers: Vec<Balancer>,
     /// How far the comparison of the members is.
     pub comparison: ComparisonRun,
+    /// Steps about conflicts wait, because the last ones did not end.
+    pub conflicts_wait: bool,
 }
 
 /// How far the comparison of the members of one cluster is.

@@ -72,10 +72,12 @@ pub fn steps(view: &View, now: Timestamp) -> Vec<Step> {
 
 /// What nothing waits for: it may fail while members are behind.
 fn at_leisure(view: &View, now: Timestamp) -> Option<Step> {
-    conflicts::examined_again(view.observed)
-        .or_else(|| conflicts::settled(view.roles(), &view.sides))
+    let may_settle = !view.observed.conflicts_wait;
+    let unless_they_wait = |step: Option<Step>| step.filter(|_| may_settle);
+    unless_they_wait(conflicts::examined_again(view.observed))
+        .or_else(|| unless_they_wait(conflicts::settled(view.roles(), &view.sides)))
         .or_else(|| comparison::step(view, now))
-        .or_else(|| conflicts::awaited(view.roles(), &view.sides))
+        .or_else(|| unless_they_wait(conflicts::awaited(view.roles(), &view.sides)))
 }
 
 /// The one risky step that is due first.
@@ -98,7 +100,7 @@ fn risky(view: &View, now: Timestamp) -> Option<Step> {
         .or_else(|| behind(findings))
         .or_else(|| findings.with_data().find_map(|data| left_over(findings, data)))
         .or_else(|| open(view))
-        .or_else(|| conflicts::next(view.roles(), &view.sides))
+        .or_else(|| conflicts::next(view.roles(), &view.sides).filter(|_| !view.observed.conflicts_wait))
         .or_else(|| ownership::adopt(view.observed))
         .or_else(|| ownership::mark_empty(view.observed))
         // A clone takes long and may be refused again and again; nothing waits for it.
@@ -232,14 +234,20 @@ fn link(findings: &Findings) -> Option<Step> {
     let positioned = findings.observed.cluster.spec.replication.positioning == Positioning::FilePosition;
     let unchecked = |data: &Data| positioned && data.server.super_read_only && data.lineage.lost.is_err();
     let mut checked = findings.with_data().filter(|data| !unchecked(data));
+    // How a new channel finds its place is not known.
+    let is_known = findings.observed.cluster.spec.knows_positioning();
+    let may = |step: &&Step| is_known || !matches!(step.on_member(), Some(Action::Attach { .. }));
     checked.find_map(|data| match &data.need {
-        LinkNeed::Step(step) | LinkNeed::Interrupted(Some(step)) => Some(step.clone()),
+        LinkNeed::Step(step) | LinkNeed::Interrupted(Some(step)) => Some(step).filter(may).cloned(),
         LinkNeed::Nothing | LinkNeed::Patience | LinkNeed::Interrupted(None) => None,
         LinkNeed::Purged(_) | LinkNeed::Conflict => None,
     })
 }
 
 fn behind(findings: &Findings) -> Option<Step> {
+    if !findings.observed.cluster.spec.knows_positioning() {
+        return None;
+    }
     let is_staying = |data: &&Data| !findings.roles.is_leaving(data.ordinal());
     let mut staying = findings.with_data().filter(is_staying);
     staying.find_map(|data| match &data.need {
@@ -262,7 +270,7 @@ fn open(view: &View) -> Option<Step> {
 
 fn create_database(view: &View) -> Option<Step> {
     let observed = view.observed;
-    let wanted = observed.cluster.spec.database.is_some();
+    let wanted = observed.cluster.spec.database.is_some() && observed.cluster.spec.unknown.is_empty();
     let created = observed
         .cluster
         .status

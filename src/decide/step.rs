@@ -336,6 +336,21 @@ impl Step {
         )
     }
 
+    /// Whether it examines or settles a conflict. Such a step reads binary logs and rows, and may take long.
+    pub fn is_about_conflicts(&self) -> bool {
+        let action = self.on_member();
+        action.is_some_and(|action| {
+            matches!(
+                action,
+                Action::Examine { .. }
+                    | Action::Settle { .. }
+                    | Action::NoteTaken { .. }
+                    | Action::NoteSettled { .. }
+                    | Action::CompareRows { .. }
+            )
+        })
+    }
+
     /// It is about HAProxy and not about the ring.
     pub fn is_of_a_balancer(&self) -> bool {
         matches!(

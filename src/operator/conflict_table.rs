@@ -63,11 +63,31 @@ pub struct Reading {
     pub has_image_table: bool,
 }
 
+impl Reading {
+    /// There are more bytes of records than can be read.
+    ///
+    /// # Errors
+    /// As [`ask`].
+    pub async fn too_long(conn: &mut Conn) -> Result<Self, SqlError> {
+        let why = "its open records are too long to be read; mend the rows of some by hand, then set their column stage to 'settled'";
+        let unread = Unread {
+            table: Some(why.into()),
+            ..Unread::default()
+        };
+        Ok(Self {
+            unread,
+            has_image_table: !ask(conn, IMAGE_TABLE).await?.is_empty(),
+            ..Self::default()
+        })
+    }
+}
+
 /// Reads the records at a member. If one record cannot be read, the others are read all the same. If the table cannot be read, [`Reading::unread`]
 /// has the reason.
 ///
 /// # Errors
-/// [`SqlError`] when the connection fails or gets no answer.
+/// [`SqlError`] when the connection fails or gets no answer, [`SqlError::TooLong`] when there are too many bytes of records: then the connection
+/// cannot be used any more.
 pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
     let read = async {
         let open = rows(conn, &format!("{OPEN} {MOST_READ}")).await?;
@@ -76,6 +96,7 @@ pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
     };
     let (open, settled, has_image_table) = match read.await {
         Ok(read) => read,
+        Err(SqlError::TooLong) => return Err(SqlError::TooLong),
         // No schema, no right, no table (1049, 1142, 1146), or a table that a person has changed: the member is well, and its conflicts are unknown.
         Err(error) if error.is_of_the_living() => {
             let unread = Unread {
@@ -176,7 +197,7 @@ pub async fn insert(
     let changes = changes(record, apart)?;
     let statement = format!(
         "INSERT INTO multimaster.conflicts (observer, gtid, member, origin, error, message, committed_at, seen_at, stage, changes, for_a_person, \
-         known) VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
+         known, winner) VALUES ({}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {}, {})",
         literal(&record.observer),
         literal(&record.gtid),
         literal(&circumstances.member),
@@ -189,6 +210,7 @@ pub async fn insert(
         literal(&changes),
         or_null(record.for_a_person.as_deref()),
         literal(&record.known.to_string()),
+        record.winner.map_or("NULL".into(), |winner| winner.to_string()),
     );
     write(conn, record, apart, &statement).await
 }

@@ -23,8 +23,8 @@ use super::keeper;
 use super::reconcile::{on_error, reconcile};
 use super::shared::{Context, Stores};
 use super::telemetry::{Liveness, Metrics, serve};
+use super::watched::Watched;
 use super::web;
-use crate::api::MultiMasterCluster;
 use crate::names;
 use crate::resources::Settings;
 
@@ -156,21 +156,21 @@ async fn client(metrics: Arc<Metrics>) -> anyhow::Result<Client> {
     Ok(service.build())
 }
 
-type Watched<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
+type Changes<K> = futures::stream::BoxStream<'static, Result<K, watcher::Error>>;
 
 /// The streams of changes that wake the controller.
 struct Streams {
-    pods: Watched<Pod>,
-    statefulsets: Watched<k8s_openapi::api::apps::v1::StatefulSet>,
-    services: Watched<k8s_openapi::api::core::v1::Service>,
-    config_maps: Watched<k8s_openapi::api::core::v1::ConfigMap>,
-    deployments: Watched<k8s_openapi::api::apps::v1::Deployment>,
-    budgets: Watched<k8s_openapi::api::policy::v1::PodDisruptionBudget>,
+    pods: Changes<Pod>,
+    statefulsets: Changes<k8s_openapi::api::apps::v1::StatefulSet>,
+    services: Changes<k8s_openapi::api::core::v1::Service>,
+    config_maps: Changes<k8s_openapi::api::core::v1::ConfigMap>,
+    deployments: Changes<k8s_openapi::api::apps::v1::Deployment>,
+    budgets: Changes<k8s_openapi::api::policy::v1::PodDisruptionBudget>,
 }
 
 impl Streams {
-    fn controller(self, client: &Client) -> Controller<MultiMasterCluster> {
-        let clusters: Api<MultiMasterCluster> = Api::all(client.clone());
+    fn controller(self, client: &Client) -> Controller<Watched> {
+        let clusters: Api<Watched> = Api::all(client.clone());
         Controller::new(clusters, watched())
             .with_config(Config::default().concurrency(CONCURRENCY))
             .owns_stream(self.statefulsets)
@@ -183,7 +183,7 @@ impl Streams {
 }
 
 /// The cluster that a pod belongs to, by its label: its owner is the StatefulSet.
-fn cluster_of(pod: &Pod) -> Option<ObjectRef<MultiMasterCluster>> {
+fn cluster_of(pod: &Pod) -> Option<ObjectRef<Watched>> {
     let name = pod.labels().get(names::LABEL_CLUSTER)?;
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
@@ -215,7 +215,7 @@ fn watches(client: &Client) -> (Stores, Streams) {
 }
 
 /// Watches the objects of one kind that belong to clusters, and keeps them in a cache.
-fn watch<K>(client: &Client) -> (Store<K>, Watched<K>)
+fn watch<K>(client: &Client) -> (Store<K>, Changes<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
@@ -231,6 +231,6 @@ fn watched() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-fn boxed<K>(stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Watched<K> {
+fn boxed<K>(stream: impl Stream<Item = Result<K, watcher::Error>> + Send + 'static) -> Changes<K> {
     stream.boxed()
 }

@@ -3,14 +3,18 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use mysql_async::{Conn, prelude::Queryable};
+use mysql_async::Conn;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, connect, required, rows};
+use crate::mysql::io::connection::{ANSWER, Address, PROBE_DEADLINE, SqlError, close, connect, required, rows, run};
 use crate::mysql::io::contact::Contacts;
 use crate::names::{self, accounts, keys};
 use crate::wire::io::client::{AgentClient, AgentError};
+
+/// How long records are not read after an answer that was too long.
+const WITHOUT_RECORDS: Duration = Duration::from_secs(60);
 
 /// What the operator needs to connect to members of one cluster: the contents of its two Secrets.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,6 +47,14 @@ pub struct MemberClient {
     agent: AgentClient,
     /// Read positions of its channels, from observation to observation.
     pub contacts: Contacts,
+    /// When an answer was last too long to be read.
+    too_long: Option<Instant>,
+}
+
+impl Drop for MemberClient {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
 }
 
 impl MemberClient {
@@ -55,6 +67,7 @@ impl MemberClient {
             doubted: None,
             agent,
             contacts: Contacts::default(),
+            too_long: None,
         })
     }
 
@@ -92,14 +105,31 @@ impl MemberClient {
         self.conn.as_mut().ok_or(SqlError::NotConnected)
     }
 
+    /// Drops the connection, because an answer is too long.
+    pub fn overrun(&mut self) {
+        self.disconnect();
+        self.too_long = Some(Instant::now());
+    }
+
+    /// Whether the records of conflicts are read. What users wrote is in them, so they are what may be too long.
+    pub fn reads_records(&self) -> bool {
+        self.too_long.is_none_or(|since| since.elapsed() > WITHOUT_RECORDS)
+    }
+
     /// Drops the connection, whatever is under way on it.
     pub fn disconnect(&mut self) {
-        self.conn = None;
+        if let Some(conn) = self.conn.take() {
+            close(conn);
+        }
     }
 
     /// Drops the connection after a statement without an answer. The next connection kills this session before it sends anything.
     pub fn distrust(&mut self) {
-        self.doubted = self.conn.take().map(|conn| conn.id());
+        self.doubted = self.conn.take().map(|conn| {
+            let id = conn.id();
+            close(conn);
+            id
+        });
     }
 
     /// A connection of another account to the same member.
@@ -126,11 +156,11 @@ async fn kill_sessions(conn: &mut Conn, only: Option<u32>) -> Result<(), SqlErro
     );
     for row in rows(conn, &query).await? {
         let id: u64 = required(&row, "id")?;
-        match conn.query_drop(format!("KILL {id}")).await {
+        match run(conn, &format!("KILL {id}")).await {
             Ok(()) => tracing::info!(session = id, "killed an earlier session of an operator"),
             // 1094: the session ended by itself.
-            Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
-            Err(error) => return Err(error.into()),
+            Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1094 => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
@@ -198,6 +228,7 @@ impl MemberClients {
             user: accounts::OPERATOR,
             password: credentials.get(keys::OPERATOR).into(),
             authority: credentials.authority.clone(),
+            longest_answer: ANSWER,
         };
         let client = MemberClient::new(address, ip, credentials.get(keys::AGENT_TOKEN).into())?;
         let entry = Entry {
@@ -207,6 +238,14 @@ impl MemberClients {
         };
         clients.insert(pod_uid.into(), entry.clone());
         Ok(entry)
+    }
+
+    /// Forgets the clients of these pods, and whatever is under way on them. The next one of a pod ends the sessions of this one.
+    pub async fn forget(&self, pods: impl Iterator<Item = String>) {
+        let mut clients = self.clients.lock().await;
+        for pod in pods {
+            clients.remove(&pod);
+        }
     }
 
     /// Forgets pods that are gone. `alive` is called only when there are more clients than pods.

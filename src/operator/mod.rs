@@ -2,8 +2,10 @@
 //!
 //! - [`controller`]: watches and leader election; calls [`reconcile`] for every cluster, every second and on every change.
 //! - [`reconcile`]: one pass: [`observe`], decide, write status, [`act`].
+//! - [`guard`]: the end of a pass that does not end by itself.
 //! - [`keeper`]: small tasks beside the passes.
 //! - [`compare`]: compares what members hold, beside the passes.
+//! - [`watched`]: reads what a watch delivers, each resource by itself.
 //! - [`web`]: who served whom, as JSON beside the metrics.
 //! - [`conflict_table`]: the records in `multimaster.conflicts`.
 //! - [`shared`], [`members`], [`kubernetes`]: what passes share: caches, clients, deadlines.
@@ -13,6 +15,7 @@ pub mod act;
 pub mod compare;
 pub mod conflict_table;
 pub mod controller;
+pub mod guard;
 pub mod keeper;
 pub mod kubernetes;
 pub mod members;
@@ -20,4 +23,5 @@ pub mod observe;
 pub mod reconcile;
 pub mod shared;
 pub mod telemetry;
+pub mod watched;
 pub mod web;

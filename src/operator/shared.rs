@@ -15,6 +15,7 @@ use kube::runtime::reflector::Store;
 use kube::{Client, Resource};
 
 use super::compare::Comparisons;
+use super::guard::Pause;
 use super::kubernetes::{API_DEADLINE, KubernetesError};
 use super::members::{Credentials, MemberClients};
 use super::telemetry::Metrics;
@@ -94,6 +95,8 @@ pub struct Memory {
     pub credentials: Option<(Instant, Credentials)>,
     /// The resourceVersion that the last status write replaced. A cache that still shows this version is old.
     pub replaced: Option<String>,
+    /// The resourceVersion of the last status write.
+    pub written: Option<String>,
     /// The size that all volumes have: this operator saw it or set it.
     pub volume_size: Option<String>,
     /// Ordinals of the members whose servers did not answer in the last pass.
@@ -106,6 +109,12 @@ pub struct Memory {
     pub answers: HashMap<u8, LastAnswer>,
     /// UIDs of the claims of members' volumes, by ordinal, each with the pod that it was read for.
     pub claims: HashMap<u8, (String, String)>,
+    /// The last passes were broken off.
+    pub pause: Option<Pause>,
+    /// The last passes were broken off in steps about conflicts.
+    pub conflicts_pause: Option<Pause>,
+    /// A step about a conflict is under way.
+    pub in_conflict_step: bool,
     /// Ordinals of the members that took no writes when they were last seen, and were not opened since.
     pub fenced: HashSet<u8>,
 }

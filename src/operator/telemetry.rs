@@ -38,6 +38,7 @@ pub struct Metrics {
     steps: Family<StepKind, Counter>,
     passes: Counter,
     failed_passes: Counter,
+    broken_passes: Family<Cluster, Counter>,
     pass_seconds: Histogram,
     leader: Gauge,
     ready_members: Family<Cluster, Gauge>,
@@ -58,6 +59,7 @@ impl Default for Metrics {
             steps: Family::default(),
             passes: Counter::default(),
             failed_passes: Counter::default(),
+            broken_passes: Family::default(),
             // From 1 ms to 8 s.
             pass_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             leader: Gauge::default(),
@@ -80,6 +82,11 @@ impl Default for Metrics {
             "failed_passes",
             "Passes that ended in an error",
             metrics.failed_passes.clone(),
+        );
+        registry.register(
+            "broken_passes",
+            "Passes over a cluster that panicked or did not end",
+            metrics.broken_passes.clone(),
         );
         registry.register("pass_seconds", "Duration of a pass", metrics.pass_seconds.clone());
         registry.register("leader", "1 while this replica is the leader", metrics.leader.clone());
@@ -145,6 +152,15 @@ impl Metrics {
         }
     }
 
+    /// Counts a pass that was broken off.
+    pub fn broken_pass(&self, namespace: &str, name: &str) {
+        let labels = Cluster {
+            namespace: namespace.into(),
+            cluster: name.into(),
+        };
+        self.broken_passes.get_or_create(&labels).inc();
+    }
+
     /// Whether this replica leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
@@ -193,6 +209,7 @@ impl Metrics {
         ] {
             family.remove(&labels);
         }
+        self.broken_passes.remove(&labels);
     }
 
     /// The text format of Prometheus.

@@ -8,6 +8,18 @@ use super::reserved::{MOUNTS, VARIABLES};
 use crate::api::MultiMasterCluster;
 use crate::names;
 
+/// `spec.podTemplate`. The API server takes anything there, so it is read here, and nowhere with the resource: what cannot be read is the trouble of
+/// this cluster alone.
+///
+/// # Errors
+/// The path of the first field that cannot be, below `spec.podTemplate`, and why.
+pub(super) fn theirs(cluster: &MultiMasterCluster) -> Result<Option<PodTemplateSpec>, (String, String)> {
+    let template = cluster.spec.pod_template.as_ref();
+    let read = template.map(serde_path_to_error::deserialize);
+    read.transpose()
+        .map_err(|error| (error.path().to_string(), error.inner().to_string()))
+}
+
 /// Merges as Kubernetes' strategic merge does: maps by key; containers, volumes and variables by name; mounts by path; lists
 /// without a key are replaced. Then it puts back what the ring needs, so that no template can break a member.
 /// [`super::validate`] reports the fields of a user that would be lost here.

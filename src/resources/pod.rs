@@ -44,9 +44,10 @@ pub fn pod_template(cluster: &MultiMasterCluster, settings: &Settings) -> PodTem
         }),
         spec: Some(pod_spec(cluster, settings)),
     };
-    match &cluster.spec.pod_template {
-        Some(theirs) => overlay::merge(cluster, built, theirs.clone()),
-        None => built,
+    match overlay::theirs(cluster) {
+        Ok(Some(theirs)) => overlay::merge(cluster, built, theirs),
+        // Nothing is applied while it cannot be read: see `validate`.
+        Ok(None) | Err(_) => built,
     }
 }
 

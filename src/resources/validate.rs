@@ -61,9 +61,20 @@ pub fn validate(cluster: &MultiMasterCluster) -> Result<(), Vec<InvalidField>> {
             report(field, problem, way_out);
         }
     }
-    if let Some(template) = &cluster.spec.pod_template {
-        for (field, way_out) in overlay::refused(cluster, template) {
-            report(format!("spec.podTemplate.{field}"), "is what the ring owns", way_out);
+    match overlay::theirs(cluster) {
+        Ok(template) => {
+            for (field, way_out) in template.iter().flat_map(|template| overlay::refused(cluster, template)) {
+                report(format!("spec.podTemplate.{field}"), "is what the ring owns", way_out);
+            }
+        }
+        Err((field, why)) => {
+            let way_out =
+                "write it as in the pod template of a Deployment; a number or true in place of a text needs quotes";
+            report(
+                format!("spec.podTemplate.{field}"),
+                &format!("cannot be read: {why}"),
+                way_out,
+            );
         }
     }
     if invalid.is_empty() { Ok(()) } else { Err(invalid) }
@@ -233,7 +244,8 @@ mod tests {
             include_str!("../../manifests/demo.yaml"),
             include_str!("../../manifests/full.yaml"),
         ] {
-            assert_eq!(validate(&serde_yaml_ng::from_str(text).unwrap()), Ok(()));
+            let cluster: MultiMasterCluster = serde_yaml_ng::from_str(text).unwrap();
+            assert_eq!((validate(&cluster), cluster.spec.unknown), (Ok(()), Vec::new()));
         }
     }
 
@@ -254,6 +266,33 @@ mod tests {
         for name in ["demo-members", "demo-balancer"] {
             cluster.metadata.name = Some(name.into());
             assert_eq!(validate(&cluster).unwrap_err()[0].field, "metadata.name");
+        }
+    }
+
+    #[test]
+    fn a_pod_template_that_cannot_be_read_is_the_trouble_of_its_cluster_alone() {
+        for (template, expected) in [
+            (
+                json!({"spec": {"nodeSelector": {"gpu": true}}}),
+                "spec.podTemplate.spec.nodeSelector.gpu: cannot be read: invalid type: boolean `true`, expected a string; write it",
+            ),
+            (
+                json!({"metadata": {"labels": {"version": 2}}}),
+                "spec.podTemplate.metadata.labels.version: cannot be read: invalid type: integer `2`, expected a string; ",
+            ),
+            (
+                json!({"spec": {"containers": [{"name": "mysql", "env": [{"name": "A", "value": 1}]}]}}),
+                "spec.podTemplate.spec.containers[0].env[0].value: cannot be read: ",
+            ),
+            (
+                json!({"spec": {"tolerations": {}}}),
+                "spec.podTemplate.spec.tolerations: cannot be read: ",
+            ),
+            (json!({"spec": "x"}), "spec.podTemplate.spec: cannot be read: "),
+        ] {
+            let invalid = invalid(json!({ "podTemplate": template }));
+            assert_eq!(invalid.len(), 1, "{invalid:?}");
+            assert!(invalid[0].starts_with(expected), "{}", invalid[0]);
         }
     }
 

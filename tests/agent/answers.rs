@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use multimaster::decide::observed::Probe;
-use multimaster::mysql::io::connection::{SqlError, gtid_set, optional, required, rows};
+use multimaster::mysql::io::connection::{
+    ANSWER, Address, STEP_DEADLINE, SqlError, ask, close, connect, gtid_set, optional, required, rows,
+};
 use multimaster::names::{MYSQL_ADMIN_PORT, accounts, keys, service_host};
 use multimaster::operator::members::{Credentials, MemberClients};
 use multimaster::operator::observe::members::server;
 use mysql_async::prelude::Queryable;
 
-use crate::harness::Cell;
+use crate::harness::{Cell, eventually};
 
 #[tokio::test]
 #[ignore = "needs MYSQL_ROOT"]
@@ -87,4 +89,53 @@ async fn a_real_server_can_be_read() {
     let names: Vec<&str> = found.channels.iter().map(|channel| channel.name.as_str()).collect();
     assert_eq!(names, ["from-1", "from-2"]);
     assert_eq!(found.unread, Default::default());
+}
+
+/// Users store rows of any size, and a server that lies sends rows without an end.
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
+    let Some(cell) = Cell::new(42) else { return };
+    let port = format!("--mysql-admin-port={MYSQL_ADMIN_PORT}");
+    let agent = cell.start(0, &[&port]);
+    agent.running().await;
+    let address = Address {
+        ip: agent.address.clone(),
+        host: service_host("demo", "test"),
+        user: accounts::OPERATOR,
+        password: cell.password(accounts::OPERATOR).to_owned(),
+        authority: cell.authority().as_bytes().to_vec(),
+        longest_answer: ANSWER,
+    };
+    let room = ANSWER - (1 << 16);
+    let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000) SELECT /*+ SET_VAR(cte_max_recursion_depth = \
+         4000000) */ i FROM n";
+    for (query, fits) in [
+        (format!("SELECT REPEAT('x', {room}) AS text"), true),
+        (format!("SELECT REPEAT('x', {ANSWER}) AS text"), false),
+        (
+            format!("SELECT REPEAT('x', {room}) AS text UNION ALL SELECT REPEAT('y', 70000)"),
+            false,
+        ),
+        (endless.into(), false),
+    ] {
+        let mut conn = connect(&address, STEP_DEADLINE).await.unwrap();
+        let answer = ask(&mut conn, &query).await;
+        let query: String = query.chars().take(60).collect();
+        match answer {
+            Ok(rows) => assert!(fits && rows.len() == 1, "{query}"),
+            Err(error) => {
+                assert!(!fits && matches!(error, SqlError::TooLong), "{query}: {error:?}");
+                // The server is alive, and the connection is not used again.
+                assert!(error.is_of_the_living() && error.leaves_doubt(), "{query}");
+            }
+        }
+        // It ends now, although the server has more to say.
+        close(conn);
+        let sessions = format!(
+            "SELECT COUNT(*) FROM performance_schema.processlist WHERE USER = '{}'",
+            accounts::OPERATOR
+        );
+        eventually("the session is gone", async || agent.value(&sessions).await == "0").await;
+    }
 }

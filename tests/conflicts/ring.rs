@@ -165,6 +165,7 @@ impl Ring {
             members,
             balancers: Vec::new(),
             comparison: ComparisonRun::Idle,
+            conflicts_wait: false,
         }
     }
 

@@ -3,8 +3,8 @@
 use multimaster::api::reasons::{EventReason, Reason};
 use multimaster::api::status::{Phase, conditions};
 use multimaster::decide::observed::Problem;
-use multimaster::decide::report::conditions::not_observed;
 use multimaster::decide::report::events::events;
+use multimaster::decide::report::judgement::not_observed;
 use multimaster::decide::step::{Action, ClusterAction, Step};
 use multimaster::decide::{decide, observed::Probe};
 use strum::IntoEnumIterator;

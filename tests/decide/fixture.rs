@@ -126,6 +126,7 @@ pub fn whole() -> Observed {
         members: (0..3).map(member).collect(),
         balancers: Vec::new(),
         comparison: ComparisonRun::Idle,
+        conflicts_wait: false,
     };
     settle(&mut observed, 0);
     observed
@@ -140,6 +141,7 @@ pub fn new() -> Observed {
         members: (0..3).map(member).collect(),
         balancers: Vec::new(),
         comparison: ComparisonRun::Idle,
+        conflicts_wait: false,
     };
     for ordinal in 0..3 {
         fence(&mut observed, ordinal);

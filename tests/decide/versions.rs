@@ -9,8 +9,8 @@ use multimaster::decide::step::{Action, PodAction, Step};
 use multimaster::wire::agent::{Origin, Phase as AgentPhase};
 
 use crate::fixture::{
-    at, condition, executed, fence, gtid, link, member_status, pod, report, server, settle, steps, unreachable, uuid,
-    whole,
+    at, condition, executed, fence, gtid, link, lose, member_status, pod, report, server, settle, steps, unreachable,
+    uuid, whole,
 };
 
 /// As somebody's hand, or a version to come, might leave it.
@@ -396,4 +396,98 @@ fn an_order_is_not_given_again_and_again_to_an_older_pod() {
     assert!(read(&older).means(&read(&order)) && read(&order).means(&read(&older)));
     older["slots"][0]["state"] = "Out".into();
     assert!(!read(&older).means(&read(&order)));
+}
+
+/// A ring whose spec a newer version has written.
+fn newer(spec: serde_json::Value) -> Observed {
+    let mut observed = whole();
+    let mut all = serde_json::to_value(&observed.cluster).unwrap();
+    all["spec"]
+        .as_object_mut()
+        .unwrap()
+        .extend(spec.as_object().unwrap().clone());
+    observed.cluster = serde_json::from_value::<MultiMasterCluster>(all).unwrap().as_recorded();
+    observed
+}
+
+#[test]
+fn a_ring_whose_spec_is_newer_is_healed_as_recorded_and_nothing_else_is_changed() {
+    let mut observed = newer(serde_json::json!({"backup": {"every": "1h"}, "maxLagSeconds": "none"}));
+    observed.update_revision = Some("b".into());
+    let decision = settle(&mut observed, 60);
+    assert_eq!(decision.steps, []);
+    for type_ in [conditions::READY, conditions::PROGRESSING] {
+        let said = condition(&decision, type_);
+        assert_eq!(said.reason, Reason::NewerSpec.as_ref(), "{type_}");
+        assert!(
+            said.message.starts_with("spec.backup, spec.maxLagSeconds: "),
+            "{}",
+            said.message
+        );
+    }
+    assert_eq!(condition(&decision, conditions::READY).status, "Unknown");
+    assert_eq!(condition(&decision, conditions::AVAILABLE).status, "True");
+
+    lose(&mut observed, 1);
+    settle(&mut observed, 61);
+    let healed = decide(&observed, at(66));
+    assert!(member_status(&healed, 1).bypassed);
+    assert!(
+        healed
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_member(), Some(Action::Attach { .. }))),
+        "{:?}",
+        healed.steps
+    );
+}
+
+#[test]
+fn how_it_heals_is_not_guessed() {
+    for replication in [
+        serde_json::json!({"healing": "Sometimes"}),
+        serde_json::json!({"positioning": "Clock"}),
+    ] {
+        let mut observed = newer(serde_json::json!({"replication": replication}));
+        lose(&mut observed, 1);
+        settle(&mut observed, 60);
+        assert!(!member_status(&settle(&mut observed, 600), 1).bypassed);
+    }
+    // A field that is new changes nothing about that.
+    let mut observed = newer(serde_json::json!({"replication": {"compression": "zstd"}}));
+    lose(&mut observed, 1);
+    settle(&mut observed, 60);
+    assert!(member_status(&settle(&mut observed, 600), 1).bypassed);
+}
+
+/// A member that joins needs a new channel behind it.
+#[test]
+fn while_positioning_is_not_known_no_channel_is_created_and_nobody_joins() {
+    for (replication, is_known) in [
+        (serde_json::json!({"positioning": "Clock"}), false),
+        (serde_json::json!({"compression": 1}), true),
+    ] {
+        let mut observed = newer(serde_json::json!({"replication": replication}));
+        fence(&mut observed, 1);
+        recorded(&mut observed, 1).bypassed = true;
+        link(&mut observed, 2).name = "from-0".into();
+        let decision = decide(&observed, at(60));
+        assert_eq!(member_status(&decision, 1).bypassed, !is_known);
+        let mut observed = newer(serde_json::json!({"replication": replication}));
+        server(&mut observed, 0).channels.clear();
+        let attaches = |step: &Step| matches!(step.on_member(), Some(Action::Attach { .. }));
+        let decision = decide(&observed, at(60));
+        assert_eq!(decision.steps.iter().any(attaches), is_known, "{:?}", decision.steps);
+    }
+}
+
+#[test]
+fn members_that_a_newer_version_counts_otherwise_stay() {
+    let mut observed = newer(serde_json::json!({"members": "auto"}));
+    let decision = settle(&mut observed, 60);
+    assert_eq!(
+        (observed.cluster.spec.members, decision.status.member_statuses.len()),
+        (3, 3)
+    );
+    assert_eq!(decision.steps, []);
 }

@@ -3,7 +3,7 @@
 //! Conditions are waited for with generous deadlines; nothing waits for a time and nothing asserts one. Two tests run side by
 //! side, each in a namespace of its own; what disturbs nodes or the operator is in `alone` and runs by itself afterwards.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::disallowed_methods)]
 
 mod support;
 

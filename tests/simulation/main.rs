@@ -4,7 +4,7 @@
 //! `against_mysqld` holds the model against real servers; `exhaustive` goes through every order of events in small scopes.
 //! Not modelled: `positioning: FilePosition`, the first database, foreign volumes, power cuts that tear relay logs.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs)]
 
 mod act;
 mod against_mysqld;

@@ -41,6 +41,7 @@ impl World {
             members,
             balancers: Vec::new(),
             comparison: ComparisonRun::Idle,
+            conflicts_wait: false,
         }
     }
 

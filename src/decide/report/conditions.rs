@@ -1,14 +1,14 @@
 //! Conditions: what is true of the whole cluster, why, and since when.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::reasons::Reason;
 use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions};
 use crate::names;
 use crate::wire::agent::Origin;
 
-use super::judgement::Judgement;
+use super::judgement::{Judgement, condition, of_others};
 use super::states::{purged, tries_again};
 use crate::decide::comparison;
 use crate::decide::conflicts;
@@ -103,6 +103,9 @@ impl Facts<'_> {
                 .find_map(|member| member.pod.as_ref()?.problem.as_ref())
         };
         if let Some(problem) = self.view.observed.problems.first().or_else(pod_problem) {
+            if problem.reason == Reason::NewerSpec {
+                return Judgement::unknown(problem.reason, problem.message.clone());
+            }
             return Judgement::no(problem.reason, problem.message.clone());
         }
         if let Some(copies) = ownership::copies(self.view.observed) {
@@ -337,61 +340,4 @@ impl Facts<'_> {
             _ => Judgement::no(Reason::NotPaused, "the operator is at work"),
         }
     }
-}
-
-/// The types of all conditions that this version judges.
-const TYPES: [&str; 8] = [
-    conditions::READY,
-    conditions::AVAILABLE,
-    conditions::RING_CLOSED,
-    conditions::DEGRADED,
-    conditions::CONFLICT_FREE,
-    conditions::CONVERGED,
-    conditions::PROGRESSING,
-    conditions::PAUSED,
-];
-
-/// Conditions that another version has judged. They stay as they are.
-fn of_others(present: &[Condition]) -> impl Iterator<Item = Condition> {
-    let others = present
-        .iter()
-        .filter(|condition| !TYPES.contains(&condition.type_.as_str()));
-    others.cloned()
-}
-
-/// `lastTransitionTime` changes only when the status flips.
-pub fn condition(
-    present: &[Condition],
-    type_: &str,
-    judgement: Judgement,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Condition {
-    let before = present
-        .iter()
-        .find(|condition| condition.type_ == type_ && condition.status == judgement.status);
-    Condition {
-        type_: type_.into(),
-        status: judgement.status.into(),
-        reason: judgement.reason.as_ref().into(),
-        message: judgement.message,
-        observed_generation: generation,
-        last_transition_time: before.map_or(Time(now), |before| before.last_transition_time.clone()),
-    }
-}
-
-/// Written at once for a new resource or a new generation, before anything else is done.
-pub fn not_observed(
-    present: &MultiMasterClusterStatus,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> MultiMasterClusterStatus {
-    let judgement = Judgement::unknown(Reason::NotObserved, "not looked at yet");
-    let mut next = present.clone();
-    next.observed_generation = generation;
-    let own = TYPES
-        .into_iter()
-        .map(|type_| condition(&present.conditions, type_, judgement.clone(), generation, now));
-    next.conditions = own.chain(of_others(&present.conditions)).collect();
-    next
 }

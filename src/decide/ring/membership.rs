@@ -33,6 +33,7 @@ pub fn of_this_pass(observed: &Observed, now: Timestamp) -> Observed {
         next.problems.push(problem);
         return next;
     }
+    next.problems.splice(0..0, recorded::newer_spec(&observed.cluster));
     let name = next.name().to_owned();
     let status = next.cluster.status.get_or_insert_default();
     for member in observed.members.iter().skip(status.member_statuses.len()) {
@@ -120,6 +121,9 @@ fn is_absent(roles: &Roles, member: &Member) -> bool {
 /// The ring that should be, if it is another than the present one.
 fn next_ring(findings: &Findings, now: Timestamp) -> Option<Ring> {
     let (observed, roles, ring) = (findings.observed, &findings.roles, findings.roles.ring);
+    if !observed.cluster.spec.knows_positioning() {
+        return None;
+    }
     let (lost, left): (Vec<u8>, Vec<u8>) = ring.ordinals().partition(|ordinal| is_due(observed, *ordinal, now));
     let heals = observed.cluster.spec.replication.healing() == Healing::Bypass;
     let holds_data = |ordinal: &u8| {

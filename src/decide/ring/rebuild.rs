@@ -30,7 +30,8 @@ pub fn donor(findings: &Findings, ordinal: u8) -> Result<u8, String> {
 /// The clone that is due, if any. One at a time: a server can be the donor of one only (error 3634).
 pub fn rebuild(findings: &Findings) -> Option<Step> {
     let members = &findings.observed.members;
-    if members.iter().any(Member::is_cloning) {
+    let may_link = findings.observed.cluster.spec.knows_positioning();
+    if members.iter().any(Member::is_cloning) || !may_link {
         return None;
     }
     let staying = members

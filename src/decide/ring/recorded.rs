@@ -1,6 +1,7 @@
 //! What earlier passes recorded in status, and decisions rest on. What of it cannot be read is never taken for nothing. `docs/ring.md`,
 //! "Versions side by side".
 
+use crate::api::MultiMasterCluster;
 use crate::api::reasons::Reason;
 use crate::api::status::Retry;
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
@@ -20,6 +21,19 @@ pub fn unreadable_fields(observed: &Observed) -> Option<Problem> {
              `kubectl edit mmc {} --subresource=status`",
             fields.join(", "),
             observed.name()
+        ),
+    })
+}
+
+/// Fields and values of the spec that this version does not know: its objects stay as a newer version has made them.
+pub fn newer_spec(cluster: &MultiMasterCluster) -> Option<Problem> {
+    let fields: Vec<String> = cluster.spec.unknown.iter().map(|path| format!("spec.{path}")).collect();
+    (!fields.is_empty()).then(|| Problem {
+        reason: Reason::NewerSpec,
+        message: format!(
+            "{}: this version of the operator does not know it, so it heals the ring as it was recorded, and changes nothing else; start the version \
+             that knows it, or remove it",
+            fields.join(", ")
         ),
     })
 }

@@ -111,11 +111,7 @@ fn order(findings: &Findings, served: &[u8]) -> Order {
         })
         .collect();
     peers.sort();
-    // Only sticky pods exchange what they remember of clients; without sticky clients no pod is reloaded because of a new one.
-    if balancer.sticky != Some(true) {
-        peers.clear();
-    }
-    Order {
+    let mut order = Order {
         version: VERSION,
         settings: Settings {
             algorithm: balancer.algorithm.unwrap_or_default(),
@@ -128,7 +124,25 @@ fn order(findings: &Findings, served: &[u8]) -> Order {
         slots: (0..MAX_MEMBERS)
             .map(|ordinal| slot(findings, ordinal, served))
             .collect(),
+    };
+    // What this version does not know stays as HAProxy has it.
+    let mut followed = observed
+        .balancers
+        .iter()
+        .filter_map(|it| it.report.reached()?.order.as_ref());
+    if observed.cluster.spec.is_unknown("balancer")
+        && let Some(followed) = followed.next()
+    {
+        order.settings.clone_from(&followed.settings);
+        for (slot, followed) in order.slots.iter_mut().zip(&followed.slots) {
+            (slot.weight, slot.max_connections) = (followed.weight, followed.max_connections);
+        }
     }
+    // Only sticky pods exchange what they remember of clients; without sticky clients no pod is reloaded because of a new one.
+    if !order.settings.sticky {
+        order.peers.clear();
+    }
+    order
 }
 
 fn slot(findings: &Findings, ordinal: u8, served: &[u8]) -> Slot {

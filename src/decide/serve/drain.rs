@@ -14,10 +14,13 @@ pub const DRAIN: SignedDuration = SignedDuration::from_secs(30);
 /// How long it takes at most until no new connection comes to a member whose label is gone.
 const ENDPOINTS: SignedDuration = SignedDuration::from_secs(3);
 
-/// The pod was made from another template than the present one.
-/// While the present template is not known, a pod that was taken out of the Service for it counts as such.
+/// The pod was made from another template than the present one, and this version made that. While the present template is not known, a pod that was
+/// taken out of the Service for it counts as such.
 pub fn is_outdated(observed: &Observed, member: &Member) -> bool {
     let Some(pod) = &member.pod else { return false };
+    if !observed.cluster.spec.unknown.is_empty() {
+        return false;
+    }
     match &observed.update_revision {
         Some(wanted) => pod.revision.as_ref().is_some_and(|revision| revision != wanted),
         None => was(observed, member, MemberState::Draining),

@@ -33,7 +33,7 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
     if !observed.cluster.has_single_writer() {
         return Ok(());
     }
-    let lease = SignedDuration::from_secs(observed.cluster.spec.isolation.lease_seconds.into()) + MARGIN;
+    let lease = SignedDuration::from_secs(observed.cluster.spec.longest_lease().into()) + MARGIN;
     let lease_seen = member.report().and_then(|report| report.lease);
     let Some(known) = lease_seen.filter(|lease| lease.writer == member.ordinal && lease.held) else {
         return Err("its agent does not know yet that it is the writer".into());

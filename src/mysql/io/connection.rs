@@ -1,9 +1,12 @@
 //! Connections of the operator to members: over TLS, to `admin_address`, by pod IP. Every wait has a deadline.
 
+#![allow(clippy::disallowed_methods, reason = "here they get a deadline and a limit")]
+
 use std::time::Duration;
 
 use mysql_async::prelude::{FromValue, Queryable};
-use mysql_async::{Conn, OptsBuilder, Row, SslOpts};
+use mysql_async::{Conn, IoError, OptsBuilder, Row, SslOpts, Value};
+use mysql_common::proto::codec::error::PacketCodecError;
 use tokio::time::timeout;
 
 use crate::mysql::gtid::GtidSet;
@@ -13,6 +16,12 @@ use crate::names;
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// Deadline of a statement in a step. `STOP REPLICA` takes 2 s while a receiver connects to a host that does not answer.
 pub const STEP_DEADLINE: Duration = Duration::from_secs(6);
+
+/// The most bytes of an answer, and so of a packet. A server says and a user stores what they like, and the operator serves other clusters, too.
+/// Open records of conflicts are among it.
+pub const ANSWER: usize = 64 << 20;
+/// The same where definitions and checksums are compared.
+pub const ANSWER_OF_DEFINITIONS: usize = 16 << 20;
 
 /// Characters of an answer that an error repeats.
 const MOST_QUOTED: usize = 200;
@@ -25,7 +34,10 @@ pub enum SqlError {
     Deadline(Duration),
     /// MySQL refused, or the network failed.
     #[error(transparent)]
-    Mysql(#[from] mysql_async::Error),
+    Mysql(mysql_async::Error),
+    /// The answer was not read to its end, so the connection cannot be used any more.
+    #[error("its answer is too long to be read")]
+    TooLong,
     /// The server answered, and the answer makes no sense: a column is missing or has another type, or a text is not a GTID set.
     #[error("its answer cannot be read: {0}")]
     Unreadable(String),
@@ -40,13 +52,26 @@ pub enum SqlError {
     NotConnected,
 }
 
+impl From<mysql_async::Error> for SqlError {
+    fn from(error: mysql_async::Error) -> Self {
+        let cause = match &error {
+            mysql_async::Error::Io(IoError::Io(error)) => error.get_ref().and_then(|cause| cause.downcast_ref()),
+            _ => None,
+        };
+        match cause {
+            Some(PacketCodecError::PacketTooLarge) => Self::TooLong,
+            _ => Self::Mysql(error),
+        }
+    }
+}
+
 impl SqlError {
     /// Whether the error shows that the server is alive: it refused (wrong password, no right, too many connections), or its answer cannot be read.
     /// A server that shuts down (1053, 3032) does not count as alive.
     pub fn is_of_the_living(&self) -> bool {
         match self {
             Self::Mysql(mysql_async::Error::Server(error)) => !matches!(error.code, 1053 | 3032),
-            Self::Unreadable(_) => true,
+            Self::Unreadable(_) | Self::TooLong => true,
             _ => false,
         }
     }
@@ -54,7 +79,7 @@ impl SqlError {
     /// Whether a statement has no answer and may still be carried out.
     pub fn leaves_doubt(&self) -> bool {
         match self {
-            Self::Deadline(_) => true,
+            Self::Deadline(_) | Self::TooLong => true,
             Self::Mysql(error) => !matches!(error, mysql_async::Error::Server(_)),
             Self::Unreadable(_) | Self::Outdated(_) | Self::Interrupted(_) | Self::NotConnected => false,
         }
@@ -74,6 +99,8 @@ pub struct Address {
     pub password: String,
     /// Certificate authority of the cluster, PEM.
     pub authority: Vec<u8>,
+    /// The most bytes of an answer: [`ANSWER`] or [`ANSWER_OF_DEFINITIONS`].
+    pub longest_answer: usize,
 }
 
 /// Opens a connection to the administrative port.
@@ -92,8 +119,16 @@ pub async fn connect(address: &Address, deadline: Duration) -> Result<Conn, SqlE
         .pass(Some(address.password.clone()))
         .prefer_socket(false)
         .stmt_cache_size(0)
+        .max_allowed_packet(Some(address.longest_answer))
         .ssl_opts(tls);
     within(deadline, async { Ok(Conn::new(options).await?) }).await
+}
+
+/// Ends a connection whose answer was not read to its end. The driver would read the rest of it first, in the background, and there may be no end.
+pub fn close(conn: Conn) {
+    // Outside of the runtime the driver has nowhere to do that, and closes the socket.
+    // Without a thread for it, it is dropped here.
+    let _ = std::thread::Builder::new().spawn(move || drop(conn));
 }
 
 /// Runs a future with a deadline.
@@ -125,9 +160,26 @@ pub async fn ask(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
 /// All rows of a query, without a deadline. It is for a caller with one deadline for several queries, such as an observation. Others use [`ask`].
 ///
 /// # Errors
-/// [`SqlError::Mysql`] when the network fails or MySQL refuses the query.
+/// [`SqlError::Mysql`] when the network fails or MySQL refuses the query, [`SqlError::TooLong`] when there is no end of its answer.
 pub async fn rows(conn: &mut Conn, query: &str) -> Result<Vec<Row>, SqlError> {
-    Ok(conn.query(query).await?)
+    let longest = conn.opts().max_allowed_packet().unwrap_or(ANSWER);
+    let mut answer = conn.query_iter(query).await?;
+    let (mut rows, mut length) = (Vec::new(), 0);
+    while let Some(row) = answer.next().await? {
+        length += bytes(&row);
+        if length > longest {
+            return Err(SqlError::TooLong);
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// About as many as the row takes in memory: rows of nothing add up, too.
+fn bytes(row: &Row) -> usize {
+    let cells = (0..row.len()).filter_map(|cell| row.as_ref(cell));
+    let length = |cell: &Value| size_of::<Value>() + if let Value::Bytes(bytes) = cell { bytes.len() } else { 0 };
+    size_of::<Row>() + cells.map(length).sum::<usize>()
 }
 
 /// A column by name; `None` where it is NULL, missing or of another type. Not for a value that a decision rests on: see [`required`].

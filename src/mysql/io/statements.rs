@@ -1,6 +1,6 @@
 //! Statements that the operator and the agents share.
 
-use mysql_async::{Conn, Row, prelude::Queryable};
+use mysql_async::{Conn, Row};
 
 use super::connection::{STEP_DEADLINE, SqlError, optional, required, rows, run, within};
 use crate::mysql::quote::literal;
@@ -47,11 +47,11 @@ async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
     within(STEP_DEADLINE, async {
         for row in rows(conn, &query).await? {
             let id: u64 = required(&row, "id")?;
-            match conn.query_drop(format!("KILL {id}")).await {
+            match run(conn, &format!("KILL {id}")).await {
                 Ok(()) => {}
                 // 1094: the session ended by itself.
-                Err(mysql_async::Error::Server(error)) if error.code == 1094 => {}
-                Err(error) => return Err(error.into()),
+                Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1094 => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())

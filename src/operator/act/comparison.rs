@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 
 use super::{ActError, Actor, Outcome};
-use crate::mysql::io::connection::Address;
+use crate::mysql::io::connection::{ANSWER_OF_DEFINITIONS, Address};
 use crate::names::{accounts, keys};
 use crate::operator::compare::Party;
 use crate::operator::compare::run::Subject;
@@ -26,6 +26,7 @@ impl Actor<'_> {
                     user: accounts::OPERATOR,
                     password: credentials.get(keys::OPERATOR).into(),
                     authority: credentials.authority.clone(),
+                    longest_answer: ANSWER_OF_DEFINITIONS,
                 },
                 name,
             });

@@ -2,12 +2,11 @@
 
 use futures::future::try_join_all;
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 
 use super::error::CompareError;
 use super::object::{Object, counts};
-use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
-use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, connect, run, within};
+use crate::mysql::gtid::GtidSet;
+use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, connect, gtid_set, rows, run, within};
 
 /// Milliseconds after which mysqld ends a statement that reads.
 const LONGEST_STATEMENT: u64 = 300_000;
@@ -66,15 +65,15 @@ impl Peer {
     /// # Errors
     /// [`CompareError::Sql`].
     pub async fn executed(&mut self) -> Result<GtidSet, CompareError> {
-        let query = "SELECT @@GLOBAL.gtid_executed";
+        let query = "SELECT @@GLOBAL.gtid_executed AS executed";
         let asked = within(PROBE_DEADLINE, async {
-            Ok(self.reader.query_first::<String, _>(query).await?)
+            let rows = rows(&mut self.reader, query).await?;
+            let row = rows
+                .first()
+                .ok_or_else(|| SqlError::Unreadable(format!("{query} returned no row")))?;
+            gtid_set(row, "executed")
         });
-        let outdated = |why: String| CompareError::of(&self.name, SqlError::Outdated(why));
-        let set = asked.await.map_err(|source| CompareError::of(&self.name, source))?;
-        let set = set.ok_or_else(|| outdated(format!("{query} returned no row")))?;
-        set.parse()
-            .map_err(|error: ParseGtidSetError| outdated(error.to_string()))
+        asked.await.map_err(|source| CompareError::of(&self.name, source))
     }
 }
 

@@ -201,6 +201,7 @@ mod tests {
                 user: "nobody",
                 password: String::new(),
                 authority: Vec::new(),
+                longest_answer: 1 << 20,
             },
         }
     }

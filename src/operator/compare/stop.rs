@@ -3,14 +3,13 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, try_join_all};
-use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
+use mysql_async::Conn;
 
 use super::attempts::{Attempt, Peer, are_equal, attempt, executed};
 use super::error::CompareError;
 use super::object::Object;
 use crate::mysql::gtid::GtidSet;
-use crate::mysql::io::connection::{PROBE_DEADLINE, SqlError, column, run, within};
+use crate::mysql::io::connection::{PROBE_DEADLINE, SqlError, column, rows, run, within};
 
 /// Seconds to wait for a statement that holds its locks. Writes that come meanwhile wait behind it.
 const LOCK_WAIT: u64 = 1;
@@ -126,17 +125,16 @@ fn union(sets: &[GtidSet]) -> GtidSet {
 }
 
 async fn set(conn: &mut Conn, setting: &str) -> Result<(), SqlError> {
-    Ok(conn.query_drop(format!("SET GLOBAL {setting}")).await?)
+    run(conn, &format!("SET GLOBAL {setting}")).await
 }
 
 /// Checks that the server has the same UUID as at the beginning, and returns whether it takes writes.
 async fn is_open(peer: &mut Peer) -> Result<bool, CompareError> {
     let asked = within(PROBE_DEADLINE, async {
         let conn = &mut peer.control;
-        conn.query_drop(format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}"))
-            .await?;
+        run(conn, &format!("SET SESSION lock_wait_timeout = {LOCK_WAIT}")).await?;
         let query = "SELECT @@server_uuid AS uuid, @@super_read_only AS fenced";
-        Ok(conn.query_first::<Row, _>(query).await?)
+        Ok(rows(conn, query).await?.pop())
     });
     let row = asked.await.map_err(|source| CompareError::of(&peer.name, source))?;
     let uuid: Option<String> = row.as_ref().and_then(|row| column(row, "uuid"));

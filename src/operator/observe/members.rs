@@ -10,7 +10,7 @@ use crate::mysql::errors::without_secrets;
 use crate::mysql::io::connection::{PROBE_DEADLINE, SqlError, gtid_set, optional, required, rows, within};
 use crate::mysql::io::contact::Contacts;
 use crate::mysql::io::statements::LAST_CONTACT;
-use crate::operator::conflict_table;
+use crate::operator::conflict_table::{self, Reading};
 use crate::operator::members::MemberClient;
 use crate::wire::agent::{LeaseRenewal, PATH_REPORT, PATH_WITNESS, Report, WitnessAnswer};
 use crate::wire::balancer;
@@ -34,16 +34,20 @@ const STOPPED_SINCE: &str = "SELECT CHANNEL_NAME AS channel, \
 /// Asks the server. Keeps the connection for the next pass, unless it failed.
 pub async fn server(client: &mut MemberClient) -> Probe<Server> {
     let mut contacts = std::mem::take(&mut client.contacts);
+    let with_records = client.reads_records();
     let answer = within(PROBE_DEADLINE, async {
         let conn = client.connection().await?;
-        read(conn, &mut contacts).await
+        read(conn, &mut contacts, with_records).await
     })
     .await;
     client.contacts = contacts;
     match answer {
         Ok(server) => Probe::Reached(server),
         Err(error) => {
-            client.disconnect();
+            match error {
+                SqlError::TooLong => client.overrun(),
+                _ => client.disconnect(),
+            }
             let why = format!("its server: {error}");
             if error.is_of_the_living() {
                 Probe::Alive(why)
@@ -121,7 +125,7 @@ pub async fn ask_witness(by: u8, client: &AgentClient, address: IpAddr) -> Optio
 
 /// Reads everything that a server says. `gtid_executed` comes after the channels' retrieved sets: a transaction that is applied in between then
 /// does not seem to be missing.
-async fn read(conn: &mut Conn, contacts: &mut Contacts) -> Result<Server, SqlError> {
+async fn read(conn: &mut Conn, contacts: &mut Contacts, with_records: bool) -> Result<Server, SqlError> {
     let statuses = rows(conn, "SHOW REPLICA STATUS").await?;
     let times = rows(conn, LAST_CONTACT).await?;
     let seconds = contacts.seconds_since(&statuses, &times, Instant::now())?;
@@ -151,7 +155,10 @@ async fn read(conn: &mut Conn, contacts: &mut Contacts) -> Result<Server, SqlErr
             }
         }
     }
-    let conflicts = conflict_table::recent(conn).await?;
+    let conflicts = match with_records {
+        true => conflict_table::recent(conn).await?,
+        false => Reading::too_long(conn).await?,
+    };
     let binary_logs = rows(conn, "SHOW BINARY LOGS")
         .await?
         .iter()

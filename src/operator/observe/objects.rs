@@ -23,7 +23,7 @@ use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::members::Credentials;
 use crate::operator::shared::{Context, LastAnswer};
 use crate::resources::labels;
-use crate::resources::validate::validate;
+use crate::resources::validate::{InvalidField, validate};
 use crate::wire::agent::LeaseRenewal;
 
 use super::credentials;
@@ -77,16 +77,14 @@ pub async fn observe(
 ) -> Result<(Observed, Option<Credentials>), KubernetesError> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
-    let mut problems: Vec<Problem> = match validate(cluster) {
-        Ok(()) => Vec::new(),
-        Err(fields) => fields
-            .iter()
-            .map(|field| Problem {
-                reason: Reason::InvalidSpec,
-                message: field.to_string(),
-            })
-            .collect(),
+    let invalid = |field: &InvalidField| Problem {
+        reason: Reason::InvalidSpec,
+        message: field.to_string(),
     };
+    // What a newer version allows may seem wrong.
+    let is_newer = !cluster.spec.unknown.is_empty();
+    let fields = validate(cluster).err().filter(|_| !is_newer);
+    let mut problems: Vec<Problem> = fields.iter().flatten().map(invalid).collect();
     let credentials = match credentials::remembered(cluster, context).await? {
         Ok(credentials) => credentials,
         Err(problem) => {
@@ -118,6 +116,10 @@ pub async fn observe(
             members,
             balancers,
             comparison: context.comparisons.of(&uid),
+            conflicts_wait: context
+                .recall(&uid)
+                .conflicts_pause
+                .is_some_and(|pause| pause.left(cluster.metadata.generation, Instant::now()).is_some()),
         },
         credentials,
     ))
@@ -281,7 +283,9 @@ async fn member(
             let unreadable = cluster
                 .status
                 .as_ref()
-                .is_some_and(|status| status.unreadable().next().is_some());
+                .is_some_and(|status| status.unreadable().next().is_some())
+                // Without one, an agent keeps the policy that it has. The writer needs one all the same.
+                || cluster.spec.is_unknown("isolation.policy") && !cluster.has_single_writer();
             let renewal = (!unreadable).then(|| LeaseRenewal::of(cluster, ordinal, clock, &others));
             (member.agent, member.server) = tokio::join!(
                 super::members::agent(&agent, renewal.as_ref()),

@@ -9,12 +9,23 @@ use serde::de::DeserializeOwned;
 /// Deadline for a connection to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
 
+/// The most bytes of an answer. A report has some KiB; the history of an HAProxy pod is the longest.
+const LONGEST_ANSWER: usize = 16 << 20;
+/// Bytes of a refusal that are shown to people.
+const LONGEST_REFUSAL: usize = 4 << 10;
+
 /// Why a request to an agent or balancer failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The network, TLS or the deadline; or the answer is not the JSON that was expected.
+    /// The network, TLS or the deadline.
     #[error("{}", with_causes(.0))]
     Http(#[from] reqwest::Error),
+    /// The answer is longer than an agent's can be.
+    #[error("its answer is longer than {} MiB", LONGEST_ANSWER >> 20)]
+    TooLong,
+    /// The answer is not the JSON that was expected.
+    #[error("its answer cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
     /// It answered with another status than success.
     #[error("it refused ({status}): {body}")]
     Refused {
@@ -66,7 +77,8 @@ impl AgentClient {
     /// # Errors
     /// [`AgentError`] when there is no answer within the deadline, a refusal, or an answer that is not a `T`.
     pub async fn get<T: DeserializeOwned>(&self, path: &str, deadline: Duration) -> Result<T, AgentError> {
-        Ok(self.answer(path, deadline).await?.json().await?)
+        let answer = self.answer(path, deadline).await?;
+        Ok(serde_json::from_slice(&body(answer, LONGEST_ANSWER).await?)?)
     }
 
     /// GET for a request whose answer is only yes or no.
@@ -105,8 +117,22 @@ async fn accepted(response: reqwest::Response) -> Result<reqwest::Response, Agen
     if status.is_success() {
         return Ok(response);
     }
+    let body = body(response, LONGEST_ANSWER).await.unwrap_or_default();
+    let shown = body.get(..LONGEST_REFUSAL).unwrap_or(&body);
     Err(AgentError::Refused {
         status: status.as_u16(),
-        body: response.text().await.unwrap_or_default(),
+        body: String::from_utf8_lossy(shown).into_owned(),
     })
+}
+
+/// The body of an answer, if it is not longer than this many bytes.
+async fn body(mut response: reqwest::Response, longest: usize) -> Result<Vec<u8>, AgentError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > longest {
+            return Err(AgentError::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
