@@ -1,5 +1,5 @@
 //! Conflict steps against real servers: `MYSQL_ROOT=... cargo test --test conflicts -- --ignored`, see tests/agent.rs.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 #[path = "conflicts/bad_input.rs"]
 mod bad_input;
@@ -8,6 +8,8 @@ mod cut;
 #[path = "agent/harness.rs"]
 #[allow(dead_code)]
 mod harness;
+#[path = "conflicts/late.rs"]
+mod late;
 #[path = "conflicts/locks.rs"]
 mod locks;
 #[path = "conflicts/referenced.rs"]

@@ -52,7 +52,7 @@ pub const MAX_MEMBERS: u8 = 9;
     validation = Rule::new("self.spec.isolation.afterSeconds >= self.spec.failureDetection.periodSeconds").message("spec.isolation.afterSeconds: at least spec.failureDetection.periodSeconds, because the operator asks no more often than that"),
     validation = Rule::new("self.spec.writes != 'SingleWriter' || self.spec.isolation.leaseSeconds >= 2 * self.spec.failureDetection.periodSeconds").message("spec.isolation.leaseSeconds: at least two of spec.failureDetection.periodSeconds, because the operator confirms the writer no more often than that")
 )]
-// `remote`: how it is read is in `stored`, on top of what is derived here.
+// `remote`: how it is read is in `newer`, on top of what is derived here.
 #[serde(rename_all = "camelCase", deny_unknown_fields, remote = "Self")]
 #[x_kube(
     validation = Rule::new("!has(self.conflicts) || !has(self.conflicts.prefer) || self.conflicts.prefer.all(ordinal, ordinal < self.members)")

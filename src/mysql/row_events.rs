@@ -45,6 +45,16 @@ pub struct RowEvent {
 }
 
 impl RowEvent {
+    /// One image of a row, as what the row became.
+    pub fn only(&self, image: Image) -> Self {
+        Self {
+            table_map: self.table_map.clone(),
+            before: None,
+            after: Some(image),
+            ..*self
+        }
+    }
+
     /// The same, but no foreign key is checked or acts.
     pub fn without_foreign_keys(self) -> Self {
         Self {

@@ -327,7 +327,7 @@ async fn re_assertions_cascade_nowhere(ring: &mut Ring) {
     .await;
     ring.run(0, ours).await;
     for ordinal in [1, 2] {
-        let takes = |step: &Step| matches!(step, Step::Member { ordinal: at, action: Action::Settle { remedy: Remedy::Take, winner: None, .. }, .. } if *at == ordinal);
+        let takes = |step: &Step| matches!(step, Step::Member { ordinal: at, action: Action::Settle { remedy: Remedy::Take, winner: Some(0), .. }, .. } if *at == ordinal);
         let (observed, step) = ring.until_due("it is taken", takes).await;
         ring.act(&observed, &step).await.unwrap();
     }

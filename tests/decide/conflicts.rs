@@ -367,7 +367,17 @@ fn what_the_operator_wrote_itself_is_always_taken() {
     let mut observed = whole();
     stop(&mut observed, 1, 0);
     link(&mut observed, 1).blocked = Some(format!("{}:multimaster:3", uuid(0)));
-    assert_eq!(settled(&decide(&observed, at(60))), (1, Remedy::Take, None));
+    assert_eq!(settled(&decide(&observed, at(60))), (1, Remedy::Take, Some(0)));
+
+    // It has met a row as its winner did not have it, and the operator ended before it was taken.
+    let met = Record {
+        gtid: format!("{}:multimaster:3", uuid(0)),
+        stage: Stage::Settling,
+        winner: Some(0),
+        ..record(1, 0)
+    };
+    server(&mut observed, 1).conflicts = vec![met];
+    assert_eq!(settled(&decide(&observed, at(60))), (1, Remedy::Take, Some(0)));
 
     // Unless it was tried, and could not be.
     let why = "a row takes a statement that is too long";
@@ -379,6 +389,35 @@ fn what_the_operator_wrote_itself_is_always_taken() {
     let decision = decide(&preferring(observed, &[0]), at(60));
     assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
     assert!(condition(&decision, conditions::CONFLICT_FREE).message.contains(why));
+}
+
+/// A client of member 2, which is preferred, has deleted the row before it was re-asserted.
+#[test]
+fn who_meets_what_was_re_asserted_does_not_win_because_of_that() {
+    let mut observed = preferring(recorded(), &[2, 0, 1]);
+    let met = Record {
+        gtid: format!("{}:multimaster:3", uuid(0)),
+        winner: Some(0),
+        ..record(2, 0)
+    };
+    server(&mut observed, 2).conflicts = vec![met.clone()];
+    let sides = Sides::of(&observed);
+    for record in [&record(0, 1), &record(1, 0), &met] {
+        assert_eq!(sides.winner(record), Some(0), "{}", record.gtid);
+    }
+}
+
+/// The last steps about it did not end.
+#[test]
+fn what_waits_holds_up_nothing_else() {
+    let mut observed = preferring(recorded(), &[0]);
+    assert!(matches!(settled(&decide(&observed, at(60))), (_, _, Some(0))));
+    observed.conflicts_wait = true;
+    let decision = decide(&observed, at(60));
+    assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+    observed.update_revision = Some("b".into());
+    fence(&mut observed, 2);
+    assert!(!steps(&decide(&observed, at(60))).is_empty());
 }
 
 #[test]

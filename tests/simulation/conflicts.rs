@@ -353,9 +353,12 @@ impl World {
         let found = self.find(operator, upstream, gtid)?;
         let why = "the upstream's binary log does not have it";
         let mut record = match (record, found) {
-            (None, Some(_)) => {
-                *self.work(operator) = Work::default();
-                return Ok(());
+            (None, Some(id)) => {
+                if self.gone(ordinal, id)?.is_empty() {
+                    *self.work(operator) = Work::default();
+                    return Ok(());
+                }
+                self.new_record(ordinal, gtid)?
             }
             (Some(record), _) => record,
             (None, None) => self.new_record(ordinal, gtid)?,
@@ -365,6 +368,16 @@ impl World {
             self.write_record(ordinal, record)?;
             return Err(why.into());
         };
+        if is_ours(gtid) {
+            record.rows = self.gone(ordinal, id)?;
+            (record.stage, record.winner) = (Stage::Settling, winner);
+            self.write_record(ordinal, record.clone())?;
+            *self.work(operator) = Work {
+                record: Some(record),
+                ..Work::default()
+            };
+            return Ok(());
+        }
         record.rows = self.in_the_way(ordinal, id)?.into_iter().collect();
         let sides = Sides::of(&observed);
         let is_other = |side: &&&Record| side.name() != record.name();
@@ -384,8 +397,8 @@ impl World {
         if taken_before {
             // If the winner's row is right here by now, it is copied anew; without the log, copies that are there stay.
             let sides = [&others[..], std::slice::from_ref(&record)].concat();
-            let history = self.history(operator, ordinal, &sides);
-            if let Ok(late) = history.and_then(|history| self.late(ordinal, &history)) {
+            if let Ok(history) = self.history(operator, ordinal, &sides) {
+                let late = self.late(operator, ordinal, &sides, &history)?;
                 taken_before = record.rows.iter().any(|row| late.contains(&number(&row.key)));
             }
         }
@@ -403,11 +416,17 @@ impl World {
         Ok(())
     }
 
+    /// The row of a re-assertion that a client has deleted.
+    fn gone(&self, ordinal: u8, id: Id) -> Result<Vec<ConflictingRow>, String> {
+        let row = self.in_the_way(ordinal, id)?;
+        Ok(row.into_iter().filter(|row| row.mine.is_none()).collect())
+    }
+
     fn take(&mut self, operator: usize, ordinal: u8, upstream: u8, gtid: &str) -> Result<(), String> {
         let id = self.find(operator, upstream, gtid)?;
         let id = id.ok_or("the upstream's binary log does not have it")?;
         let work = self.work(operator).clone();
-        if let Some(record) = &work.record {
+        if let Some(record) = work.record.as_ref().filter(|_| !is_ours(gtid)) {
             let row = self.in_the_way(ordinal, id)?;
             if row.is_some_and(|row| record.rows.iter().all(|own| own.key != row.key)) {
                 return Err("a client has just written it".into());
@@ -452,6 +471,9 @@ impl World {
         } else {
             Stage::Taken
         };
+        if is_ours(&record.gtid) {
+            return self.write_record(ordinal, record);
+        }
         let known = self.data(ordinal)?.executed.gtid_set();
         record.known = record
             .known
@@ -483,7 +505,7 @@ impl World {
         differing: Option<&[u32]>,
     ) -> Result<(), String> {
         let history = self.history(operator, ordinal, records)?;
-        let late = self.late(ordinal, &history)?;
+        let late = self.late(operator, ordinal, records, &history)?;
         for row in rows_of(records) {
             let is_late = late.contains(&row);
             let copy = if has_triggers(row) {
@@ -497,10 +519,10 @@ impl World {
                 }
                 let right = if is_late { past.right() } else { past.present() };
                 right.copied()
+            } else if is_late {
+                history.get(&row).and_then(Past::right).copied()
             } else {
-                if !is_late {
-                    self.copy(ordinal, row, false)?;
-                }
+                self.copy(ordinal, row, false)?;
                 self.data(ordinal)?.kept.get(&row).copied().flatten()
             };
             let change = match (self.data(ordinal)?.rows.contains_key(&row), copy) {
@@ -549,15 +571,24 @@ impl World {
         Ok(history)
     }
 
-    /// Rows whose last change here was late.
-    fn late(&self, ordinal: u8, history: &BTreeMap<u32, Past<Id>>) -> Result<Vec<u32>, String> {
-        let data = self.data(ordinal)?;
-        let is_late = |(row, past): &(&u32, &Past<Id>)| {
-            // Without the row and without a copy there is nothing to re-assert.
-            let copy = data.kept.get(row).copied().flatten();
-            past.is_late() && (data.rows.contains_key(row) || copy.is_some())
-        };
-        Ok(history.iter().filter(is_late).map(|(row, _)| *row).collect())
+    /// Contested rows whose last change here was late.
+    fn late(
+        &self,
+        operator: usize,
+        ordinal: u8,
+        sides: &[Record],
+        history: &BTreeMap<u32, Past<Id>>,
+    ) -> Result<Vec<u32>, String> {
+        let (observed, own) = (self.observed(operator)?, self.own_uuid(ordinal)?);
+        let all = Sides::of(&observed);
+        let contested = all.contested(&observed, &own, sides);
+        let rows = &self.data(ordinal)?.rows;
+        let late = history.iter().filter(|(row, past)| {
+            (past.right().is_some() || rows.contains_key(*row))
+                && past.is_late()
+                && contested.contains(key(**row).id().as_str())
+        });
+        Ok(late.map(|(row, _)| *row).collect())
     }
 
     fn compare(&mut self, operator: usize, ordinal: u8, names: &[Name], reassert: bool) -> Result<(), String> {
@@ -605,7 +636,7 @@ impl World {
         let late = match reassert {
             true => self
                 .history(operator, ordinal, &records)
-                .and_then(|history| self.late(ordinal, &history)),
+                .and_then(|history| self.late(operator, ordinal, &records, &history)),
             false => Ok(Vec::new()),
         };
         let differs = |place: &usize| images.windows(2).any(|two| two[0][*place] != two[1][*place]);

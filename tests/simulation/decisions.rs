@@ -10,7 +10,7 @@ use multimaster::decide::roles::Roles;
 use multimaster::decide::step::{Action, ClusterAction, PodAction, Step};
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::names;
-use multimaster::wire::agent::Phase;
+use multimaster::wire::agent::{Origin, Phase};
 
 use crate::invariants::Invariant;
 use crate::model::transactions::uuid;
@@ -123,8 +123,11 @@ impl World {
                     .filter(|channel| channel.name == link)
             };
             let pod = member.pod.as_ref();
+            // Or has nothing that could be asked for.
             let down = pod.is_none_or(|pod| !pod.running)
-                || member.report().is_some_and(|report| report.phase != Phase::Running);
+                || member
+                    .report()
+                    .is_some_and(|report| report.phase != Phase::Running || report.origin == Origin::Empty);
             let healthy = member.with_data().is_some();
             let defended = downstreams().any(|channel| {
                 channel.receiver == Receiver::On && channel.seconds_since_contact.is_some_and(|seconds| seconds < 2)

@@ -90,6 +90,8 @@ impl World {
                 receivers,
                 appliers,
             } => self.stop_threads(member, receivers, appliers),
+            // It ended before this operator began to look.
+            Fault::CutSession { .. } if self.operators.iter().any(|it| it.pass.is_some()) => {}
             Fault::CutSession { member } => {
                 self.stop_threads(member, false, true);
                 let it = &mut self.members[usize::from(member)];

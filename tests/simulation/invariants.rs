@@ -136,7 +136,7 @@ impl World {
         let earlier = self.judge.names.insert((transaction.life, transaction.number), id);
         let survives = |world: &Self, earlier: Id| world.copies().has(earlier);
         if let Some(earlier) = earlier.filter(|earlier| survives(self, *earlier)) {
-            match self.judge.hidden.has(earlier) {
+            match self.judge.hidden.has(earlier) || self.judge.lost_with_disks.has(earlier) {
                 true => self.judge.tainted = true,
                 false => self.fail(Invariant::I2, || {
                     format!("{} names a second transaction", self_name(earlier))
@@ -146,7 +146,8 @@ impl World {
         if matches!(transaction.change, Change::Insert(_)) && transaction.row < NAMED_ROWS {
             let earlier = self.judge.rows.insert(transaction.row, id);
             if let Some(earlier) = earlier.filter(|earlier| survives(self, *earlier)) {
-                match self.judge.hidden.has(earlier) {
+                // A disk that comes back after all disks were lost brings back what nobody could know.
+                match self.judge.hidden.has(earlier) || self.judge.lost_with_disks.has(earlier) {
                     true => self.judge.tainted = true,
                     false => self.fail(Invariant::I4, || format!("row {} is handed out twice", transaction.row)),
                 }

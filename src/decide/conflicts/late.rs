@@ -33,7 +33,8 @@ impl<'a> Late<'a> {
             met: BTreeMap::new(),
             known: GtidSet::default(),
         };
-        for record in records {
+        // What a client wrote while a row was written again is not late: its member knew who had won, or has a record of its own that says so.
+        for record in records.iter().filter(|record| !is_ours(&record.gtid)) {
             let gtid = record.gtid.parse().unwrap_or_default();
             late.known = late.known.union(&record.known).union(&gtid);
             // A row that is the same on both sides may have been added for another side.

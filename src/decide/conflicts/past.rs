@@ -43,6 +43,18 @@ impl<I: Clone> Past<I> {
         }
     }
 
+    /// The rows that are kept.
+    pub fn rows(&self) -> impl Iterator<Item = &I> {
+        [
+            Some(&self.first.1),
+            self.right.as_ref().map(|(_, row)| row),
+            Some(&self.last.1),
+        ]
+        .into_iter()
+        .flatten()
+        .flatten()
+    }
+
     /// The last change was late, and without the late writes there would be another row, or one at all.
     pub fn is_late(&self) -> bool {
         self.last.2 && (self.right().is_some() || self.present().is_some())

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::orders::{self, ordered};
-use super::record::{ConflictingRow, Record, Stage, holds, writer_of};
+use super::record::{ConflictingRow, Record, Stage, holds, is_ours, writer_of};
 use crate::api::ConflictPolicy;
 use crate::decide::observed::{Member, Observed};
 use crate::mysql::rows::RowKey;
@@ -323,6 +323,8 @@ fn winner(
     }
     match observed.cluster.spec.conflicts.policy {
         _ if named.is_some() => named,
+        // What was re-asserted says who has won, also where the member that meets it is preferred.
+        _ if is_ours(&record.gtid) && record.winner.is_some() => record.winner,
         ConflictPolicy::Halt => record.winner.or_else(|| older.first().map(|older| older.winner)),
         // It is executed, and since then the observer knows more than it did when it stopped.
         ConflictPolicy::Prefer if record.stage == Stage::Taken && record.winner.is_some() => record.winner,

@@ -1,7 +1,7 @@
 //! What is to be done next about a conflict: from the stopped applier to equal rows.
 
 use super::orders::{is_heard, ordered, says_settled};
-use super::record::{Record, Stage, UnreadRecord, holds, is_ours};
+use super::record::{Record, Stage, UnreadRecord, holds, is_ours, writer_of};
 use super::sides::{Sides, origin, writer};
 use super::unread;
 use crate::decide::observed::{Channel, Member, Observed, Server};
@@ -151,8 +151,11 @@ fn about_stopped(
     observed.member(upstream)?.with_data()?;
     let record = server.own_record(gtid);
     if is_ours(gtid) {
-        // It has a record only if it could not be taken.
-        return record.is_none().then(|| settle(Remedy::Take, None));
+        // It has a record if it could not be taken, or if a client of this member has deleted its row.
+        let waits = |record: &Record| record.for_a_person.is_some();
+        let winner = |record: &Record| record.winner.or_else(|| sides.winner(record));
+        let winner = record.and_then(winner).or_else(|| writer(observed, writer_of(gtid)));
+        return (!record.is_some_and(waits)).then(|| settle(Remedy::Take, winner));
     }
     let Some(record) = record else {
         let gtid = gtid.clone();

@@ -113,6 +113,14 @@ impl Channel {
         self.start_applier();
     }
 
+    fn without_relay_log(&self) -> Self {
+        Self {
+            retrieved: Set::default(),
+            relay_log: VecDeque::new(),
+            ..self.clone()
+        }
+    }
+
     pub fn start_applier(&mut self) {
         if !self.applier {
             self.applier_error = None;
@@ -288,7 +296,8 @@ impl Data {
             records: donor.records.clone(),
             kept: donor.kept.clone(),
             counter: donor.counter,
-            channels: donor.channels.clone(),
+            // Their rows in `mysql` are copied, their relay logs are not.
+            channels: donor.channels.iter().map(Channel::without_relay_log).collect(),
             cloned: true,
         }
     }

@@ -97,7 +97,8 @@ fn receive(
         fail(channel, "purged required binary logs");
         return;
     }
-    for _ in 0..pace.received {
+    let mut received = 0;
+    while received < pace.received {
         let Some(id) = theirs.binary_log.get(connection.cursor) else {
             break;
         };
@@ -106,6 +107,7 @@ fn receive(
         if connection.had.has(transaction.life, transaction.number) || transaction.server_id == server_id {
             continue;
         }
+        received += 1;
         channel.retrieved.put(transaction.life, transaction.number);
         channel.relay_log.push_back(*id);
     }

@@ -10,9 +10,9 @@ use crate::operator::act::{ActError, Actor};
 
 use super::children;
 use super::located::forget;
+use super::reason;
 use super::rows;
-use super::session::{Session, both, in_step};
-use super::{is_final, reason};
+use super::session::{Session, both, in_step, is_final};
 
 impl Actor<'_> {
     /// Compares rows on all members of the ring. Settles the conflicts if the rows are equal, else re-asserts this member's rows.

@@ -1,6 +1,6 @@
 //! What happened to the rows of a conflict at a member since they were copied aside, as the member's own binary log has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use super::session::{Session, cause};
 
 /// Deadline of reading the binary log.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Bytes of images that are kept, of tables with triggers.
+/// Bytes of images that are kept. If there are more, first those go that are also copied aside: of tables without triggers.
 const MAX_BYTES: usize = 64 << 20;
 
 /// What a person can do where the images of a row are not known.
@@ -33,7 +33,7 @@ pub(super) const WAY_OUT: &str = "change the row at the member that wins, in an 
 /// A row in a binary log; `None`: it was there, but the log does not have all its columns. [`RowEvent::after`] is the row.
 pub(super) type Logged = Option<RowEvent>;
 
-/// Rows that changed, by [`LocatedRow::id`]. Only rows of a table with triggers have images.
+/// Rows that changed, by [`LocatedRow::id`].
 pub(super) type History = BTreeMap<String, Past<Logged>>;
 
 /// Reads what happened to rows since the first of this member's records was taken, and which changes were [`Late`]. `records`: all sides of the conflict.
@@ -53,6 +53,8 @@ pub(super) async fn read(
         keys: BTreeMap::new(),
         number: 0,
         bytes: 0,
+        is_crowded: false,
+        outdated: BTreeSet::new(),
     };
     read_log(actor, ordinal, since, |transaction| {
         for change in &transaction.changes {
@@ -165,7 +167,12 @@ struct Reading<'a> {
     /// By key as the log has it. Only the server knows which texts are one key.
     keys: BTreeMap<String, (RowKey, Past<Logged>)>,
     number: usize,
+    /// Of the images in `keys`.
     bytes: usize,
+    /// No more images are kept of rows that are copied aside.
+    is_crowded: bool,
+    /// Schemas and names of tables of which changes were not read.
+    outdated: BTreeSet<(String, String)>,
 }
 
 impl Reading<'_> {
@@ -178,24 +185,24 @@ impl Reading<'_> {
         };
         let Some(first) = own().next() else { return };
         let key = |row: &Option<Vec<_>>| {
-            let key = first.table.key(row.as_ref()?).ok()?;
-            own()
-                .any(|target| target.has_weights || target.key == key)
-                .then_some(key)
+            let Some(row) = row else { return Ok(None) };
+            let key = first.table.key(row)?;
+            let is_meant = own().any(|target| target.has_weights || target.key == key);
+            Ok::<_, String>(is_meant.then_some(key))
         };
-        let (from, to) = (key(&change.before), key(&change.after));
-        let image = |row: fn(&RowEvent) -> &Option<Vec<u8>>| {
-            let event = change.event.as_ref().filter(|_| first.trigger.is_some());
-            Some(event.and_then(|event| {
-                let after = Some(row(event).clone()?);
-                Some(RowEvent {
-                    before: None,
-                    after,
-                    ..event.clone()
-                })
-            }))
+        let (Ok(from), Ok(to)) = (key(&change.before), key(&change.after)) else {
+            // The table had other columns then.
+            self.outdate(&change.schema, &change.table);
+            return;
         };
-        let (before, after) = (image(|event| &event.before), image(|event| &event.after));
+        let is_kept = first.trigger.is_some() || !self.is_crowded;
+        let image = |key: &Option<RowKey>, row: fn(&RowEvent) -> &Option<Vec<u8>>| {
+            key.as_ref()?;
+            let event = change.event.as_ref().filter(|_| is_kept);
+            Some(event.and_then(|event| Some(event.only(row(event).clone()?))))
+        };
+        let before = image(&from, |event| &event.before);
+        let after = image(&to, |event| &event.after);
         // Of a key in another text only the server knows which row it is.
         let is_late = |key: &Option<RowKey>| {
             let Some(key) = key else { return false };
@@ -215,35 +222,63 @@ impl Reading<'_> {
 
     /// After a statement about a table, or a transaction that was read partly, earlier images do not tell how rows are.
     fn forget(&mut self, transaction: &Transaction) {
-        let words = transaction.statement.as_ref().map(|text| text.to_lowercase());
-        let is_named = |name: &str| {
-            let mut words = words
-                .iter()
-                .flat_map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$'));
-            words.any(|word| word == name.to_lowercase())
-        };
         // Large images of a record.
         let is_record = is_ours(&transaction.gtid) && transaction.changes.iter().all(|change| change.schema == SCHEMA);
-        for (key, past) in self.keys.values_mut() {
-            if transaction.is_larger && !is_record || is_named(&key.table) || is_named(&key.schema) {
-                past.forget(&None);
-            }
+        if transaction.is_larger && !is_record {
+            let targets = self.targets;
+            targets
+                .iter()
+                .for_each(|it| self.outdate(&it.table.schema, &it.table.name));
+        }
+        let Some(text) = transaction.statement.as_ref().map(|text| text.to_lowercase()) else {
+            return;
+        };
+        let is_named = |name: &str| mentions(&text, &name.to_lowercase());
+        self.forget_images(|key| is_named(&key.table) || is_named(&key.schema));
+    }
+
+    /// Changes of this table were not read: images do not tell how its rows are, and how a row was before its first change that is read says nothing
+    /// of what was right.
+    fn outdate(&mut self, schema: &str, table: &str) {
+        self.outdated.insert((schema.to_owned(), table.to_owned()));
+        self.forget_images(|key| key.schema == schema && key.table == table);
+    }
+
+    fn forget_images(&mut self, is_meant: impl Fn(&RowKey) -> bool) {
+        for (_, past) in self.keys.values_mut().filter(|(key, _)| is_meant(key)) {
+            self.bytes -= bytes(past);
+            past.forget(&None);
         }
     }
 
     fn note(&mut self, key: Option<RowKey>, before: Option<Logged>, after: Option<Logged>, is_late: bool) {
         let Some(key) = key else { return };
         self.number += 1;
-        let images = [&before, &after].into_iter().flatten().flatten();
-        self.bytes += images
-            .map(|event| event.after.as_ref().map_or(0, Vec::len))
-            .sum::<usize>();
+        let is_outdated = || {
+            let mut tables = self.outdated.iter();
+            tables.any(|(schema, table)| *schema == key.schema && *table == key.table)
+        };
+        let before = before.map(|image| image.filter(|_| !is_outdated()));
         let past = Past::new(self.number, before, after, is_late);
         match self.keys.get_mut(&key.to_string()) {
-            Some((_, known)) => known.join(past),
+            Some((_, known)) => {
+                self.bytes -= bytes(known);
+                known.join(past);
+                self.bytes += bytes(known);
+            }
             None => {
+                self.bytes += bytes(&past);
                 self.keys.insert(key.to_string(), (key, past));
             }
+        }
+        if self.bytes > MAX_BYTES && !self.is_crowded {
+            self.is_crowded = true;
+            let targets = self.targets;
+            let has_trigger = |key: &RowKey| {
+                let mut own = targets.iter().filter(|it| is_of(&it.table, &key.schema, &key.table));
+                own.any(|target| target.trigger.is_some())
+            };
+            self.forget_images(|key| !has_trigger(key));
         }
     }
 
@@ -280,6 +315,40 @@ impl Reading<'_> {
     }
 }
 
+/// Bytes of the images, with what each has beside its row.
+fn bytes(past: &Past<Logged>) -> usize {
+    let length =
+        |event: &RowEvent| size_of::<RowEvent>() + event.table_map.len() + event.after.as_ref().map_or(0, Vec::len);
+    past.rows().flatten().map(length).sum()
+}
+
+/// Whether a statement has this name, and not only as a part of another one.
+fn mentions(text: &str, name: &str) -> bool {
+    let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$');
+    text.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        !is_part(before.chars().next_back()) && !is_part(after.chars().next())
+    })
+}
+
 fn is_of(table: &Table, schema: &str, name: &str) -> bool {
     table.schema == schema && table.name == name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mentions;
+
+    #[test]
+    fn a_statement_names_a_table_or_it_does_not() {
+        for (text, name, expected) in [
+            ("alter table `order-items` modify a int", "order-items", true),
+            ("alter table d.t add x int", "t", true),
+            ("create user 'a'", "t", false),
+            ("drop table order_t", "t", false),
+            ("truncate t", "t", true),
+        ] {
+            assert_eq!(mentions(text, name), expected, "{text}");
+        }
+    }
 }

@@ -23,12 +23,12 @@ use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::{SqlError, run, shortened};
 use crate::mysql::quote::literal;
 use crate::mysql::transaction::BinlogPosition;
-use crate::names;
+use crate::names::{self, SCHEMA};
 use crate::operator::conflict_table::Circumstances;
 
 use super::{ActError, Actor};
 use finding::Finding;
-use session::{Session, alike, cause};
+use session::{Session, alike, cause, is_final};
 
 impl Actor<'_> {
     /// Records the conflict at which an applier stopped, or what became of its record's reason for a person. If nothing is in the way of the
@@ -61,7 +61,7 @@ impl Actor<'_> {
             }
         }
         match earlier {
-            None => self.insert(at, channel, gtid, finding).await,
+            None => self.insert(at, channel, gtid, &finding, None).await,
             Some(mut record) => match record.examined(finding.rows, finding.for_a_person, finding.identical) {
                 true => at.update(&record).await,
                 false => Ok(()),
@@ -70,7 +70,14 @@ impl Actor<'_> {
     }
 
     /// Inserts the record of a transaction that was examined.
-    async fn insert(&self, at: &mut Session, channel: &Channel, gtid: &str, finding: Finding) -> Result<(), SqlError> {
+    async fn insert(
+        &self,
+        at: &mut Session,
+        channel: &Channel,
+        gtid: &str,
+        finding: &Finding,
+        winner: Option<u8>,
+    ) -> Result<(), SqlError> {
         let error = channel.conflict();
         let circumstances = Circumstances {
             member: at.name.clone(),
@@ -86,11 +93,11 @@ impl Actor<'_> {
             stage: Stage::Waiting,
             rows: Vec::new(),
             for_a_person: None,
-            winner: None,
+            winner,
             known: at.known().await?,
             kept: None,
         };
-        record.examined(finding.rows, finding.for_a_person, finding.identical);
+        record.examined(finding.rows.clone(), finding.for_a_person.clone(), finding.identical);
         at.insert(&record, &circumstances).await
     }
 
@@ -119,14 +126,21 @@ impl Actor<'_> {
         let channel = self.stopped_channel(ordinal, upstream)?;
         let uuid = at.uuid.clone();
         let mut record = at.record(&uuid, gtid).await?;
-        // The operator's own transactions have no record. No other transaction is taken without one.
-        if record.is_none() && !conflicts::is_ours(gtid) {
+        let is_ours = conflicts::is_ours(gtid);
+        if record.is_none() && !is_ours {
             return Err(SqlError::Outdated(format!("the record of {gtid} is gone")));
         }
         // Clients have written since the conflict was recorded.
         let finding = self.examine_transaction(at, channel, upstream, gtid).await?;
         if let Some(why) = finding.for_a_person.clone() {
             return self.leave_to_a_person(at, channel, gtid, (record, finding), why).await;
+        }
+        // What was re-asserted meets no row, because a client of another member has deleted it since.
+        let is_gone =
+            |row: &&conflicts::ConflictingRow| row.mine.is_none() && row.theirs.is_some() && row.key.schema != SCHEMA;
+        if record.is_none() && finding.rows.iter().any(|row| is_gone(&row)) {
+            self.insert(at, channel, gtid, &finding, winner).await?;
+            record = at.record(&uuid, gtid).await?;
         }
         let is_statement = finding.transaction.statement.is_some();
         if let (Remedy::Skip, false, Some(record)) = (remedy, finding.identical, &mut record) {
@@ -139,7 +153,10 @@ impl Actor<'_> {
         let (mut taken_before, mut all) = (Vec::new(), Vec::new());
         if let Some(record) = &mut record {
             record.rows.clone_from(&finding.rows);
-            if !finding.identical {
+            if is_ours {
+                // Nothing of it is copied aside: it is the winner's.
+                record.rows.retain(|row| is_gone(&row));
+            } else if !finding.identical {
                 let sides = Sides::of(self.observed);
                 let is_other = |side: &&&Record| side.observer != uuid || side.gtid != gtid;
                 all.extend(sides.whole(record).iter().filter(is_other).map(|side| (*side).clone()));
@@ -180,6 +197,7 @@ impl Actor<'_> {
             (false, _) => {
                 let copies = record
                     .as_ref()
+                    .filter(|_| !is_ours)
                     .map(|record| (record.rows.as_slice(), taken_before.as_slice()));
                 take::take(at, &finding.transaction, copies).await
             }
@@ -232,7 +250,7 @@ impl Actor<'_> {
             }
             None => {
                 finding.for_a_person = Some(why.clone());
-                self.insert(at, channel, gtid, finding).await?;
+                self.insert(at, channel, gtid, &finding, None).await?;
             }
         }
         Err(SqlError::Outdated(why))
@@ -245,6 +263,10 @@ impl Actor<'_> {
         } else {
             Stage::Taken
         };
+        if conflicts::is_ours(&record.gtid) {
+            // Clients go on writing the row.
+            return at.update(record).await;
+        }
         let known = at.known().await?;
         let after = match &record.kept {
             Some(since) => match history::written_after(self, at, since, &record.gtid).await {
@@ -328,14 +350,5 @@ fn reason(error: SqlError) -> String {
 
 /// Whether the next pass has to look again. After a statement without an answer the transaction may be executed all the same.
 fn is_undecided(error: &SqlError) -> bool {
-    error.leaves_doubt() || matches!(error, SqlError::Interrupted(_))
-}
-
-/// Whether a later attempt would find the same: the binary log or a table is gone, or a value cannot be read.
-fn is_final(error: &SqlError) -> bool {
-    match error {
-        SqlError::Outdated(_) | SqlError::Unreadable(_) => true,
-        SqlError::Mysql(mysql_async::Error::Server(error)) => errors::is_final(error.code.into(), &error.message),
-        _ => false,
-    }
+    error.leaves_doubt() && !is_final(error) || matches!(error, SqlError::Interrupted(_))
 }

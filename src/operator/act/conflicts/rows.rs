@@ -52,8 +52,9 @@ pub(super) async fn images(
 }
 
 /// Deletes and inserts the rows in one logged transaction, so that every member gets them as they are here. A row that the losing side has
-/// overwritten here, before it knew of the conflict, is taken from its copy. `records`: those that have the rows; `sides`: all of the conflict.
-/// `differing`: ids of rows that are not equal everywhere; `None`: that is not known, because a transaction was just taken.
+/// overwritten here, before it knew of the conflict, is written as this member's binary log has it without that, or else as its copy. `records`:
+/// those that have the rows; `sides`: all of the conflict. `differing`: ids of rows that are not equal everywhere; `None`: that is not known,
+/// because a transaction was just taken.
 pub(super) async fn reassert(
     actor: &Actor<'_>,
     at: &mut Session,
@@ -83,13 +84,11 @@ pub(super) async fn reassert(
             }
         };
     }
-    if targets.iter().any(|target| target.trigger.is_some()) {
-        // Not in the transaction: the server forgets `gtid_next` at this statement.
-        let format = history::format(actor, at, ordinal, sides).await?;
-        if !format.is_empty() {
-            run(&mut at.logged, &format_statement(&format)).await?;
-            at.tag().await?;
-        }
+    // For the images of the binary log. Not in the transaction: the server forgets `gtid_next` at this statement.
+    let format = history::format(actor, at, ordinal, sides).await?;
+    if !format.is_empty() {
+        run(&mut at.logged, &format_statement(&format)).await?;
+        at.tag().await?;
     }
     run(&mut at.logged, "BEGIN").await?;
     let done = reassert_locked(actor, at, ordinal, sides, &targets, differing).await;
@@ -134,16 +133,24 @@ async fn reassert_locked(
             inserts.extend(events.1);
             continue;
         }
-        if !late.contains(&target.id) {
-            // The row as it is here now is the right one.
-            copy(&mut at.aside, target, false).await?;
-        }
         let (table, copies, columns) = (target.table.quoted(), &target.copies, target.table.stored_columns());
         let condition = &target.condition;
         deletes.push(format!("DELETE FROM {table} WHERE {condition}"));
-        inserts.push(format!(
-            "INSERT INTO {table} ({columns}) SELECT {columns} FROM {copies} WHERE {condition}"
-        ));
+        let copied = || format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {copies} WHERE {condition}");
+        if !late.contains(&target.id) {
+            // The row as it is here now is the right one.
+            copy(&mut at.aside, target, false).await?;
+            inserts.push(copied());
+            continue;
+        }
+        match history.get(&target.id).and_then(Past::right) {
+            // A copy needs no statement with the row in it.
+            Some(Some(image)) => {
+                inserts.push(written(target, image, Form::Insert, settings).unwrap_or_else(|_| copied()))
+            }
+            Some(None) => inserts.push(copied()),
+            None => {}
+        }
     }
     for statement in deletes.iter().chain(&inserts) {
         run(&mut at.logged, statement).await?;
@@ -158,34 +165,44 @@ fn events(
     (trigger, is_there): (&str, bool),
     past: &Past<Logged>,
     is_late: bool,
-    (server_id, longest): (u32, u64),
+    settings: (u32, u64),
 ) -> Result<(Option<String>, Option<String>), SqlError> {
-    let table = target.table.quoted();
     let unknown = || unknown(target, trigger);
     if past.present().is_some() != is_there {
         return Err(unknown());
     }
     let event = |image: &Logged, form: Form| -> Result<String, SqlError> {
-        let image = image.as_ref().ok_or_else(unknown)?;
-        let row = image.after.clone();
-        let (before, after) = match form {
-            Form::Delete => (row, None),
-            _ => (None, row),
-        };
-        let event = RowEvent {
-            server_id,
-            before,
-            after,
-            ..image.clone()
-        };
-        let statement = statement(&event.without_foreign_keys(), form).ok_or_else(unknown)?;
-        fits(&statement, longest, &table)?;
-        Ok(statement)
+        written(target, image.as_ref().ok_or_else(unknown)?, form, settings)
     };
     let delete = past.present().map(|row| event(row, Form::Delete));
     let right = if is_late { past.right() } else { past.present() };
     let insert = right.map(|row| event(row, Form::Insert));
     Ok((delete.transpose()?, insert.transpose()?))
+}
+
+/// The statement that inserts or deletes an image of a row.
+fn written(
+    target: &LocatedRow,
+    image: &RowEvent,
+    form: Form,
+    (server_id, longest): (u32, u64),
+) -> Result<String, SqlError> {
+    let table = target.table.quoted();
+    let row = image.after.clone();
+    let (before, after) = match form {
+        Form::Delete => (row, None),
+        _ => (None, row),
+    };
+    let event = RowEvent {
+        server_id,
+        before,
+        after,
+        ..image.clone()
+    };
+    let no_form = || SqlError::Outdated(format!("the image of a row of {table} has no {form:?}"));
+    let statement = statement(&event.without_foreign_keys(), form).ok_or_else(no_form)?;
+    fits(&statement, longest, &table)?;
+    Ok(statement)
 }
 
 fn unknown(target: &LocatedRow, trigger: &str) -> SqlError {
@@ -228,12 +245,22 @@ async fn late(
     };
     let mut late = Vec::new();
     for target in targets.iter().filter(is_late) {
-        let Some(has_copy) = copied(&mut at.aside, target).await? else {
-            continue;
+        let right = history.get(&target.id).and_then(Past::right);
+        // Without the row, and without one that could be inserted, there is nothing to re-assert.
+        let has_right = match right {
+            Some(Some(_)) => true,
+            // The log does not tell how the row is.
+            Some(None) => match copied(&mut at.aside, target).await? {
+                Some(has_copy) => has_copy,
+                None => continue,
+            },
+            None => false,
         };
-        // Without the row and without a copy there is nothing to re-assert.
-        let present = examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
-        if present.is_some() || has_copy {
+        let is_there = async |at: &mut Session| {
+            let image = examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
+            Ok::<_, SqlError>(image.is_some())
+        };
+        if has_right || is_there(at).await? {
             late.push(target.id.clone());
         }
     }

@@ -3,6 +3,7 @@
 use mysql_async::Conn;
 
 use crate::decide::conflicts::Record;
+use crate::mysql::errors;
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::connection::{SqlError, ask, column, gtid_set, required, run};
 use crate::mysql::quote::literal;
@@ -299,4 +300,13 @@ async fn prepare(logged: &mut Conn, aside: &mut Conn, uuid: &str) -> Result<bool
     let fenced = fenced.first().map(|row| required::<bool>(row, "fenced")).transpose()?;
     // Without this value nothing would be set back, so it must be there.
     fenced.ok_or_else(|| SqlError::Unreadable("super_read_only is not there".into()))
+}
+
+/// Whether a later attempt would find the same: the binary log or a table is gone, or a value cannot be read, or is too long.
+pub(super) fn is_final(error: &SqlError) -> bool {
+    match error {
+        SqlError::Outdated(_) | SqlError::Unreadable(_) | SqlError::TooLong => true,
+        SqlError::Mysql(mysql_async::Error::Server(error)) => errors::is_final(error.code.into(), &error.message),
+        _ => false,
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::decide::conflicts::ConflictingRow;
 use crate::mysql::errors::passes;
-use crate::mysql::io::connection::{SqlError, ask, required, run};
+use crate::mysql::io::connection::{ANSWER, SqlError, ask, required, run};
 use crate::mysql::quote::literal;
 use crate::mysql::row_events::{format_statement, statement};
 use crate::mysql::transaction::Transaction;
@@ -31,6 +31,8 @@ pub(super) async fn take(
         Err(SqlError::Mysql(mysql_async::Error::Server(error))) if passes(error.code.into(), &error.message) => {
             Err(SqlError::Interrupted(error.to_string()))
         }
+        // Nothing more can be said in this session, and it has a transaction open.
+        Err(SqlError::TooLong) => Err(SqlError::Interrupted(SqlError::TooLong.to_string())),
         taken => taken,
     }
 }
@@ -113,6 +115,8 @@ async fn carry_out(
 /// Refuses a statement that `max_allowed_packet` does not allow. The driver would refuse it too, and then it is not known what became of it.
 pub(super) fn fits(statement: &str, longest: u64, table: &str) -> Result<(), SqlError> {
     let length = statement.len();
+    // The limit of the driver holds for what it sends, too.
+    let longest = longest.min(ANSWER.try_into().unwrap_or(longest));
     match u64::try_from(length).unwrap_or(u64::MAX) < longest {
         true => Ok(()),
         false => Err(SqlError::Outdated(format!(
