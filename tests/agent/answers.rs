@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use multimaster::decide::observed::Probe;
 use multimaster::mysql::io::connection::{
-    ANSWER, Address, STEP_DEADLINE, SqlError, ask, close, connect, gtid_set, optional, required, rows,
+    Address, STEP_DEADLINE, SqlError, ask, close, connect, gtid_set, optional, required, rows,
 };
 use multimaster::names::{MYSQL_ADMIN_PORT, accounts, keys, service_host};
 use multimaster::operator::members::{Credentials, MemberClients};
@@ -95,6 +95,7 @@ async fn a_real_server_can_be_read() {
 #[tokio::test]
 #[ignore = "needs MYSQL_ROOT"]
 async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
+    const LONGEST: usize = 1 << 20;
     let Some(cell) = Cell::new(42) else { return };
     let port = format!("--mysql-admin-port={MYSQL_ADMIN_PORT}");
     let agent = cell.start(0, &[&port]);
@@ -105,14 +106,14 @@ async fn an_answer_that_is_too_long_is_not_read_to_its_end() {
         user: accounts::OPERATOR,
         password: cell.password(accounts::OPERATOR).to_owned(),
         authority: cell.authority().as_bytes().to_vec(),
-        longest_answer: ANSWER,
+        longest_answer: LONGEST,
     };
-    let room = ANSWER - (1 << 16);
-    let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000000) SELECT /*+ SET_VAR(cte_max_recursion_depth = \
-         4000000) */ i FROM n";
+    let room = LONGEST - (1 << 16);
+    let endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000) SELECT /*+ SET_VAR(cte_max_recursion_depth = \
+         1000000) */ i FROM n";
     for (query, fits) in [
         (format!("SELECT REPEAT('x', {room}) AS text"), true),
-        (format!("SELECT REPEAT('x', {ANSWER}) AS text"), false),
+        (format!("SELECT REPEAT('x', {LONGEST}) AS text"), false),
         (
             format!("SELECT REPEAT('x', {room}) AS text UNION ALL SELECT REPEAT('y', 70000)"),
             false,
