@@ -3,13 +3,13 @@
 
 use std::sync::LazyLock;
 
-use kube::CustomResourceExt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::as_read::{below, readable};
 use super::cluster::{MultiMasterCluster, MultiMasterClusterSpec, Writes};
 use super::ring::{ConflictPolicy, Healing};
+use super::schema;
 
 /// Seconds of the longest lease that a version to come may give. Today the longest is 60.
 const LONGEST_LEASE: u16 = 600;
@@ -128,10 +128,7 @@ fn left_out(text: &Value, read: Option<&Value>, path: &str, paths: &mut Vec<Stri
 }
 
 /// The schema of spec, with Rust's own formats of numbers.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let crd = serde_json::to_value(MultiMasterCluster::crd()).unwrap_or_default();
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].clone()
-});
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| schema::of("spec"));
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,12 @@ pub fn crd() -> serde_json::Result<CustomResourceDefinition> {
     serde_json::from_value(crd)
 }
 
+/// The schema of a part of the resource, `spec` or `status`, with Rust's own formats of numbers.
+pub(super) fn of(part: &str) -> Value {
+    let crd = serde_json::to_value(MultiMasterCluster::crd()).unwrap_or_default();
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part].clone()
+}
+
 /// Removes the formats `uint8` and the like, which schemars writes for Rust's types. The API server warns of unknown formats at every apply.
 fn drop_unsigned_formats(value: &mut Value) {
     match value {

@@ -2,12 +2,11 @@
 
 use std::sync::{Arc, LazyLock};
 
-use kube::CustomResourceExt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::as_read::{AsRead, pattern, readable, written};
-use super::cluster::MultiMasterCluster;
+use super::schema;
 use super::status::MultiMasterClusterStatus;
 
 /// Fields that decisions rest on and that a pass cannot observe again. `[]` stands for every entry of a list.
@@ -79,10 +78,7 @@ impl Serialize for MultiMasterClusterStatus {
 }
 
 /// The schema of status, with Rust's own formats of numbers.
-static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
-    let crd = serde_json::to_value(MultiMasterCluster::crd()).unwrap_or_default();
-    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"].clone()
-});
+static SCHEMA: LazyLock<Value> = LazyLock::new(|| schema::of("status"));
 
 #[cfg(test)]
 mod tests;

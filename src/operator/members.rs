@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use mysql_async::Conn;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::mysql::io::connection::{ANSWER, Address, PROBE_DEADLINE, SqlError, close, connect, required, rows, run};
+use crate::mysql::io::connection::{ANSWER, Address, PROBE_DEADLINE, SqlError, close, connect, required, rows};
 use crate::mysql::io::contact::Contacts;
+use crate::mysql::io::statements::kill;
 use crate::names::{self, accounts, keys};
 use crate::wire::io::client::{AgentClient, AgentError};
 
@@ -156,11 +157,8 @@ async fn kill_sessions(conn: &mut Conn, only: Option<u32>) -> Result<(), SqlErro
     );
     for row in rows(conn, &query).await? {
         let id: u64 = required(&row, "id")?;
-        match run(conn, &format!("KILL {id}")).await {
-            Ok(()) => tracing::info!(session = id, "killed an earlier session of an operator"),
-            // 1094: the session ended by itself.
-            Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1094 => {}
-            Err(error) => return Err(error),
+        if kill(conn, id).await? {
+            tracing::info!(session = id, "killed an earlier session of an operator");
         }
     }
     Ok(())

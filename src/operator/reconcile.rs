@@ -156,7 +156,7 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
         return Ok(Action::requeue(CACHE_BEHIND));
     }
     let cluster = match &cached.status {
-        Some(status) if status.observed_generation == cached.metadata.generation => cached.clone(),
+        Some(status) if status.observed_generation == cached.metadata.generation => cached.clone().as_recorded(),
         // Whoever waits for Ready must not be answered by the status of an earlier generation.
         status => {
             let unknown = not_observed(
@@ -167,7 +167,6 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             write_status(cached, unknown, context).await?
         }
     };
-    let cluster = cluster.as_recorded();
     context.stores.ready().await?;
     let pods = &context.stores.pods;
     context
@@ -219,9 +218,12 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             requeue = CACHE_BEHIND;
             continue;
         }
-        context.remember(&uid, |memory| memory.in_conflict_step = step.is_about_conflicts());
+        let is_about_conflicts = step.is_about_conflicts();
+        if is_about_conflicts {
+            context.remember(&uid, |memory| memory.in_conflict_step = true);
+        }
         let done = actor.act(step).await;
-        if step.is_about_conflicts() {
+        if is_about_conflicts {
             context.remember(&uid, |memory| {
                 (memory.in_conflict_step, memory.conflicts_pause) = (false, None);
             });

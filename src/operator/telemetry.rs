@@ -31,6 +31,15 @@ struct Cluster {
     cluster: String,
 }
 
+impl Cluster {
+    fn named(namespace: &str, name: &str) -> Self {
+        Self {
+            namespace: namespace.into(),
+            cluster: name.into(),
+        }
+    }
+}
+
 /// Counters and gauges of the operator, served as `/metrics`.
 pub struct Metrics {
     registry: Registry,
@@ -154,10 +163,7 @@ impl Metrics {
 
     /// Counts a pass that was broken off.
     pub fn broken_pass(&self, namespace: &str, name: &str) {
-        let labels = Cluster {
-            namespace: namespace.into(),
-            cluster: name.into(),
-        };
+        let labels = Cluster::named(namespace, name);
         self.broken_passes.get_or_create(&labels).inc();
     }
 
@@ -168,10 +174,7 @@ impl Metrics {
 
     /// Shows the figures of one cluster.
     pub fn cluster(&self, namespace: &str, name: &str, desired: u8, status: &MultiMasterClusterStatus) {
-        let labels = Cluster {
-            namespace: namespace.into(),
-            cluster: name.into(),
-        };
+        let labels = Cluster::named(namespace, name);
         self.desired_members.get_or_create(&labels).set(desired.into());
         self.ready_members
             .get_or_create(&labels)
@@ -194,10 +197,7 @@ impl Metrics {
 
     /// Forgets a cluster that is gone.
     pub fn forget(&self, namespace: &str, name: &str) {
-        let labels = Cluster {
-            namespace: namespace.into(),
-            cluster: name.into(),
-        };
+        let labels = Cluster::named(namespace, name);
         for family in [
             &self.desired_members,
             &self.ready_members,

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::MultiMasterCluster;
 use crate::api::status::{MemberState, Phase};
 
 fn condition(type_: &str) -> Value {

@@ -38,6 +38,18 @@ pub async fn fence(conn: &mut Conn) -> Result<(), SqlError> {
     kill_clients(conn).await
 }
 
+/// Ends a session. Returns whether it was still there.
+///
+/// # Errors
+/// As [`run`].
+pub async fn kill(conn: &mut Conn, id: u64) -> Result<bool, SqlError> {
+    match run(conn, &format!("KILL {id}")).await {
+        // The session ended by itself.
+        Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1094 => Ok(false),
+        killed => killed.map(|()| true),
+    }
+}
+
 async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
     let system = accounts::SYSTEM.map(literal).join(", ");
     let query = format!(
@@ -47,12 +59,7 @@ async fn kill_clients(conn: &mut Conn) -> Result<(), SqlError> {
     within(STEP_DEADLINE, async {
         for row in rows(conn, &query).await? {
             let id: u64 = required(&row, "id")?;
-            match run(conn, &format!("KILL {id}")).await {
-                Ok(()) => {}
-                // 1094: the session ended by itself.
-                Err(SqlError::Mysql(mysql_async::Error::Server(error))) if error.code == 1094 => {}
-                Err(error) => return Err(error),
-            }
+            kill(conn, id).await?;
         }
         Ok(())
     })

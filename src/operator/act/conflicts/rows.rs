@@ -188,17 +188,13 @@ fn written(
     (server_id, longest): (u32, u64),
 ) -> Result<String, SqlError> {
     let table = target.table.quoted();
-    let row = image.after.clone();
-    let (before, after) = match form {
-        Form::Delete => (row, None),
-        _ => (None, row),
-    };
-    let event = RowEvent {
+    let mut event = RowEvent {
         server_id,
-        before,
-        after,
         ..image.clone()
     };
+    if form == Form::Delete {
+        event.before = event.after.take();
+    }
     let no_form = || SqlError::Outdated(format!("the image of a row of {table} has no {form:?}"));
     let statement = statement(&event.without_foreign_keys(), form).ok_or_else(no_form)?;
     fits(&statement, longest, &table)?;
