@@ -176,3 +176,29 @@ fn who_has_only_the_row_of_another_is_no_side() {
         assert_eq!(sides.winner(record), Some(1), "{record:?}");
     }
 }
+
+/// 0 has won against 1, and that is settled. 2 was away, and had met only the transaction of 1; its own one came to 1, which had the row of 0 by then.
+#[test]
+fn who_had_taken_the_winners_row_in_an_earlier_conflict_has_copied_it() {
+    let mut settled = [
+        record(1, (0, 11), 1, "x", &[(1, 11), (0, 11)]),
+        record(0, (1, 11), 2, "x", &[(0, 11), (1, 11)]),
+    ];
+    for side in &mut settled {
+        side.stage = Stage::Settled;
+    }
+    let open = [
+        record(2, (1, 11), 3, "x", &[(2, 11), (1, 11)]),
+        record(1, (2, 11), 4, "x", &[(1, 11), (0, 11)]),
+    ];
+    let had = |records: &[Record]| {
+        let observed = observed(records);
+        Sides::of(&observed).had_winning_rows(&observed, &open[1])
+    };
+    assert!(had(&[settled.as_slice(), &open].concat()));
+    assert!(!had(&open));
+    let [mut other, _] = settled.clone();
+    other.rows = record(1, (0, 11), 1, "y", &[]).rows;
+    other.rows[0].key.table = "u".into();
+    assert!(!had(&[&[other], open.as_slice()].concat()));
+}

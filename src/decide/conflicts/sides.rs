@@ -47,6 +47,8 @@ pub struct Sides<'a> {
     records: Vec<&'a Record>,
     /// By place: the places of all records of the same conflict, its own included.
     groups: Vec<Vec<usize>>,
+    /// By place, of open records: the places of records with the same row that were settled before, and so are another conflict.
+    earlier: Vec<Vec<usize>>,
     /// By place: a number that all open records have which are one conflict, directly or by others in between.
     whole: Vec<usize>,
     /// By place: see [`Sides::winner`].
@@ -57,13 +59,14 @@ impl<'a> Sides<'a> {
     /// Of one observation.
     pub fn of(observed: &'a Observed) -> Self {
         let (names, records): (Vec<_>, Vec<&Record>) = records(observed).into_iter().unzip();
-        let groups = groups(&records);
+        let (groups, earlier) = groups(&records);
         let whole = whole(&records, &groups);
         let winners = winners(observed, &records, &groups, &whole);
         Self {
             places: names.into_iter().zip(0..).collect(),
             records,
             groups,
+            earlier,
             whole,
             winners,
         }
@@ -119,7 +122,12 @@ impl<'a> Sides<'a> {
             return false;
         };
         let had = |side: &&Record| had_rows(observed, record, side, winner);
-        writer(observed, &record.observer) == Some(winner) || self.group(record).iter().any(had)
+        // When a conflict was settled, all members had the rows of its winner; what a member knew that stopped later came with them.
+        let earlier = self.place(record).map_or(&[][..], |place| &self.earlier[place]);
+        let mut earlier = earlier.iter().map(|place| self.records[*place]);
+        writer(observed, &record.observer) == Some(winner)
+            || self.group(record).iter().any(had)
+            || earlier.any(|side| self.winner(side) == Some(winner) && origin(observed, side) == Some(winner) && had(&side))
     }
 
     /// The winner; as the record says, if it is not one of those observed.
@@ -163,8 +171,8 @@ fn had_rows(observed: &Observed, record: &Record, side: &Record, member: u8) -> 
     !written.is_empty() && record.known.contains(&written) || record.rows.len() == side.rows.len() && rows.all(is_same)
 }
 
-/// By place, the places of the records that are one conflict.
-fn groups(records: &[&Record]) -> Vec<Vec<usize>> {
+/// By place, the places of the records that are one conflict; and of those with the same row that were settled before.
+fn groups(records: &[&Record]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
     let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
     // The same key has another id in records of an earlier operator, if the collation takes another text for it.
     let mut by_key: HashMap<&RowKey, Vec<usize>> = HashMap::new();
@@ -186,10 +194,10 @@ fn groups(records: &[&Record]) -> Vec<Vec<usize>> {
         }
     }
     let one = |(place, others): (usize, BTreeSet<usize>)| {
-        let is_one = |other: &usize| records[place].meets(records[*other]);
-        others.into_iter().filter(is_one).collect()
+        let (one, rest): (Vec<usize>, Vec<usize>) = others.into_iter().partition(|other| records[place].meets(records[*other]));
+        (one, if records[place].is_open() { rest } else { Vec::new() })
     };
-    sharing.into_iter().enumerate().map(one).collect()
+    sharing.into_iter().enumerate().map(one).unzip()
 }
 
 /// Everything that is one conflict with a record that may not be one of those observed, or has other rows there.
