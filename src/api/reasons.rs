@@ -91,6 +91,8 @@ pub enum Reason {
 pub enum EventReason {
     /// A pass panicked or did not end.
     PassBrokenOff,
+    /// The API server does not take the status, or does not answer.
+    StatusNotWritten,
     /// The ring left epoch 0.
     RingFounded,
     /// Every link replicates.

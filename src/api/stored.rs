@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::as_read::{AsRead, pattern, readable, written};
 use super::schema;
-use super::status::MultiMasterClusterStatus;
+use super::status::{MemberStatus, MultiMasterClusterStatus};
 
 /// Fields that decisions rest on and that a pass cannot observe again. `[]` stands for every entry of a list.
 const RECORDED: [&str; 10] = [
@@ -29,6 +29,32 @@ impl MultiMasterClusterStatus {
     pub fn unreadable(&self) -> impl Iterator<Item = &str> {
         let paths = self.as_read.unreadable.iter().map(String::as_str);
         paths.filter(|path| RECORDED.contains(&pattern(path).as_str()))
+    }
+
+    /// Whether decisions that rest on what is recorded are the same with both. What a pass observes again, and the GTID sets that grow with every
+    /// write, may differ.
+    pub fn records_as(&self, other: &Self) -> bool {
+        let of = |status: &Self| {
+            let members = status.member_statuses.iter().map(|member| MemberStatus {
+                name: member.name.clone(),
+                bypassed: member.bypassed,
+                bypassed_at: member.bypassed_at.clone(),
+                held_out_until: member.held_out_until.clone(),
+                server_id: member.server_id,
+                server_uuid: member.server_uuid.clone(),
+                former_server_uuids: member.former_server_uuids.clone(),
+                catch_up_to: member.catch_up_to.clone(),
+                ..MemberStatus::default()
+            });
+            let writer = status.writer.as_ref().map(|writer| writer.name.clone());
+            (
+                status.epoch,
+                status.database_created,
+                writer,
+                members.collect::<Vec<_>>(),
+            )
+        };
+        of(self) == of(other)
     }
 
     /// This status as it will be read after it is written over `present`. Differences that cannot be written are not in it.

@@ -1,5 +1,6 @@
 //! Watches, leader election and the loop that calls [`reconcile`] for every cluster.
 
+use std::convert::Infallible;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,9 +21,10 @@ use serde::de::DeserializeOwned;
 use tower::ServiceBuilder;
 
 use super::keeper;
+use super::liveness::Liveness;
 use super::reconcile::{on_error, reconcile};
 use super::shared::{Context, Stores};
-use super::telemetry::{Liveness, Metrics, serve};
+use super::telemetry::{Metrics, serve};
 use super::watched::Watched;
 use super::web;
 use crate::names;
@@ -85,7 +87,7 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     let client = client(metrics.clone()).await?;
     let more = web::routes(client.clone());
     let health = tokio::spawn(serve(options.address, metrics.clone(), liveness.clone(), more));
-    let (stores, streams) = watches(&client);
+    let (stores, streams) = watches(&client, &liveness);
     let lease = tokio::select! {
         lease = lease(&client, &options) => lease?,
         () = &mut stop => return Ok(()),
@@ -100,6 +102,7 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
         result = health => return result?.context("serving health and metrics"),
     }
     metrics.leads(true);
+    liveness.leads();
     tracing::info!(identity = options.identity, "leading");
     let reporter = Reporter {
         controller: names::FIELD_MANAGER.into(),
@@ -111,10 +114,11 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
         stores,
         options.settings,
         recorder,
-        metrics,
+        (metrics, liveness),
     ));
     let controller = streams.controller(&client);
     let keeper = keeper::run(controller.store(), context.clone());
+    let delivery = delivery(controller.store(), context.clone());
     let controller = controller
         .run(
             |cluster, context| reconcile(cluster, context).boxed(),
@@ -127,6 +131,7 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     let result = tokio::select! {
         () = controller => Err(anyhow::anyhow!("the watches ended")),
         never = keeper => match never {},
+        never = delivery => match never {},
         _ = leading.wait_for(|leads| !*leads) => Err(anyhow::anyhow!("the lease was lost")),
         () = &mut stop => Ok(()),
     };
@@ -139,6 +144,16 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
             .context("giving back the lease")?;
     }
     result
+}
+
+/// Says once that every watch has delivered.
+async fn delivery(clusters: Store<Watched>, context: Arc<Context>) -> Infallible {
+    let delivered = tokio::try_join!(context.stores.delivered(), clusters.wait_until_ready());
+    // Otherwise a watch has ended, and so does this process.
+    if delivered.is_ok() {
+        context.liveness.delivered();
+    }
+    std::future::pending().await
 }
 
 /// A client that counts requests.
@@ -188,13 +203,13 @@ fn cluster_of(pod: &Pod) -> Option<ObjectRef<Watched>> {
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
-fn watches(client: &Client) -> (Stores, Streams) {
-    let (pods, pod_stream) = watch(client);
-    let (statefulsets, statefulset_stream) = watch(client);
-    let (services, service_stream) = watch(client);
-    let (config_maps, config_map_stream) = watch(client);
-    let (deployments, deployment_stream) = watch(client);
-    let (budgets, budget_stream) = watch(client);
+fn watches(client: &Client, liveness: &Arc<Liveness>) -> (Stores, Streams) {
+    let (pods, pod_stream) = watch(client, liveness, "Pods");
+    let (statefulsets, statefulset_stream) = watch(client, liveness, "StatefulSets");
+    let (services, service_stream) = watch(client, liveness, "Services");
+    let (config_maps, config_map_stream) = watch(client, liveness, "ConfigMaps");
+    let (deployments, deployment_stream) = watch(client, liveness, "Deployments");
+    let (budgets, budget_stream) = watch(client, liveness, "PodDisruptionBudgets");
     let stores = Stores {
         pods,
         statefulsets,
@@ -215,15 +230,15 @@ fn watches(client: &Client) -> (Stores, Streams) {
 }
 
 /// Watches the objects of one kind that belong to clusters, and keeps them in a cache.
-fn watch<K>(client: &Client) -> (Store<K>, Changes<K>)
+fn watch<K>(client: &Client, liveness: &Arc<Liveness>, kind: &'static str) -> (Store<K>, Changes<K>)
 where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
     let (reader, writer) = store();
     let ours = watched().labels(names::LABEL_CLUSTER);
-    let stream = reflector(writer, watcher(Api::all(client.clone()), ours))
-        .default_backoff()
-        .touched_objects();
+    let liveness = liveness.clone();
+    let events = watcher(Api::all(client.clone()), ours).inspect(move |said| liveness.watch(kind, said));
+    let stream = reflector(writer, events).default_backoff().touched_objects();
     (reader, boxed(stream))
 }
 

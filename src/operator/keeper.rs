@@ -1,4 +1,7 @@
-//! The keeper: a task beside the passes that checks HAProxy's pods.
+//! The keeper: a task beside the passes that renews the one writer's lease and checks HAProxy's pods.
+//!
+//! A pass over a ring with a member that does not answer takes seconds, and one that waits for an answer in a conflict step a minute. The lease of the
+//! one writer is shorter, so the keeper renews it every quarter of it, with what the last pass had said.
 //!
 //! HAProxy itself stops using a member that does not answer. But only the operator can take an HAProxy pod with a frozen node out of the Service. A
 //! pass checks the pods once a second, and gives each pod a second to answer. If `spec.balancer.checkMilliseconds` is shorter, the keeper checks the
@@ -7,22 +10,24 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::act::{ActError, Actor};
 use super::guard::guarded;
+use super::observe::members;
 use super::observe::objects::balancers;
-use super::shared::Context;
+use super::shared::{Context, LastAnswer, WriterLease};
 use super::watched::Watched;
 use crate::api::MultiMasterCluster;
-use crate::decide::observed::{ComparisonRun, Observed};
+use crate::decide::observed::{ComparisonRun, Observed, Probe};
 use crate::decide::serve::balance::{is_impatient, withdrawals};
+use crate::wire::agent::LeaseRenewal;
 
 /// From one check to the next.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -30,36 +35,72 @@ const PERIOD: Duration = Duration::from_millis(200);
 /// The end of a check.
 const CHECK_END: Duration = Duration::from_secs(5);
 
-/// Checks until it is dropped. A cluster whose pods are slow delays no other.
+/// What is done for a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Task {
+    /// Renew the lease of its writer.
+    Renew,
+    /// Check its HAProxy pods.
+    Check,
+}
+
+/// Works until it is dropped. A cluster whose pods are slow delays no other, and no task of a cluster delays the other one.
 pub async fn run(clusters: Store<Watched>, context: Arc<Context>) -> Infallible {
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut checks, mut under_way) = (FuturesUnordered::new(), HashSet::new());
+    let (mut tasks, mut under_way) = (FuturesUnordered::new(), HashSet::new());
     loop {
         tokio::select! {
             _ = ticks.tick() => {
-                let clusters = clusters.state();
-                for cluster in clusters.iter().filter(|cluster| is_watched(&cluster.0)) {
+                context.liveness.keeper_at(Instant::now());
+                for cluster in clusters.state().iter().filter(|cluster| cluster.0.metadata.deletion_timestamp.is_none()) {
                     let uid = cluster.0.uid().unwrap_or_default();
-                    if under_way.insert(uid.clone()) {
+                    let renews = (uid.clone(), Task::Renew);
+                    if !under_way.contains(&renews) && let Some(lease) = context.due_renewal(&uid, Instant::now()) {
+                        let context = context.clone();
+                        under_way.insert(renews.clone());
+                        tasks.push(async move {
+                            renew(&renews.0, &lease, &context).await;
+                            renews
+                        }.boxed());
+                    }
+                    let checks = (uid, Task::Check);
+                    if is_impatient(&cluster.0) && under_way.insert(checks.clone()) {
                         let (cluster, context) = (cluster.0.clone().as_recorded(), context.clone());
-                        checks.push(async move {
+                        tasks.push(async move {
                             check_guarded(&cluster, &context).await;
-                            uid
-                        });
+                            checks
+                        }.boxed());
                     }
                 }
             }
-            Some(uid) = checks.next() => drop(under_way.remove(&uid)),
+            Some(done) = tasks.next() => drop(under_way.remove(&done)),
         }
     }
 }
 
-fn is_watched(cluster: &MultiMasterCluster) -> bool {
-    is_impatient(cluster) && cluster.metadata.deletion_timestamp.is_none()
+/// Sends the last pass's renewal to the writer's agent again, with the clock value of the agent's last answer.
+async fn renew(uid: &str, lease: &WriterLease, context: &Context) {
+    let last = context.last_answer(uid, lease.ordinal);
+    let renewal = LeaseRenewal {
+        clock: last.filter(|last| last.pod_uid == lease.pod_uid).map(|last| last.clock),
+        ..lease.renewal.clone()
+    };
+    match members::agent(&lease.agent, Some(&renewal)).await {
+        Probe::Reached(report) => {
+            let answer = LastAnswer {
+                pod_uid: lease.pod_uid.clone(),
+                at: Instant::now(),
+                clock: report.clock,
+            };
+            context.answered(uid, lease.ordinal, answer);
+        }
+        // The next pass sees it, too.
+        silent => tracing::debug!(uid, ?silent, "the writer's lease is not renewed"),
+    }
 }
 
-async fn check_guarded(cluster: &MultiMasterCluster, context: &Context) {
+async fn check_guarded(cluster: &MultiMasterCluster, context: &Arc<Context>) {
     if cluster.spec.paused == Some(true) {
         return;
     }
@@ -71,7 +112,7 @@ async fn check_guarded(cluster: &MultiMasterCluster, context: &Context) {
     tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), why, "cannot check HAProxy's pods");
 }
 
-async fn check(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
+async fn check(cluster: &MultiMasterCluster, context: &Arc<Context>) -> Result<(), ActError> {
     // A pass reads the credentials. Before the first pass no pod serves.
     let Some((_, credentials)) = context.recall(&cluster.uid().unwrap_or_default()).credentials else {
         return Ok(());

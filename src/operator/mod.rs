@@ -3,21 +3,24 @@
 //! - [`controller`]: watches and leader election; calls [`reconcile`] for every cluster, every second and on every change.
 //! - [`reconcile`]: one pass: [`observe`], decide, write status, [`act`].
 //! - [`guard`]: the end of a pass that does not end by itself.
+//! - [`beside`]: events, and objects that are applied, beside the passes.
 //! - [`keeper`]: small tasks beside the passes.
 //! - [`compare`]: compares what members hold, beside the passes.
 //! - [`watched`]: reads what a watch delivers, each resource by itself.
 //! - [`web`]: who served whom, as JSON beside the metrics.
 //! - [`conflict_table`]: the records in `multimaster.conflicts`.
 //! - [`shared`], [`members`], [`kubernetes`]: what passes share: caches, clients, deadlines.
-//! - [`telemetry`]: metrics and health.
+//! - [`liveness`]: what probes ask.  [`telemetry`]: metrics.
 
 pub mod act;
+pub mod beside;
 pub mod compare;
 pub mod conflict_table;
 pub mod controller;
 pub mod guard;
 pub mod keeper;
 pub mod kubernetes;
+pub mod liveness;
 pub mod members;
 pub mod observe;
 pub mod reconcile;

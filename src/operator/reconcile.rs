@@ -1,34 +1,42 @@
 //! One pass over one cluster: observe, decide, write status, act.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+use futures::future::FusedFuture;
 use jiff::Timestamp;
 use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
+use tokio::time::timeout;
 
 use super::act::{ActError, Actor};
 use super::guard::{BrokenOff, PASS_END, Pause, guarded};
 use super::kubernetes::{KubernetesError, ask};
+use super::members::Credentials;
 use super::observe::objects::{find, observe};
 use super::shared::Context;
 use super::watched::Watched;
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
 use crate::api::status::MultiMasterClusterStatus;
-use crate::decide::decide;
 use crate::decide::observed::{ComparisonRun, Observed};
-
 use crate::decide::report::events::events;
 use crate::decide::report::judgement::{self, not_observed};
 use crate::decide::ring::ownership::apart;
 use crate::decide::step;
+use crate::decide::{Decision, decide};
 use crate::names;
 
 /// An observation older than this justifies no step any more: half of the leader's lease.
 const STALE: Duration = Duration::from_millis(2500);
+/// How long steps wait for a status write that none of them rests on.
+const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+/// From one event about a status that is not written to the next.
+const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// After an error.
 const RETRY: Duration = Duration::from_secs(1);
 /// A cache that is behind catches up within this.
@@ -53,6 +61,13 @@ pub enum ReconcileError {
     },
 }
 
+impl ReconcileError {
+    /// The resource is another one by now, or gone.
+    fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Api(KubernetesError::Api { source: kube::Error::Api(status), .. }) if status.is_conflict() || status.is_not_found())
+    }
+}
+
 /// One pass.
 ///
 /// # Errors
@@ -68,6 +83,7 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
     {
         return Ok(Action::requeue(left));
     }
+    let under_way = context.liveness.pass(started);
     let result = match guarded(PASS_END, pass(cached, &context)).await {
         Ok(result) => {
             if pause.is_some() && !is_deleted {
@@ -83,13 +99,14 @@ pub async fn reconcile(watched: Arc<Watched>, context: Arc<Context>) -> Result<A
             Err(why.into())
         }
     };
+    drop(under_way);
     context.metrics.pass(started.elapsed().as_secs_f64(), result.is_err());
     result
 }
 
 /// Nothing that the pass had begun is used again, and the next one begins later. If it was in a step about a conflict, only such steps wait: what
 /// heals the ring does not.
-async fn broken_off(cached: &MultiMasterCluster, context: &Context, why: &BrokenOff) {
+async fn broken_off(cached: &MultiMasterCluster, context: &Arc<Context>, why: &BrokenOff) {
     let (name, namespace) = (cached.name_any(), cached.namespace().unwrap_or_default());
     let (mut times, mut only_conflicts) = (0, false);
     context.remember(&cached.uid().unwrap_or_default(), |memory| {
@@ -112,9 +129,7 @@ async fn broken_off(cached: &MultiMasterCluster, context: &Context, why: &Broken
         ""
     };
     let message = format!("a pass over this cluster was broken off{step}: {why}");
-    context
-        .publish(cached, EventType::Warning, EventReason::PassBrokenOff, message, None)
-        .await;
+    context.publish(cached, EventType::Warning, EventReason::PassBrokenOff, message, None);
     if !only_conflicts && let Err(error) = tell_broken_off(cached, context, (&why.to_string(), times)).await {
         tracing::warn!(cluster = name, namespace, %error, "the status of a pass that was broken off cannot be written");
     }
@@ -139,7 +154,7 @@ async fn tell_broken_off(
     write_status(&fresh, status, context).await.map(drop)
 }
 
-async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, ReconcileError> {
+async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Action, ReconcileError> {
     let uid = cached.uid().unwrap_or_default();
     if cached.metadata.deletion_timestamp.is_some() {
         context.forget(&uid);
@@ -164,7 +179,9 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
                 cached.metadata.generation,
                 Timestamp::now(),
             );
-            write_status(cached, unknown, context).await?
+            let mut writing = pin!(write_status(cached, unknown, context).fuse());
+            let written = patiently(&mut writing, cached, context).await?;
+            written.unwrap_or_else(|| cached.clone().as_recorded())
         }
     };
     context.stores.ready().await?;
@@ -180,55 +197,78 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
     let now = Timestamp::now();
     let decision = decide(&observed, now);
     let before = cluster.status.clone().unwrap_or_default();
-    let cluster = if decision.status == before {
-        cluster
-    } else {
-        write_status(&cluster, decision.status.clone(), context).await?
+    let has_compared = matches!(observed.comparison, ComparisonRun::Finished(_));
+    let mut writing = pin!(record(&cluster, decision.status.clone(), (has_compared, now), context).fuse());
+    let present = match decision.status.records_as(&before) {
+        true => patiently(&mut writing, &cluster, context).await?,
+        false => Some(writing.as_mut().await?),
     };
-    if let ComparisonRun::Finished(_) = observed.comparison {
-        context.comparisons.noted(&uid);
-    }
-    for event in events(&before, &decision.status, now) {
-        let type_ = if event.warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        };
-        tracing::info!(cluster = %cluster.name_any(), namespace = cluster.namespace(), reason = event.reason.as_ref(), "{}", event.message);
-        context
-            .publish(&cluster, type_, event.reason, event.message, event.member)
-            .await;
-    }
     context.metrics.cluster(
         &cluster.namespace().unwrap_or_default(),
         &cluster.name_any(),
         cluster.spec.members,
         &decision.status,
     );
-    let observed = Observed { cluster, ..observed };
-    let actor = Actor {
-        observed: &observed,
-        context,
-        credentials: credentials.as_ref(),
+    let mut observed = Observed {
+        cluster: present.unwrap_or_else(|| cluster.clone()),
+        ..observed
     };
-    let mut requeue = decision.requeue;
+    let done = carry_out(&observed, credentials.as_ref(), &decision, looked, context).await;
+    if !writing.is_terminated() {
+        observed.cluster = writing.await?;
+    }
+    let done = done?;
+    if done.database_created {
+        let created = MultiMasterClusterStatus {
+            database_created: true,
+            ..decision.status
+        };
+        write_status(&observed.cluster, created, context).await?;
+    }
+    Ok(Action::requeue(done.requeue))
+}
+
+/// What steps leave for the rest of the pass.
+struct Done {
+    requeue: Duration,
+    database_created: bool,
+}
+
+/// Carries out the steps of a decision. `looked`: when what justifies them was seen.
+async fn carry_out(
+    observed: &Observed,
+    credentials: Option<&Credentials>,
+    decision: &Decision,
+    looked: Instant,
+    context: &Arc<Context>,
+) -> Result<Done, ReconcileError> {
+    let uid = observed.cluster.uid().unwrap_or_default();
+    let actor = Actor {
+        observed,
+        context,
+        credentials,
+    };
+    let mut done = Done {
+        requeue: decision.requeue,
+        database_created: false,
+    };
     for step in &decision.steps {
         if step.ages() && looked.elapsed() > STALE {
             tracing::warn!(?step, "the observation is too old for this step; looking again");
-            requeue = CACHE_BEHIND;
+            done.requeue = CACHE_BEHIND;
             continue;
         }
         let is_about_conflicts = step.is_about_conflicts();
         if is_about_conflicts {
             context.remember(&uid, |memory| memory.in_conflict_step = true);
         }
-        let done = actor.act(step).await;
+        let acted = actor.act(step).await;
         if is_about_conflicts {
             context.remember(&uid, |memory| {
                 (memory.in_conflict_step, memory.conflicts_pause) = (false, None);
             });
         }
-        if let Err(source) = done {
+        if let Err(source) = acted {
             let error = ReconcileError::Act {
                 step: format!("{step:?}"),
                 source,
@@ -236,20 +276,76 @@ async fn pass(cached: &MultiMasterCluster, context: &Context) -> Result<Action, 
             // A balancer that does not take its order must not keep the ring from healing. It gets the order again.
             if step.is_of_a_balancer() {
                 tracing::warn!(cluster = %observed.cluster.name_any(), namespace = observed.cluster.namespace(), %error, "going on without it");
-                requeue = RETRY;
+                done.requeue = RETRY;
                 continue;
             }
             return Err(error);
         }
-        if matches!(step.on_member(), Some(step::Action::CreateDatabase)) {
-            let created = MultiMasterClusterStatus {
-                database_created: true,
-                ..decision.status.clone()
-            };
-            write_status(&observed.cluster, created, context).await?;
-        }
+        done.database_created |= matches!(step.on_member(), Some(step::Action::CreateDatabase));
     }
-    Ok(Action::requeue(requeue))
+    Ok(done)
+}
+
+/// Writes the status of a pass, if it is another one, and publishes what has changed. `has_compared`: the result of a comparison is in it.
+async fn record(
+    cluster: &MultiMasterCluster,
+    status: MultiMasterClusterStatus,
+    (has_compared, now): (bool, Timestamp),
+    context: &Context,
+) -> Result<MultiMasterCluster, ReconcileError> {
+    let before = cluster.status.clone().unwrap_or_default();
+    let events = events(&before, &status, now);
+    let written = match status == before {
+        true => cluster.clone(),
+        false => write_status(cluster, status, context).await?,
+    };
+    if has_compared {
+        context.comparisons.noted(&cluster.uid().unwrap_or_default());
+    }
+    for event in events {
+        let type_ = match event.warning {
+            true => EventType::Warning,
+            false => EventType::Normal,
+        };
+        tracing::info!(cluster = %cluster.name_any(), namespace = cluster.namespace(), reason = event.reason.as_ref(), "{}", event.message);
+        context.publish(cluster, type_, event.reason, event.message, event.member);
+    }
+    Ok(written)
+}
+
+/// Waits for a status write that no step rests on. `None`: the API server refuses it, or takes its time, perhaps because of a webhook; that must not
+/// keep the ring from healing.
+///
+/// # Errors
+/// Whoever has changed the resource meanwhile may be another operator.
+async fn patiently(
+    writing: &mut (impl Future<Output = Result<MultiMasterCluster, ReconcileError>> + Unpin),
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<Option<MultiMasterCluster>, ReconcileError> {
+    let why = match timeout(STATUS_PATIENCE, writing).await {
+        Ok(Ok(written)) => return Ok(Some(written)),
+        Ok(Err(error)) if error.is_overtaken() => return Err(error),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the API server did not answer within {STATUS_PATIENCE:?}"),
+    };
+    let uid = cluster.uid().unwrap_or_default();
+    tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), why, "going on without a status");
+    let told = context.recall(&uid).status_not_written;
+    if told.is_none_or(|at| at.elapsed() >= TOLD_AGAIN) {
+        context.remember(&uid, |memory| memory.status_not_written = Some(Instant::now()));
+        let message = format!(
+            "the status of this cluster is not written, so it may be old; the ring is healed all the same: {why}"
+        );
+        context.publish(
+            cluster,
+            EventType::Warning,
+            EventReason::StatusNotWritten,
+            message,
+            None,
+        );
+    }
+    Ok(None)
 }
 
 /// Replaces the status of exactly the resource that was read: the resourceVersion in it makes the API server refuse a stale operator. What this
@@ -280,12 +376,7 @@ async fn write_status(
 
 /// After a pass that ended in an error.
 pub fn on_error(cluster: Arc<Watched>, error: &ReconcileError, _: Arc<Context>) -> Action {
-    if let ReconcileError::Api(KubernetesError::Api {
-        source: kube::Error::Api(status),
-        ..
-    }) = error
-        && (status.is_conflict() || status.is_not_found())
-    {
+    if error.is_overtaken() {
         tracing::debug!(%error, "the resource changed meanwhile");
         return Action::requeue(CACHE_BEHIND);
     }

@@ -5,24 +5,31 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::WriterDropped;
 use kube::{Client, Resource};
 
+use super::beside::Beside;
 use super::compare::Comparisons;
 use super::guard::Pause;
-use super::kubernetes::{API_DEADLINE, KubernetesError};
+use super::kubernetes::{API_DEADLINE, KubernetesError, ask};
+use super::liveness::Liveness;
 use super::members::{Credentials, MemberClients};
 use super::telemetry::Metrics;
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
 use crate::resources::Settings;
+use crate::wire::agent::LeaseRenewal;
+use crate::wire::io::client::AgentClient;
 
+/// Events of one cluster that wait at once, the one that is being published included. A ring of nine members that all fail has fewer.
+const MOST_EVENTS: usize = 100;
 /// The most applies without effect that are remembered.
 const MOST_IN_VAIN: usize = 10_000;
 
@@ -44,23 +51,29 @@ pub struct Stores {
 }
 
 impl Stores {
+    /// Waits for ever until every cache holds what the API server has.
+    ///
+    /// # Errors
+    /// When a watch has ended.
+    pub async fn delivered(&self) -> Result<(), WriterDropped> {
+        let all = tokio::try_join!(
+            self.pods.wait_until_ready(),
+            self.statefulsets.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.config_maps.wait_until_ready(),
+            self.deployments.wait_until_ready(),
+            self.budgets.wait_until_ready(),
+        );
+        all.map(drop)
+    }
+
     /// Waits until every cache holds what the API server has. A new leader with an empty cache would decide that all pods are gone.
     ///
     /// # Errors
     /// [`KubernetesError::Deadline`] when a watch does not deliver within [`API_DEADLINE`].
     pub async fn ready(&self) -> Result<(), KubernetesError> {
-        let all = async {
-            tokio::try_join!(
-                self.pods.wait_until_ready(),
-                self.statefulsets.wait_until_ready(),
-                self.services.wait_until_ready(),
-                self.config_maps.wait_until_ready(),
-                self.deployments.wait_until_ready(),
-                self.budgets.wait_until_ready(),
-            )
-        };
-        match tokio::time::timeout(API_DEADLINE, all).await {
-            Ok(Ok(_)) => Ok(()),
+        match tokio::time::timeout(API_DEADLINE, self.delivered()).await {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(KubernetesError::Deadline(
                 "the watches of pods and other objects".into(),
             )),
@@ -78,10 +91,15 @@ pub struct Context {
     pub members: MemberClients,
     /// Images and the like, from the command line.
     pub settings: Settings,
-    /// Publisher of events.
-    pub recorder: Recorder,
+    recorder: Recorder,
+    /// Events that are being published.
+    events: Beside,
+    /// Objects that are being applied: once at a time for each cluster.
+    pub applies: Beside,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
+    /// What this process knows of its own tasks.
+    pub liveness: Arc<Liveness>,
     /// The comparison that is under way.
     pub comparisons: Arc<Comparisons>,
     memory: Mutex<HashMap<String, Memory>>,
@@ -107,16 +125,35 @@ pub struct Memory {
     pub first_observed: Option<Instant>,
     /// The last answers of members' agents, by ordinal.
     pub answers: HashMap<u8, LastAnswer>,
+    /// How the lease of the one writer is renewed between passes.
+    pub writer_lease: Option<WriterLease>,
     /// UIDs of the claims of members' volumes, by ordinal, each with the pod that it was read for.
     pub claims: HashMap<u8, (String, String)>,
     /// The last passes were broken off.
     pub pause: Option<Pause>,
     /// The last passes were broken off in steps about conflicts.
     pub conflicts_pause: Option<Pause>,
+    /// When it was last told that the status cannot be written.
+    pub status_not_written: Option<Instant>,
     /// A step about a conflict is under way.
     pub in_conflict_step: bool,
     /// Ordinals of the members that took no writes when they were last seen, and were not opened since.
     pub fenced: HashSet<u8>,
+}
+
+/// The lease renewal of the one writer, as the last pass sent it.
+#[derive(Clone)]
+pub struct WriterLease {
+    /// Ordinal of the writer.
+    pub ordinal: u8,
+    /// The writer's pod.
+    pub pod_uid: String,
+    /// Its agent.
+    pub agent: AgentClient,
+    /// What the pass said. Its clock value is that of the last answer when it is sent again.
+    pub renewal: LeaseRenewal,
+    /// When the agent was last asked.
+    pub asked: Instant,
 }
 
 /// The last answer of an agent.
@@ -132,22 +169,31 @@ pub struct LastAnswer {
 
 impl Context {
     /// A context without memory.
-    pub fn new(client: Client, stores: Stores, settings: Settings, recorder: Recorder, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        client: Client,
+        stores: Stores,
+        settings: Settings,
+        recorder: Recorder,
+        (metrics, liveness): (Arc<Metrics>, Arc<Liveness>),
+    ) -> Self {
         Self {
             client,
             stores,
             members: MemberClients::default(),
             settings,
             recorder,
+            events: Beside::new("events", MOST_EVENTS),
+            applies: Beside::new("objects", 1),
             metrics,
+            liveness,
             comparisons: Arc::default(),
             memory: Mutex::default(),
             in_vain: Mutex::default(),
         }
     }
 
-    /// Publishes an event. Events are for people: if one cannot be published, that is logged and the pass continues.
-    pub async fn publish(
+    /// Publishes an event, beside the passes. Events are for people: if one cannot be published, that is logged.
+    pub fn publish(
         &self,
         cluster: &MultiMasterCluster,
         type_: EventType,
@@ -171,11 +217,20 @@ impl Context {
             secondary: member.map(pod),
         };
         let subject = cluster.object_ref(&());
-        let publishing = self.recorder.publish(&event, &subject);
-        match tokio::time::timeout(API_DEADLINE, publishing).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, reason = reason.as_ref(), "an event could not be published"),
-            Err(_) => tracing::warn!(reason = reason.as_ref(), "an event could not be published in time"),
+        let recorder = self.recorder.clone();
+        let publishing = async move {
+            if let Err(error) = ask("an event", recorder.publish(&event, &subject)).await {
+                tracing::warn!(%error, reason = reason.as_ref(), "an event could not be published");
+            }
+        };
+        if !self
+            .events
+            .begin(cluster.metadata.uid.as_deref().unwrap_or_default(), publishing)
+        {
+            tracing::warn!(
+                reason = reason.as_ref(),
+                "an event is left out: {MOST_EVENTS} of this cluster wait already"
+            );
         }
     }
 
@@ -212,6 +267,31 @@ impl Context {
         self.lock().get(uid)?.answers.get(&ordinal).cloned()
     }
 
+    /// Notes an answer of a member's agent. Passes and the keeper ask agents at the same time, and neither undoes what the other knows: a lease that
+    /// is renewed with a clock value ends before anybody believes it to have ended.
+    pub fn answered(&self, uid: &str, ordinal: u8, answer: LastAnswer) {
+        self.remember(uid, |memory| match memory.answers.get_mut(&ordinal) {
+            Some(before) if before.pod_uid == answer.pod_uid => {
+                before.at = before.at.max(answer.at);
+                before.clock = before.clock.max(answer.clock);
+            }
+            Some(before) if before.at > answer.at => {}
+            _ => drop(memory.answers.insert(ordinal, answer)),
+        });
+    }
+
+    /// The renewal of a writer's lease that is due now, a quarter of the lease after the agent was last asked.
+    pub fn due_renewal(&self, uid: &str, now: Instant) -> Option<WriterLease> {
+        let mut memory = self.lock();
+        let lease = memory.get_mut(uid)?.writer_lease.as_mut()?;
+        let quarter = Duration::from_secs(lease.renewal.lease_seconds.into()) / 4;
+        let is_due = now.saturating_duration_since(lease.asked) >= quarter;
+        is_due.then(|| {
+            lease.asked = now;
+            lease.clone()
+        })
+    }
+
     /// When this operator first observed a cluster: now, if it never has.
     pub fn first_observed(&self, uid: &str) -> Instant {
         let mut memory = self.lock();
@@ -226,6 +306,8 @@ impl Context {
     pub fn forget(&self, uid: &str) {
         self.lock().remove(uid);
         self.comparisons.forget(uid);
+        self.events.forget(uid);
+        self.applies.forget(uid);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {

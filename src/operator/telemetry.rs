@@ -1,7 +1,7 @@
-//! Metrics and health of the operator itself.
+//! Metrics of the operator itself, and how they and its health are served.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
+use super::liveness::Liveness;
 use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::step::Step;
 
@@ -238,24 +239,6 @@ fn resource_of(path: &str) -> String {
     resource.to_owned()
 }
 
-/// What probes of the kubelet ask the operator.
-#[derive(Default)]
-pub struct Liveness {
-    answered: AtomicBool,
-}
-
-impl Liveness {
-    /// The API server has answered about the lease: the operator is ready, leader or not.
-    pub fn answered(&self) {
-        self.answered.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the API server has answered about the lease.
-    pub fn is_ready(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
-    }
-}
-
 /// Serves `/healthz`, `/readyz`, `/metrics` and more routes for ever.
 ///
 /// # Errors
@@ -268,6 +251,14 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     use axum::http::StatusCode;
     use axum::routing::get;
+    let asked = liveness.clone();
+    let alive = move || {
+        let said = match asked.is_alive(Instant::now()) {
+            Ok(()) => (StatusCode::OK, "ok".to_owned()),
+            Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why),
+        };
+        async move { said }
+    };
     let ready = move || {
         let status = if liveness.is_ready() {
             StatusCode::OK
@@ -291,7 +282,7 @@ pub async fn serve(
         }
     };
     let router = axum::Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         .merge(more);

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 pub struct Ring {
     pub agents: Vec<Agent>,
     pub cluster: MultiMasterCluster,
-    context: Context,
+    context: std::sync::Arc<Context>,
     credentials: Credentials,
     // Dropped last: it removes the folders that the agents are in.
     pub cell: Cell,
@@ -300,7 +300,7 @@ pub async fn run(conn: &mut Conn, statements: &str) {
 }
 
 /// A context without an API server: events are lost, and the passes continue.
-fn context() -> Context {
+fn context() -> std::sync::Arc<Context> {
     let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
     let client = kube::Client::try_from(config).unwrap();
     let reporter = Reporter {
@@ -322,7 +322,7 @@ fn context() -> Context {
         deployments: empty(),
         budgets: empty(),
     };
-    Context::new(client, stores, settings, recorder, std::sync::Arc::default())
+    std::sync::Arc::new(Context::new(client, stores, settings, recorder, Default::default()))
 }
 
 fn empty<K>() -> Store<K>

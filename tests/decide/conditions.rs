@@ -1,5 +1,6 @@
 //! Conditions and events.
 
+use jiff::SignedDuration;
 use multimaster::api::reasons::{EventReason, Reason};
 use multimaster::api::status::{Phase, conditions};
 use multimaster::decide::observed::Problem;
@@ -150,4 +151,40 @@ fn every_reason_is_in_the_documents() {
     let conditions: Vec<Reason> = Reason::iter().filter(|reason| missing(reason.as_ref())).collect();
     let events: Vec<EventReason> = EventReason::iter().filter(|reason| missing(reason.as_ref())).collect();
     assert_eq!((conditions, events), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn numbers_in_texts_are_written_every_five_seconds_texts_every_second_and_what_flips_at_once() {
+    let mut observed = whole();
+    let mut written_at = |milliseconds: i64, problem: Option<&str>| {
+        let problem = problem.map(|message| Problem {
+            reason: Reason::ApplyFailed,
+            message: message.into(),
+        });
+        observed.problems = problem.into_iter().collect();
+        let now = at(0) + SignedDuration::from_millis(milliseconds);
+        let before = observed.cluster.status.clone();
+        let status = decide(&observed, now).status;
+        let is_written = before.as_ref() != Some(&status);
+        observed.cluster.status = Some(status);
+        is_written
+    };
+    for (milliseconds, problem, expected) in [
+        (10_000, Some("refused after 1 s"), true),
+        (11_000, Some("refused after 2 s"), false),
+        (14_900, Some("refused after 5 s"), false),
+        (15_000, Some("refused after 5 s"), true),
+        (15_500, Some("no answer after 5 s"), false),
+        (16_000, Some("no answer after 6 s"), true),
+        (16_100, None, true),
+        (16_200, Some("refused after 1 s"), true),
+        // A clock that was set back stops nothing.
+        (2_000, Some("refused after 9 s"), true),
+    ] {
+        assert_eq!(
+            written_at(milliseconds, problem),
+            expected,
+            "{milliseconds} {problem:?}"
+        );
+    }
 }

@@ -227,3 +227,44 @@ fn whatever_is_in_a_status_the_resource_is_decoded() {
         assert_eq!(read.spec.members, 3);
     }
 }
+
+#[test]
+fn what_is_recorded_is_the_same_until_a_decision_would_be_another() {
+    let base = read(plain());
+    let member = |status: &mut Value, field: &str, value: Value| status["memberStatuses"][0][field] = value;
+    let mut seen = plain();
+    for (field, value) in [
+        ("state", json!("Failed")),
+        ("gtidExecuted", json!("g9")),
+        ("links", json!([])),
+        ("message", json!("m")),
+    ] {
+        member(&mut seen, field, value);
+    }
+    (seen["phase"], seen["ring"], seen["conditions"]) = (json!("Degraded"), json!("0✗1✗0"), json!([]));
+    seen["recordedAt"] = json!("2026-01-01T00:00:07Z");
+    assert!(read(seen).records_as(&base));
+    for (field, value) in [
+        ("name", json!("demo-7")),
+        ("bypassed", json!(true)),
+        ("bypassedAt", json!("2026-01-01T00:00:00Z")),
+        ("heldOutUntil", json!("2026-01-01T00:00:00Z")),
+        ("serverUUID", json!("u9")),
+        ("formerServerUUIDs", json!([])),
+        ("catchUpTo", json!("c9")),
+    ] {
+        let mut other = plain();
+        member(&mut other, field, value);
+        assert!(!read(other).records_as(&base), "{field}");
+    }
+    for (field, value) in [
+        ("epoch", json!(8)),
+        ("databaseCreated", json!(false)),
+        ("writer", json!(null)),
+        ("memberStatuses", json!([])),
+    ] {
+        let mut other = plain();
+        other[field] = value;
+        assert!(!read(other).records_as(&base), "{field}");
+    }
+}

@@ -23,8 +23,10 @@ use crate::decide::step::{Action, Step};
 use crate::decide::view::View;
 use crate::resources::labels::selector_text;
 
-/// Positions, GTID sets and lag change with every write; they are recorded at most this often.
+/// Positions, GTID sets, lag and numbers in texts change with every write; they are recorded at most this often.
 const RECORD_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// Texts are written at most this often, unless something else has changed.
+const TEXT_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
 /// The status that this pass writes. The present one, unchanged, when there is nothing new to say or it is too early to say it.
 pub fn status(
@@ -38,26 +40,33 @@ pub fn status(
     if next == present {
         return present;
     }
-    let recent = present
-        .recorded_at
-        .as_ref()
-        .is_some_and(|at| now.duration_since(at.0) < RECORD_INTERVAL);
-    if recent && without_record(&next) == without_record(&present) {
+    // Of a clock that was set back nothing follows.
+    let since = present.recorded_at.as_ref().map(|at| now.duration_since(at.0));
+    let is_within = |interval| since.is_some_and(|since| !since.is_negative() && since < interval);
+    let is_same = |texts: fn(&mut String)| without_record(&next, texts) == without_record(&present, texts);
+    let without_numbers = |text: &mut String| text.retain(|letter| !letter.is_ascii_digit());
+    if is_within(RECORD_INTERVAL) && is_same(without_numbers) || is_within(TEXT_INTERVAL) && is_same(String::clear) {
         return present;
     }
     next.recorded_at = Some(Time(now));
     next
 }
 
-/// What remains when the figures that change with every write are left out.
-fn without_record(status: &MultiMasterClusterStatus) -> MultiMasterClusterStatus {
+/// What remains when the figures that change with every write are left out, and something of each text that people read.
+fn without_record(status: &MultiMasterClusterStatus, texts: fn(&mut String)) -> MultiMasterClusterStatus {
     let mut rest = status.clone();
     rest.max_lag_seconds = None;
+    rest.conditions
+        .iter_mut()
+        .for_each(|condition| texts(&mut condition.message));
+    rest.balancer.message.iter_mut().for_each(texts);
     for member in &mut rest.member_statuses {
         member.gtid_executed.clear();
+        member.message.iter_mut().for_each(texts);
         for link in &mut member.links {
             link.lag_seconds = None;
             link.position = None;
+            link.last_error.iter_mut().for_each(texts);
         }
     }
     rest

@@ -1,8 +1,10 @@
 //! Server-side apply of a cluster's objects. Only objects that differ from the desired ones are applied.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -12,10 +14,12 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::api::MultiMasterCluster;
+use crate::decide::step::{ClusterAction, Step};
 use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::observe::objects::find;
 use crate::operator::shared::Context;
+use crate::operator::watched::Watched;
 use crate::resources::drift::is_subset;
 use crate::resources::{Desired, desired, secrets};
 
@@ -25,11 +29,30 @@ use super::error::{ActError, Outcome};
 /// After a refusal of the API server the operator waits this long before it applies again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
 
+/// Begins to make the objects of a cluster as they are desired, unless it is at that already. A webhook may take its time over each of them, and
+/// nothing else waits for it.
+pub fn begin(cluster: &MultiMasterCluster, context: &Arc<Context>) -> Outcome {
+    let uid = cluster.uid().unwrap_or_default();
+    let (cluster, shared) = (cluster.clone(), context.clone());
+    let applying = async move {
+        match apply(&cluster, &shared).await {
+            Ok(Outcome::Done) => shared.metrics.step(&Step::Cluster(ClusterAction::Apply)),
+            Ok(Outcome::Nothing) => {}
+            Err(error) => {
+                tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "objects are not as desired yet");
+            }
+        }
+    };
+    context.applies.begin(&uid, applying);
+    // What it does is counted when it is done.
+    Outcome::Nothing
+}
+
 /// Makes the objects of a cluster as they are desired. A refusal of the API server is remembered and becomes a condition.
 ///
 /// # Errors
 /// [`ActError`] when the API server refuses or does not answer, or when passwords or certificates cannot be made.
-pub async fn apply(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
+async fn apply(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
     let uid = cluster.uid().unwrap_or_default();
     let refused = context.recall(&uid).refused;
     if refused.as_ref().is_some_and(|(when, _)| when.elapsed() < REFUSED_AGAIN) {
@@ -101,7 +124,14 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
             context,
         )
         .await?,
-        ensure(&stateful_set, live.as_deref(), context).await?,
+        match live.as_deref() {
+            Some(live)
+                if is_smaller(&stateful_set, live) && !is_still_smaller(&stateful_set, cluster, context).await? =>
+            {
+                false
+            }
+            live => ensure(&stateful_set, live, context).await?,
+        },
         // After the Service: if there is to be no HAProxy, the Service no longer leads to it by now.
         keep(balancer.as_ref(), live_balancer.as_deref(), cluster, context).await?,
         keep(
@@ -119,6 +149,27 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     } else {
         Outcome::Nothing
     })
+}
+
+/// Pods end when this is applied, and perhaps their volumes.
+fn is_smaller(wanted: &StatefulSet, live: &StatefulSet) -> bool {
+    replicas(wanted) < replicas(live)
+}
+
+fn replicas(set: &StatefulSet) -> Option<i32> {
+    set.spec.as_ref()?.replicas
+}
+
+/// Whether members are still to go: passes go on beside this, and a person may want them back by now.
+async fn is_still_smaller(
+    wanted: &StatefulSet,
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<bool, ActError> {
+    let api: Api<Watched> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
+    let fresh = ask("the resource", api.get(&cluster.name_any())).await?.0.as_recorded();
+    let members = i32::try_from(fresh.ordinals().count()).ok();
+    Ok(fresh.uid() == cluster.uid() && members == replicas(wanted))
 }
 
 /// Applies one object, unless it has every desired field.

@@ -11,6 +11,8 @@ pub mod sql;
 
 pub use error::{ActError, Outcome};
 
+use std::sync::Arc;
+
 use futures::future::join_all;
 use kube::runtime::events::EventType;
 
@@ -34,7 +36,7 @@ pub struct Actor<'a> {
     /// What was observed.
     pub observed: &'a Observed,
     /// Shared clients.
-    pub context: &'a Context,
+    pub context: &'a Arc<Context>,
     /// Passwords; `None` until the Secrets exist.
     pub credentials: Option<&'a Credentials>,
 }
@@ -48,15 +50,9 @@ impl Actor<'_> {
         let outcome = self.carry_out(step).await?;
         if let (Outcome::Done, Some((reason, message))) = (outcome, events::event(self.observed, step)) {
             tracing::info!(cluster = %self.cluster().name_any(), namespace = self.cluster().namespace(), reason = reason.as_ref(), "{message}");
+            let member = step.ordinal().map(|ordinal| self.name(ordinal));
             self.context
-                .publish(
-                    self.cluster(),
-                    EventType::Normal,
-                    reason,
-                    message,
-                    step.ordinal().map(|ordinal| self.name(ordinal)),
-                )
-                .await;
+                .publish(self.cluster(), EventType::Normal, reason, message, member);
         }
         Ok(outcome)
     }
@@ -89,7 +85,7 @@ impl Actor<'_> {
 
     async fn on_cluster(&self, action: &ClusterAction) -> Result<Outcome, ActError> {
         match action {
-            ClusterAction::Apply => apply::apply(self.cluster(), self.context).await,
+            ClusterAction::Apply => Ok(apply::begin(self.cluster(), self.context)),
             ClusterAction::Compare { requested } => self.compare(requested.clone()),
             ClusterAction::StopWrites => self.stop_writes().await,
             ClusterAction::Balance { pods, order } => {

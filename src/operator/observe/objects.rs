@@ -13,6 +13,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
 
 use crate::api::MultiMasterCluster;
+use crate::api::status::MultiMasterClusterStatus;
 use crate::api::reasons::Reason;
 use crate::decide::observed::{Balancer, Member, Observed, Probe, Problem, WitnessProbe};
 use crate::decide::serve::balance;
@@ -21,7 +22,7 @@ use crate::mysql::io::connection::PROBE_DEADLINE;
 use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::members::Credentials;
-use crate::operator::shared::{Context, LastAnswer};
+use crate::operator::shared::{Context, LastAnswer, WriterLease};
 use crate::resources::labels;
 use crate::resources::validate::{InvalidField, validate};
 use crate::wire::agent::LeaseRenewal;
@@ -147,6 +148,13 @@ fn update_revision(statefulset: &StatefulSet) -> Option<String> {
 async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>, context: &Context) -> Vec<Member> {
     let uid = cluster.uid().unwrap_or_default();
     let unanswered_before = context.recall(&uid).unanswered;
+    // Before another member hears that it is the writer. What the keeper has sent until now gives the lease no later end than that of an answer which
+    // this operator has got.
+    let is_readable = |status: &&MultiMasterClusterStatus| status.unreadable().next().is_none();
+    let writer = cluster.status.as_ref().filter(is_readable).and(cluster.writer());
+    context.remember(&uid, |memory| {
+        memory.writer_lease.take_if(|lease| Some(lease.ordinal) != writer);
+    });
     let probes = cluster
         .ordinals()
         .map(|ordinal| member(cluster, ordinal, credentials, context));
@@ -287,6 +295,16 @@ async fn member(
                 // Without one, an agent keeps the policy that it has. The writer needs one all the same.
                 || cluster.spec.is_unknown("isolation.policy") && !cluster.has_single_writer();
             let renewal = (!unreadable).then(|| LeaseRenewal::of(cluster, ordinal, clock, &others));
+            if let Some(renewal) = renewal.clone().filter(|renewal| renewal.writer == Some(ordinal)) {
+                let lease = WriterLease {
+                    ordinal,
+                    pod_uid: pod_uid.clone(),
+                    agent: agent.clone(),
+                    renewal,
+                    asked: Instant::now(),
+                };
+                context.remember(&uid, |memory| memory.writer_lease = Some(lease));
+            }
             (member.agent, member.server) = tokio::join!(
                 super::members::agent(&agent, renewal.as_ref()),
                 super::members::server(&mut client)
@@ -303,9 +321,7 @@ async fn member(
     member.since_contact = match member.report().map(|report| report.clock) {
         Some(clock) => {
             let at = Instant::now();
-            context.remember(&uid, |memory| {
-                memory.answers.insert(ordinal, LastAnswer { pod_uid, at, clock });
-            });
+            context.answered(&uid, ordinal, LastAnswer { pod_uid, at, clock });
             SignedDuration::ZERO
         }
         None => since_answer(),

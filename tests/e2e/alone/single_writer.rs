@@ -1,4 +1,4 @@
-//! The node of the one writer stands still, and its clients with it; then both go on.
+//! Readers stand still, and the writer's clients do not notice; the node of the one writer stands still, and its clients with it; then both go on.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,12 @@ use crate::support::{docker, eventually, operator};
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]
-async fn a_writer_that_stood_still_is_fenced_and_what_it_took_is_merged() -> Result<()> {
+async fn readers_that_stand_still_cost_no_write_and_a_writer_is_fenced_and_merged() -> Result<()> {
     alone("writer", |world| async move {
-        let ring = Ring::ready(&world, "demo", 3, json!({"writes": "SingleWriter"})).await?;
+        let spec = json!({"writes": "SingleWriter", "failureDetection": {"holdOutSeconds": 0}});
+        let ring = Ring::ready(&world, "demo", 3, spec).await?;
         let writers = Writers::start(&ring, vec![At::Service]).await?;
+        readers_stand_still(&ring, &writers).await?;
         let stubborn = Stubborn::start(&ring).await?;
         writers.go_on(&[At::Service]).await?;
         let first = writer(&ring).await?;
@@ -52,6 +54,42 @@ async fn a_writer_that_stood_still_is_fenced_and_what_it_took_is_merged() -> Res
         Ok(())
     })
     .await
+}
+
+/// Each reader in turn is frozen, agent and mysqld, until the others have closed the ring around it; `FREEZES` says how often (2).
+async fn readers_stand_still(ring: &Ring, writers: &Writers) -> Result<()> {
+    let freezes: u8 = std::env::var("FREEZES")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2);
+    writers.go_on(&[At::Service]).await?;
+    let (writer, before) = (writer(ring).await?, writers.failures());
+    for freeze in 0..freezes {
+        let reader = (writer + 1 + freeze % 2) % 3;
+        let others: Vec<String> = ring
+            .ordinals()
+            .filter(|other| *other != reader)
+            .map(|other| other.to_string())
+            .collect();
+        ring.signal_pod(reader, "STOP").await?;
+        let closed = ring
+            .wait_closed(&format!("{}→{}→{}", others[0], others[1], others[0]))
+            .await;
+        let went_on = writers.go_on(&[At::Service]).await;
+        ring.signal_pod(reader, "CONT").await?;
+        closed.and(went_on)?;
+        ring.wait_ready().await?;
+        let failed = writers.failures() - before;
+        eprintln!(
+            "freeze {} of {freezes}, of {}: {failed} writes failed, {} acknowledged",
+            freeze + 1,
+            ring.member(reader),
+            writers.safe(At::Service)
+        );
+        ensure!(failed == 0, "{failed} writes failed");
+    }
+    ensure!(self::writer(ring).await? == writer, "the writer has changed");
+    Ok(())
 }
 
 /// Twice the default: nobody opens a writer again that was not confirmed for once, because this machine was busy.

@@ -14,6 +14,7 @@ use multimaster::names;
 use mysql_async::Conn;
 use serde_json::{Value, json};
 
+use super::node::shell;
 use super::world::World;
 use super::{eventually, kubectl, sql};
 
@@ -275,6 +276,19 @@ impl Ring {
         let (namespace, pod) = (&self.namespace, &self.member(ordinal));
         let said = kubectl(&["exec", "-n", namespace, pod, "-c", "mysql", "--", "bash", "-c", &script]).await?;
         ensure!(said.contains("sent"), "no mysqld in {pod}: {said}");
+        Ok(())
+    }
+
+    /// Signals all processes of a pod, its agent among them: process 1 of a container takes no such signal from inside.
+    pub async fn signal_pod(&self, ordinal: u8, signal: &str) -> Result<()> {
+        let uid = self.pod(ordinal).await?.metadata.uid.context("no UID")?;
+        let script = format!(
+            r#"for p in /proc/[0-9]*; do
+                tr _ - <"$p/cgroup" | grep -q {uid} && read -r name <"$p/comm" && [ "$name" != pause ] && kill -{signal} "${{p#/proc/}}" && echo "$name"
+            done 2>/dev/null; true"#
+        );
+        let said = shell(&self.node(ordinal).await?, &script).await?;
+        ensure!(said.contains("mysqld") && said.contains("multimaster"), "{uid}: {said}");
         Ok(())
     }
 
