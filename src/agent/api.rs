@@ -264,6 +264,8 @@ mod tests {
         for (members, writer) in lists.into_iter().zip([None, Some(0), Some(8)]) {
             let members: Vec<IpAddr> = members.iter().map(|address| address.parse().unwrap()).collect();
             let renewal = LeaseRenewal {
+                operator: 0,
+                number: 0,
                 version: 1,
                 policy: IsolationPolicy::Fence,
                 after_seconds: 3600,

@@ -136,6 +136,8 @@ mod tests {
 
     fn renewal(writer: Option<u8>, clock: Option<u64>) -> LeaseRenewal {
         LeaseRenewal {
+            operator: 0,
+            number: 0,
             version: 1,
             policy: IsolationPolicy::KeepWriting,
             after_seconds: 10,

@@ -219,10 +219,14 @@ impl Shared {
         self.contact.swap(false, Ordering::Relaxed)
     }
 
-    /// Keeps the operator's last lease renewal.
+    /// Keeps the operator's last lease renewal. One that arrives after a later one of the same operator is none.
     pub fn set_renewal(&self, renewal: LeaseRenewal) {
+        let mut last = self.renewal.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_some_and(|last| renewal.is_older_than(last)) {
+            return;
+        }
         self.lease().renew(&renewal, Instant::now());
-        *self.renewal.lock().unwrap_or_else(PoisonError::into_inner) = Some(renewal);
+        *last = Some(renewal);
     }
 
     /// The operator's last lease renewal; `None`: this agent has got none yet.

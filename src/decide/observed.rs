@@ -30,6 +30,8 @@ pub struct Observed {
     pub comparison: ComparisonRun,
     /// Steps about conflicts wait, because the last ones did not end.
     pub conflicts_wait: bool,
+    /// The API server did not take the status of the last pass. The ring is healed; what only goes on by what status says is not begun.
+    pub status_waits: bool,
 }
 
 /// How far the comparison of the members of one cluster is.

@@ -107,7 +107,7 @@ fn risky(view: &View, now: Timestamp) -> Option<Step> {
         .or_else(|| rebuild(findings))
         .or_else(|| create_database(view))
         .or_else(|| restart::replace(findings))
-        .or_else(|| restart::restart(findings, now))
+        .or_else(|| restart::restart(findings, now).filter(|_| !view.observed.status_waits))
         .or_else(|| ownership::mark_next(view.observed))
 }
 
@@ -270,7 +270,8 @@ fn open(view: &View) -> Option<Step> {
 
 fn create_database(view: &View) -> Option<Step> {
     let observed = view.observed;
-    let wanted = observed.cluster.spec.database.is_some() && observed.cluster.spec.unknown.is_empty();
+    let wanted =
+        observed.cluster.spec.database.is_some() && observed.cluster.spec.unknown.is_empty() && !observed.status_waits;
     let created = observed
         .cluster
         .status

@@ -35,7 +35,8 @@ impl<'a> Roles<'a> {
             .members
             .last()
             .filter(|member| member.ordinal >= observed.cluster.spec.members)
-            .filter(|member| ring.downstream(member.ordinal).is_some());
+            .filter(|member| ring.downstream(member.ordinal).is_some())
+            .filter(|_| !observed.status_waits);
         Self {
             observed,
             ring,

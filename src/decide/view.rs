@@ -36,7 +36,8 @@ impl<'a> View<'a> {
             .collect();
         let mut desired = states.iter().take(observed.cluster.spec.members.into());
         let ring_is_whole = findings.ring_is_closed && desired.all(|state| state.word.serves());
-        let next_restart = restart::next(&findings, ring_is_whole).map(|member| member.ordinal);
+        let next_restart = restart::next(&findings, ring_is_whole).filter(|_| !findings.observed.status_waits);
+        let next_restart = next_restart.map(|member| member.ordinal);
         Self {
             observed,
             findings,

@@ -51,6 +51,13 @@ impl Beside {
         true
     }
 
+    /// Ends all work.
+    pub fn end(&self) {
+        for (_, queue) in lock(&self.queues).drain() {
+            queue.worker.abort();
+        }
+    }
+
     /// Ends the work of a cluster that is gone.
     pub fn forget(&self, uid: &str) {
         if let Some(queue) = lock(&self.queues).remove(uid) {

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tower::ServiceBuilder;
 
 use super::keeper;
-use super::liveness::Liveness;
+use super::liveness::{Liveness, is_unreadable};
 use super::reconcile::{on_error, reconcile};
 use super::shared::{Context, Stores};
 use super::telemetry::{Metrics, serve};
@@ -237,9 +237,28 @@ where
     let (reader, writer) = store();
     let ours = watched().labels(names::LABEL_CLUSTER);
     let liveness = liveness.clone();
-    let events = watcher(Api::all(client.clone()), ours).inspect(move |said| liveness.watch(kind, said));
+    let events = listing_anew(Api::all(client.clone()), ours).inspect(move |said| liveness.watch(kind, said));
     let stream = reflector(writer, events).default_backoff().touched_objects();
     (reader, boxed(stream))
+}
+
+/// A watch that begins anew with a list after something that it cannot read: the cache would lack it, and nobody would know.
+fn listing_anew<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    futures::stream::unfold(None, move |watch| {
+        let (api, config) = (api.clone(), config.clone());
+        async move {
+            let mut watch = watch.unwrap_or_else(|| watcher(api, config).boxed());
+            let said = watch.next().await?;
+            let goes_on = !said.as_ref().is_err_and(is_unreadable);
+            Some((said, goes_on.then_some(watch)))
+        }
+    })
 }
 
 fn watched() -> watcher::Config {

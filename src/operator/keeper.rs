@@ -32,6 +32,9 @@ use crate::wire::agent::LeaseRenewal;
 /// From one check to the next.
 const PERIOD: Duration = Duration::from_millis(200);
 
+/// How often clusters are looked for that are gone: their resource may go without a pass that sees it.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// The end of a check.
 const CHECK_END: Duration = Duration::from_secs(5);
 
@@ -49,10 +52,15 @@ pub async fn run(clusters: Store<Watched>, context: Arc<Context>) -> Infallible 
     let mut ticks = interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut tasks, mut under_way) = (FuturesUnordered::new(), HashSet::new());
+    let mut swept = Instant::now();
     loop {
         tokio::select! {
             _ = ticks.tick() => {
                 context.liveness.keeper_at(Instant::now());
+                if swept.elapsed() > SWEEP && clusters.wait_until_ready().now_or_never().is_some_and(|ready| ready.is_ok()) {
+                    swept = Instant::now();
+                    context.keep_only(&clusters.state().iter().filter_map(|cluster| cluster.0.uid()).collect());
+                }
                 for cluster in clusters.state().iter().filter(|cluster| cluster.0.metadata.deletion_timestamp.is_none()) {
                     let uid = cluster.0.uid().unwrap_or_default();
                     let renews = (uid.clone(), Task::Renew);
@@ -82,14 +90,17 @@ pub async fn run(clusters: Store<Watched>, context: Arc<Context>) -> Infallible 
 /// Sends the last pass's renewal to the writer's agent again, with the clock value of the agent's last answer.
 async fn renew(uid: &str, lease: &WriterLease, context: &Context) {
     let last = context.last_answer(uid, lease.ordinal);
-    let renewal = LeaseRenewal {
+    let mut renewal = LeaseRenewal {
         clock: last.filter(|last| last.pod_uid == lease.pod_uid).map(|last| last.clock),
         ..lease.renewal.clone()
     };
+    context.number(&mut renewal);
+    let asked = Instant::now();
     match members::agent(&lease.agent, Some(&renewal)).await {
         Probe::Reached(report) => {
             let answer = LastAnswer {
                 pod_uid: lease.pod_uid.clone(),
+                asked,
                 at: Instant::now(),
                 clock: report.clock,
             };
@@ -125,6 +136,7 @@ async fn check(cluster: &MultiMasterCluster, context: &Arc<Context>) -> Result<(
         balancers: balancers(cluster, Some(&credentials), context).await,
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
+        status_waits: false,
     };
     let actor = Actor {
         observed: &observed,

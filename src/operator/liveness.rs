@@ -74,13 +74,13 @@ impl Liveness {
     }
 
     /// What the watch of a kind said last.
-    pub fn watch<K>(&self, kind: &'static str, said: &Result<K, watcher::Error>) {
-        let why = said.as_ref().err().filter(|error| is_unreadable(error));
+    pub fn watch<K>(&self, kind: &'static str, said: &Result<watcher::Event<K>, watcher::Error>) {
         let mut tasks = self.lock();
-        match (why, said) {
-            (Some(why), _) => drop(tasks.unreadable.insert(kind, why.to_string())),
-            (None, Ok(_)) => drop(tasks.unreadable.remove(kind)),
-            (None, Err(_)) => {}
+        match said {
+            Err(why) if is_unreadable(why) => drop(tasks.unreadable.insert(kind, why.to_string())),
+            // Everything was read.
+            Ok(watcher::Event::InitDone) => drop(tasks.unreadable.remove(kind)),
+            Ok(_) | Err(_) => {}
         }
     }
 
@@ -118,7 +118,7 @@ impl Liveness {
 }
 
 /// The API server has answered, and this version cannot read the answer. If only half of it has arrived, the watch begins anew.
-fn is_unreadable(error: &watcher::Error) -> bool {
+pub fn is_unreadable(error: &watcher::Error) -> bool {
     use kube::Error::SerdeError;
     use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
     match error {
@@ -174,11 +174,12 @@ mod tests {
         assert_eq!(liveness.is_alive(now), Ok(()));
         liveness.watch::<()>("pods", &Err(watcher::Error::InitialListFailed(unreadable("x"))));
         assert!(liveness.is_alive(now).is_err_and(|why| why.contains("pods")));
-        liveness.watch("services", &Ok(()));
+        liveness.watch("services", &Ok(watcher::Event::<()>::InitDone));
+        liveness.watch("pods", &Ok(watcher::Event::Apply(())));
         // A silence says nothing of what could not be read.
         liveness.watch::<()>("pods", &Err(watcher::Error::WatchFailed(refused())));
         assert!(liveness.is_alive(now).is_err());
-        liveness.watch("pods", &Ok(()));
+        liveness.watch("pods", &Ok(watcher::Event::<()>::InitDone));
         assert_eq!(liveness.is_alive(now), Ok(()));
     }
 }

@@ -163,6 +163,8 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
             .forget(&cached.namespace().unwrap_or_default(), &cached.name_any());
         return Ok(Action::await_change());
     }
+    let named = (cached.namespace().unwrap_or_default(), cached.name_any());
+    context.remember(&uid, |memory| memory.named = Some(named));
     if context
         .recall(&uid)
         .replaced
@@ -203,6 +205,8 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
         true => patiently(&mut writing, &cluster, context).await?,
         false => Some(writing.as_mut().await?),
     };
+    let is_written = present.is_some();
+    context.remember(&uid, |memory| memory.status_waits = !is_written);
     context.metrics.cluster(
         &cluster.namespace().unwrap_or_default(),
         &cluster.name_any(),
@@ -213,11 +217,22 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
         cluster: present.unwrap_or_else(|| cluster.clone()),
         ..observed
     };
-    let done = carry_out(&observed, credentials.as_ref(), &decision, looked, context).await;
-    if !writing.is_terminated() {
-        observed.cluster = writing.await?;
-    }
-    let done = done?;
+    let carrying_out = carry_out(
+        &observed,
+        credentials.as_ref(),
+        &decision,
+        (looked, is_written),
+        context,
+    );
+    let done = match writing.is_terminated() {
+        true => carrying_out.await?,
+        // Its answer may come while a step waits for something else.
+        false => {
+            let (done, written) = tokio::join!(carrying_out, writing);
+            observed.cluster = written?;
+            done?
+        }
+    };
     if done.database_created {
         let created = MultiMasterClusterStatus {
             database_created: true,
@@ -234,12 +249,12 @@ struct Done {
     database_created: bool,
 }
 
-/// Carries out the steps of a decision. `looked`: when what justifies them was seen.
+/// Carries out the steps of a decision. `looked`: when what justifies them was seen. `is_written`: status says what was decided.
 async fn carry_out(
     observed: &Observed,
     credentials: Option<&Credentials>,
     decision: &Decision,
-    looked: Instant,
+    (looked, is_written): (Instant, bool),
     context: &Arc<Context>,
 ) -> Result<Done, ReconcileError> {
     let uid = observed.cluster.uid().unwrap_or_default();
@@ -253,6 +268,11 @@ async fn carry_out(
         database_created: false,
     };
     for step in &decision.steps {
+        let creates = matches!(step.on_member(), Some(step::Action::CreateDatabase));
+        // That it is done could not be noted.
+        if creates && !is_written {
+            continue;
+        }
         if step.ages() && looked.elapsed() > STALE {
             tracing::warn!(?step, "the observation is too old for this step; looking again");
             done.requeue = CACHE_BEHIND;
@@ -281,7 +301,7 @@ async fn carry_out(
             }
             return Err(error);
         }
-        done.database_created |= matches!(step.on_member(), Some(step::Action::CreateDatabase));
+        done.database_created |= creates;
     }
     Ok(done)
 }

@@ -3,7 +3,8 @@
 //! No decision needs anything of it to be right. All of it can be lost at any time: the next pass starts from what it observes.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -104,11 +105,17 @@ pub struct Context {
     pub comparisons: Arc<Comparisons>,
     memory: Mutex<HashMap<String, Memory>>,
     in_vain: Mutex<HashSet<u64>>,
+    /// A random number of this process.
+    process: u64,
+    /// Lease renewals that were sent.
+    renewals: AtomicU64,
 }
 
 /// What the operator remembers of one cluster.
 #[derive(Default, Clone)]
 pub struct Memory {
+    /// Namespace and name.
+    pub named: Option<(String, String)>,
     /// Secrets as last read, and when.
     pub credentials: Option<(Instant, Credentials)>,
     /// The resourceVersion that the last status write replaced. A cache that still shows this version is old.
@@ -133,6 +140,8 @@ pub struct Memory {
     pub pause: Option<Pause>,
     /// The last passes were broken off in steps about conflicts.
     pub conflicts_pause: Option<Pause>,
+    /// The last pass could not write its status.
+    pub status_waits: bool,
     /// When it was last told that the status cannot be written.
     pub status_not_written: Option<Instant>,
     /// A step about a conflict is under way.
@@ -161,10 +170,21 @@ pub struct WriterLease {
 pub struct LastAnswer {
     /// The agent's pod.
     pub pod_uid: String,
+    /// When it was asked.
+    pub asked: Instant,
     /// When the answer had arrived.
     pub at: Instant,
-    /// The agent's own clock in the answer. It was read before `at`.
+    /// The agent's own clock in the answer. It was read before `at`. After a restart of the agent it begins anew.
     pub clock: u64,
+}
+
+impl LastAnswer {
+    /// What is known after another answer, which need not be the later one.
+    fn and(self, other: Self) -> Self {
+        let at = self.at.max(other.at);
+        let later = if other.asked >= self.asked { other } else { self };
+        Self { at, ..later }
+    }
 }
 
 impl Context {
@@ -189,6 +209,8 @@ impl Context {
             comparisons: Arc::default(),
             memory: Mutex::default(),
             in_vain: Mutex::default(),
+            process: RandomState::new().hash_one(std::process::id()),
+            renewals: AtomicU64::default(),
         }
     }
 
@@ -257,6 +279,17 @@ impl Context {
         self.lock().get(uid).cloned().unwrap_or_default()
     }
 
+    /// Forgets clusters whose resources are gone. `there`: the UIDs of all others.
+    pub fn keep_only(&self, there: &HashSet<String>) {
+        let gone: Vec<String> = self
+            .lock()
+            .keys()
+            .filter(|uid| !there.contains(*uid))
+            .cloned()
+            .collect();
+        gone.iter().for_each(|uid| self.forget(uid));
+    }
+
     /// Changes what is remembered of a cluster.
     pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
         change(self.lock().entry(uid.into()).or_default());
@@ -270,14 +303,10 @@ impl Context {
     /// Notes an answer of a member's agent. Passes and the keeper ask agents at the same time, and neither undoes what the other knows: a lease that
     /// is renewed with a clock value ends before anybody believes it to have ended.
     pub fn answered(&self, uid: &str, ordinal: u8, answer: LastAnswer) {
-        self.remember(uid, |memory| match memory.answers.get_mut(&ordinal) {
-            Some(before) if before.pod_uid == answer.pod_uid => {
-                before.at = before.at.max(answer.at);
-                before.clock = before.clock.max(answer.clock);
-            }
-            Some(before) if before.at > answer.at => {}
-            _ => drop(memory.answers.insert(ordinal, answer)),
-        });
+        if let Some(memory) = self.lock().get_mut(uid) {
+            let before = memory.answers.entry(ordinal).or_insert_with(|| answer.clone());
+            *before = before.clone().and(answer);
+        }
     }
 
     /// The renewal of a writer's lease that is due now, a quarter of the lease after the agent was last asked.
@@ -304,10 +333,23 @@ impl Context {
 
     /// Forgets a cluster.
     pub fn forget(&self, uid: &str) {
-        self.lock().remove(uid);
         self.comparisons.forget(uid);
         self.events.forget(uid);
         self.applies.forget(uid);
+        if let Some((namespace, name)) = self.lock().remove(uid).and_then(|memory| memory.named) {
+            self.metrics.forget(&namespace, &name);
+        }
+    }
+
+    /// Ends what is under way beside the passes: another replica may lead soon.
+    pub fn end(&self) {
+        self.applies.end();
+        self.events.end();
+    }
+
+    /// Numbers a lease renewal that is about to be sent.
+    pub fn number(&self, renewal: &mut LeaseRenewal) {
+        (renewal.operator, renewal.number) = (self.process, self.renewals.fetch_add(1, Ordering::Relaxed));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Memory>> {

@@ -50,6 +50,12 @@ pub const PATH_WRITABLE: &str = "/readyz?writes=true";
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeaseRenewal {
+    /// A random number of the operator's process; 0: one of an earlier version, which does not number its renewals.
+    #[serde(default)]
+    pub operator: u64,
+    /// Grows with each renewal that this process sends. They may arrive in another order.
+    #[serde(default)]
+    pub number: u64,
     /// [`VERSION`] of the operator.
     #[serde(default)]
     pub version: u32,
@@ -80,6 +86,11 @@ pub struct LeaseRenewal {
 }
 
 impl LeaseRenewal {
+    /// Whether the same process sent it before `other`.
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.operator != 0 && self.operator == other.operator && self.number < other.number
+    }
+
     /// The renewal for one member. `clock`: of its agent's last report; `others`: ordinals and addresses of the other members that have an address.
     pub fn of(cluster: &MultiMasterCluster, ordinal: u8, clock: Option<u64>, others: &[(u8, IpAddr)]) -> Self {
         let status = |ordinal: u8| {
@@ -88,6 +99,8 @@ impl LeaseRenewal {
         };
         let in_ring = |ordinal: u8| status(ordinal).is_none_or(|status| !status.bypassed);
         Self {
+            operator: 0,
+            number: 0,
             version: VERSION,
             policy: cluster.spec.isolation.policy,
             after_seconds: cluster.spec.isolation.after_seconds,
@@ -125,6 +138,9 @@ impl fmt::Display for LeaseRenewal {
         }
         if let Some(clock) = self.clock {
             write!(f, "&clock={clock}")?;
+        }
+        if self.operator != 0 {
+            write!(f, "&operator={}&number={}", self.operator, self.number)?;
         }
         Ok(())
     }

@@ -19,6 +19,8 @@ const LONG: Duration = Duration::from_secs(9);
 
 fn fence(members: &[&Agent]) -> LeaseRenewal {
     LeaseRenewal {
+        operator: 0,
+        number: 0,
         version: VERSION,
         policy: IsolationPolicy::Fence,
         after_seconds: AFTER,

@@ -14,6 +14,8 @@ const LEASE: u16 = 6;
 /// The operator's renewal; `last`: the agent's last report.
 fn renewal(writer: u8, last: &Report, ring: &[&Agent]) -> LeaseRenewal {
     LeaseRenewal {
+        operator: 0,
+        number: 0,
         version: VERSION,
         policy: IsolationPolicy::KeepWriting,
         after_seconds: 10,

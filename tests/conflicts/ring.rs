@@ -166,6 +166,7 @@ impl Ring {
             balancers: Vec::new(),
             comparison: ComparisonRun::Idle,
             conflicts_wait: false,
+            status_waits: false,
         }
     }
 

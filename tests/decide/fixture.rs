@@ -127,6 +127,7 @@ pub fn whole() -> Observed {
         balancers: Vec::new(),
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
+        status_waits: false,
     };
     settle(&mut observed, 0);
     observed
@@ -142,6 +143,7 @@ pub fn new() -> Observed {
         balancers: Vec::new(),
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
+        status_waits: false,
     };
     for ordinal in 0..3 {
         fence(&mut observed, ordinal);

@@ -187,18 +187,30 @@ fn who_had_taken_the_winners_row_in_an_earlier_conflict_has_copied_it() {
     for side in &mut settled {
         side.stage = Stage::Settled;
     }
-    let open = [
-        record(2, (1, 11), 3, "x", &[(2, 11), (1, 11)]),
-        record(1, (2, 11), 4, "x", &[(1, 11), (0, 11)]),
-    ];
-    let had = |records: &[Record]| {
+    let own = record(1, (2, 11), 4, "x", &[(1, 11), (0, 11)]);
+    let open = [record(2, (1, 11), 3, "x", &[(2, 11), (1, 11)]), own.clone()];
+    let had = |records: &[Record], own: &Record| {
         let observed = observed(records);
-        Sides::of(&observed).had_winning_rows(&observed, &open[1])
+        Sides::of(&observed).had_winning_rows(&observed, own)
     };
-    assert!(had(&[settled.as_slice(), &open].concat()));
-    assert!(!had(&open));
-    let [mut other, _] = settled.clone();
-    other.rows = record(1, (0, 11), 1, "y", &[]).rows;
-    other.rows[0].key.table = "u".into();
-    assert!(!had(&[&[other], open.as_slice()].concat()));
+    assert!(had(&[settled.as_slice(), &open].concat(), &own));
+    assert!(!had(&open, &own));
+    // It stopped before it knew the row of 0.
+    let early = record(1, (2, 11), 4, "x", &[(1, 11)]);
+    assert!(!had(
+        &[settled.as_slice(), &[open[0].clone(), early.clone()]].concat(),
+        &early
+    ));
+    // That conflict was about one of two rows.
+    let two = record(1, (2, 11), 4, "x y", &[(1, 11), (0, 11)]);
+    assert!(!had(
+        &[settled.as_slice(), &[open[0].clone(), two.clone()]].concat(),
+        &two
+    ));
+    // 0 has written the row anew, and 1 has copied its own.
+    let anew = [
+        record(1, (2, 12), 5, "x", &[(1, 11), (0, 11), (1, 12)]),
+        record(2, (0, 12), 6, "x", &[(2, 12), (1, 11), (0, 11)]),
+    ];
+    assert!(!had(&[settled.as_slice(), &anew].concat(), &anew[0]));
 }

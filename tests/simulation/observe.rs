@@ -42,6 +42,7 @@ impl World {
             balancers: Vec::new(),
             comparison: ComparisonRun::Idle,
             conflicts_wait: false,
+            status_waits: false,
         }
     }
 

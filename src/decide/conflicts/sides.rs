@@ -47,8 +47,6 @@ pub struct Sides<'a> {
     records: Vec<&'a Record>,
     /// By place: the places of all records of the same conflict, its own included.
     groups: Vec<Vec<usize>>,
-    /// By place, of open records: the places of records with the same row that were settled before, and so are another conflict.
-    earlier: Vec<Vec<usize>>,
     /// By place: a number that all open records have which are one conflict, directly or by others in between.
     whole: Vec<usize>,
     /// By place: see [`Sides::winner`].
@@ -59,14 +57,13 @@ impl<'a> Sides<'a> {
     /// Of one observation.
     pub fn of(observed: &'a Observed) -> Self {
         let (names, records): (Vec<_>, Vec<&Record>) = records(observed).into_iter().unzip();
-        let (groups, earlier) = groups(&records);
+        let groups = groups(&records);
         let whole = whole(&records, &groups);
         let winners = winners(observed, &records, &groups, &whole);
         Self {
             places: names.into_iter().zip(0..).collect(),
             records,
             groups,
-            earlier,
             whole,
             winners,
         }
@@ -122,12 +119,28 @@ impl<'a> Sides<'a> {
             return false;
         };
         let had = |side: &&Record| had_rows(observed, record, side, winner);
-        // When a conflict was settled, all members had the rows of its winner; what a member knew that stopped later came with them.
-        let earlier = self.place(record).map_or(&[][..], |place| &self.earlier[place]);
-        let mut earlier = earlier.iter().map(|place| self.records[*place]);
         writer(observed, &record.observer) == Some(winner)
             || self.group(record).iter().any(had)
-            || earlier.any(|side| self.winner(side) == Some(winner) && origin(observed, side) == Some(winner) && had(&side))
+            || self.had_what_had_won(observed, record, winner)
+    }
+
+    /// Whether the member that stopped had the rows with which the winner has won an earlier conflict. It had, if it knew the winner's transaction by
+    /// then: when that conflict was settled, all members had its rows. It was with a side of this one that was away; the winner itself wrote none.
+    fn had_what_had_won(&self, observed: &Observed, record: &Record, winner: u8) -> bool {
+        let wrote = |side: &Record| [writer(observed, &side.observer), origin(observed, side)].contains(&Some(winner));
+        let whole = self.whole(record);
+        if whole.iter().any(|side| wrote(side)) {
+            return false;
+        }
+        let has_all = |side: &Record| {
+            let ids: HashSet<&str> = side.rows.iter().map(|row| row.id.as_str()).collect();
+            record.rows.iter().all(|row| ids.contains(row.id.as_str()))
+        };
+        let won = |side: &&Record| {
+            !side.is_open() && origin(observed, side) == Some(winner) && self.winner(side) == Some(winner)
+        };
+        let mut earlier = whole.iter().flat_map(|side| self.group(side)).filter(won);
+        earlier.any(|side| has_all(side) && holds(&record.known, &side.gtid))
     }
 
     /// The winner; as the record says, if it is not one of those observed.
@@ -171,8 +184,8 @@ fn had_rows(observed: &Observed, record: &Record, side: &Record, member: u8) -> 
     !written.is_empty() && record.known.contains(&written) || record.rows.len() == side.rows.len() && rows.all(is_same)
 }
 
-/// By place, the places of the records that are one conflict; and of those with the same row that were settled before.
-fn groups(records: &[&Record]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
+/// By place, the places of the records that are one conflict.
+fn groups(records: &[&Record]) -> Vec<Vec<usize>> {
     let mut by_id: HashMap<&str, Vec<usize>> = HashMap::new();
     // The same key has another id in records of an earlier operator, if the collation takes another text for it.
     let mut by_key: HashMap<&RowKey, Vec<usize>> = HashMap::new();
@@ -194,10 +207,10 @@ fn groups(records: &[&Record]) -> (Vec<Vec<usize>>, Vec<Vec<usize>>) {
         }
     }
     let one = |(place, others): (usize, BTreeSet<usize>)| {
-        let (one, rest): (Vec<usize>, Vec<usize>) = others.into_iter().partition(|other| records[place].meets(records[*other]));
-        (one, if records[place].is_open() { rest } else { Vec::new() })
+        let is_one = |other: &usize| records[place].meets(records[*other]);
+        others.into_iter().filter(is_one).collect()
     };
-    sharing.into_iter().enumerate().map(one).unzip()
+    sharing.into_iter().enumerate().map(one).collect()
 }
 
 /// Everything that is one conflict with a record that may not be one of those observed, or has other rows there.

@@ -135,7 +135,11 @@ pub fn may_be_retried(observed: &Observed, ordinal: u8, upstream: u8, channel: &
     let same = |retry: &&Retry| retry.transaction == channel.blocked.as_deref().unwrap_or_default();
     let earlier = recorded::retry(observed, ordinal, upstream).filter(same);
     let attempts = earlier.map_or(0, |retry| retry.attempts);
-    let pause = LONGEST_PAUSE.min(1 << attempts.min(6));
+    // Attempts that status does not count may be many.
+    let pause = match observed.status_waits {
+        true => LONGEST_PAUSE,
+        false => LONGEST_PAUSE.min(1 << attempts.min(6)),
+    };
     // A clock that was set back must not keep it waiting.
     let is_over = |seconds: i64| !(0..pause).contains(&seconds);
     channel.interruption().is_some() && channel.seconds_since_error.is_some_and(is_over)

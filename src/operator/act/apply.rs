@@ -4,7 +4,6 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
@@ -38,6 +37,7 @@ pub fn begin(cluster: &MultiMasterCluster, context: &Arc<Context>) -> Outcome {
         match apply(&cluster, &shared).await {
             Ok(Outcome::Done) => shared.metrics.step(&Step::Cluster(ClusterAction::Apply)),
             Ok(Outcome::Nothing) => {}
+            Err(ActError::Gone(what)) => tracing::debug!("{what} is not there any more"),
             Err(error) => {
                 tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "objects are not as desired yet");
             }
@@ -97,41 +97,39 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
         ensure(
             &config_map,
             find(&stores.config_maps, &config_map.name_any(), &namespace).as_deref(),
+            cluster,
             context,
         )
         .await?,
         ensure(
             &members_service,
             find(&stores.services, &members_service.name_any(), &namespace).as_deref(),
+            cluster,
             context,
         )
         .await?,
         ensure(
             &service,
             find(&stores.services, &service.name_any(), &namespace).as_deref(),
+            cluster,
             context,
         )
         .await?,
         ensure(
             &reads_service,
             find(&stores.services, &reads_service.name_any(), &namespace).as_deref(),
+            cluster,
             context,
         )
         .await?,
         ensure(
             &pod_disruption_budget,
             find(&stores.budgets, &name, &namespace).as_deref(),
+            cluster,
             context,
         )
         .await?,
-        match live.as_deref() {
-            Some(live)
-                if is_smaller(&stateful_set, live) && !is_still_smaller(&stateful_set, cluster, context).await? =>
-            {
-                false
-            }
-            live => ensure(&stateful_set, live, context).await?,
-        },
+        ensure(&stateful_set, live.as_deref(), cluster, context).await?,
         // After the Service: if there is to be no HAProxy, the Service no longer leads to it by now.
         keep(balancer.as_ref(), live_balancer.as_deref(), cluster, context).await?,
         keep(
@@ -151,32 +149,29 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     })
 }
 
-/// Pods end when this is applied, and perhaps their volumes.
-fn is_smaller(wanted: &StatefulSet, live: &StatefulSet) -> bool {
-    replicas(wanted) < replicas(live)
-}
-
-fn replicas(set: &StatefulSet) -> Option<i32> {
-    set.spec.as_ref()?.replicas
-}
-
-/// Whether members are still to go: passes go on beside this, and a person may want them back by now.
-async fn is_still_smaller(
-    wanted: &StatefulSet,
-    cluster: &MultiMasterCluster,
-    context: &Context,
-) -> Result<bool, ActError> {
+/// Reads the resource again before something is written. This runs beside the passes and may take its time: by now the resource may be gone, have been
+/// made again, be paused, say something else, or want members back that were to go.
+async fn is_current(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
+    let name = cluster.name_any();
     let api: Api<Watched> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let fresh = ask("the resource", api.get(&cluster.name_any())).await?.0.as_recorded();
-    let members = i32::try_from(fresh.ordinals().count()).ok();
-    Ok(fresh.uid() == cluster.uid() && members == replicas(wanted))
+    let of = |cluster: &MultiMasterCluster| (cluster.uid(), cluster.metadata.generation, cluster.ordinals().count());
+    let fresh = ask("the resource", api.get_opt(&name))
+        .await?
+        .map(|fresh| fresh.0.as_recorded());
+    let fresh = fresh.filter(|fresh| fresh.metadata.deletion_timestamp.is_none() && of(fresh) == of(cluster));
+    fresh.map(drop).ok_or(ActError::Gone(format!("{name} as it was")))
 }
 
 /// Applies one object, unless it has every desired field.
 ///
 /// Server-side apply cannot remove what another manager added to a list. If an apply had no effect although something differs, the operator repeats
 /// it only after the live or the desired object has changed.
-async fn ensure<K>(wanted: &K, live: Option<&K>, context: &Context) -> Result<bool, ActError>
+async fn ensure<K>(
+    wanted: &K,
+    live: Option<&K>,
+    cluster: &MultiMasterCluster,
+    context: &Context,
+) -> Result<bool, ActError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
 {
@@ -190,6 +185,7 @@ where
     if live.is_some_and(|live| is_subset(&wanted_json, &json(live))) || context.was_in_vain(&tried) {
         return Ok(false);
     }
+    is_current(cluster, context).await?;
     let api: Api<K> = Api::namespaced(context.client.clone(), &wanted.namespace().unwrap_or_default());
     let what = format!("{} {}", K::kind(&()), wanted.name_any());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
@@ -217,10 +213,11 @@ where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
 {
     let live = match (wanted, live) {
-        (Some(wanted), live) => return ensure(wanted, live, context).await,
+        (Some(wanted), live) => return ensure(wanted, live, cluster, context).await,
         (None, Some(live)) if live.meta().deletion_timestamp.is_none() && is_owned(live, cluster) => live,
         (None, _) => return Ok(false),
     };
+    is_current(cluster, context).await?;
     let api: Api<K> = Api::namespaced(context.client.clone(), &live.namespace().unwrap_or_default());
     let what = format!("{} {}", K::kind(&()), live.name_any());
     let params = DeleteParams {
@@ -261,12 +258,14 @@ async fn create_secrets(cluster: &MultiMasterCluster, context: &Context) -> Resu
         .await?
         .is_none()
     {
+        is_current(cluster, context).await?;
         let mut seeds = random_seeds()?.into_iter();
         let secret = secrets::credentials(cluster, || seeds.next().unwrap_or_default());
         ask("Secret", api.create(&PostParams::default(), &secret)).await?;
         written = true;
     }
     if ask("Secret", api.get_opt(&names::tls_secret(&name))).await?.is_none() {
+        is_current(cluster, context).await?;
         let secret = certificates::issue(cluster).map_err(ActError::Certificates)?;
         ask("Secret", api.create(&PostParams::default(), &secret)).await?;
         written = true;
@@ -297,6 +296,7 @@ async fn grow_volumes(cluster: &MultiMasterCluster, context: &Context) -> Result
         if is_subset(&wanted, &serde_json::to_value(&claim).unwrap_or_default()) {
             continue;
         }
+        is_current(cluster, context).await?;
         let what = format!("spec.storage.size for PersistentVolumeClaim {}", claim.name_any());
         let params = PatchParams {
             field_manager: Some(names::FIELD_MANAGER.into()),

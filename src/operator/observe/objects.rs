@@ -13,8 +13,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, ResourceExt};
 
 use crate::api::MultiMasterCluster;
-use crate::api::status::MultiMasterClusterStatus;
 use crate::api::reasons::Reason;
+use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::observed::{Balancer, Member, Observed, Probe, Problem, WitnessProbe};
 use crate::decide::serve::balance;
 use crate::decide::serve::opening::note_fenced;
@@ -121,6 +121,7 @@ pub async fn observe(
                 .recall(&uid)
                 .conflicts_pause
                 .is_some_and(|pause| pause.left(cluster.metadata.generation, Instant::now()).is_some()),
+            status_waits: context.recall(&uid).status_waits,
         },
         credentials,
     ))
@@ -257,6 +258,7 @@ async fn member(
         since_contact: SignedDuration::ZERO,
         last_seen_fenced: false,
     };
+    let mut asked = Instant::now();
     let uid = cluster.uid().unwrap_or_default();
     let last_answer = context.last_answer(&uid, ordinal);
     let first_observed = context.first_observed(&uid);
@@ -294,7 +296,7 @@ async fn member(
                 .is_some_and(|status| status.unreadable().next().is_some())
                 // Without one, an agent keeps the policy that it has. The writer needs one all the same.
                 || cluster.spec.is_unknown("isolation.policy") && !cluster.has_single_writer();
-            let renewal = (!unreadable).then(|| LeaseRenewal::of(cluster, ordinal, clock, &others));
+            let mut renewal = (!unreadable).then(|| LeaseRenewal::of(cluster, ordinal, clock, &others));
             if let Some(renewal) = renewal.clone().filter(|renewal| renewal.writer == Some(ordinal)) {
                 let lease = WriterLease {
                     ordinal,
@@ -305,6 +307,10 @@ async fn member(
                 };
                 context.remember(&uid, |memory| memory.writer_lease = Some(lease));
             }
+            if let Some(renewal) = &mut renewal {
+                context.number(renewal);
+            }
+            asked = Instant::now();
             (member.agent, member.server) = tokio::join!(
                 super::members::agent(&agent, renewal.as_ref()),
                 super::members::server(&mut client)
@@ -321,7 +327,16 @@ async fn member(
     member.since_contact = match member.report().map(|report| report.clock) {
         Some(clock) => {
             let at = Instant::now();
-            context.answered(&uid, ordinal, LastAnswer { pod_uid, at, clock });
+            context.answered(
+                &uid,
+                ordinal,
+                LastAnswer {
+                    pod_uid,
+                    asked,
+                    at,
+                    clock,
+                },
+            );
             SignedDuration::ZERO
         }
         None => since_answer(),
