@@ -1,4 +1,4 @@
-//! The keeper: a task beside the passes that checks HAProxy's pods.
+//! The keeper: a task beside the passes that checks HAProxy's pods, and ends comparisons of clusters that are gone.
 //!
 //! HAProxy itself stops using a member that does not answer. But only the operator can take an HAProxy pod with a frozen node out of the Service. A
 //! pass checks the pods once a second, and gives each pod a second to answer. If `spec.balancer.checkMilliseconds` is shorter, the keeper checks the
@@ -39,6 +39,9 @@ pub async fn run(clusters: Store<Watched>, context: Arc<Context>) -> Infallible 
         tokio::select! {
             _ = ticks.tick() => {
                 let clusters = clusters.state();
+                // The last pass over a cluster may not have seen that it was to be deleted.
+                let is_there = |uid: &str| clusters.iter().any(|cluster| cluster.0.metadata.uid.as_deref() == Some(uid));
+                context.comparisons.keep_only(is_there);
                 for cluster in clusters.iter().filter(|cluster| is_watched(&cluster.0)) {
                     let uid = cluster.0.uid().unwrap_or_default();
                     if under_way.insert(uid.clone()) {

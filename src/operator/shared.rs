@@ -14,7 +14,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::runtime::reflector::Store;
 use kube::{Client, Resource};
 
-use super::compare::Comparisons;
+use super::compare::queue::Comparisons;
 use super::guard::Pause;
 use super::kubernetes::{API_DEADLINE, KubernetesError};
 use super::members::{Credentials, MemberClients};
@@ -82,7 +82,7 @@ pub struct Context {
     pub recorder: Recorder,
     /// Counters and gauges.
     pub metrics: Arc<Metrics>,
-    /// The comparison that is under way.
+    /// Comparisons that are under way, and the line of clusters that wait for theirs.
     pub comparisons: Arc<Comparisons>,
     memory: Mutex<HashMap<String, Memory>>,
     in_vain: Mutex<HashSet<u64>>,
