@@ -13,7 +13,7 @@ use multimaster::operator::compare::attempts::Peer;
 use multimaster::operator::compare::object::Object;
 use multimaster::operator::compare::run::{Subject, compare};
 use multimaster::operator::compare::stop::{let_go, snapshots};
-use multimaster::operator::compare::{CompareError, Permit};
+use multimaster::operator::compare::{CompareError, Permit, Progress};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -77,7 +77,9 @@ impl Pair {
             requested: None,
             app: Some("app".into()),
         };
-        compare(&mut self.peers().await, subject, forbidden()).await.unwrap()
+        compare(&mut self.peers().await, subject, forbidden(), &Progress::default())
+            .await
+            .unwrap()
     }
 
     /// What differs: object, keys, members.
@@ -241,10 +243,14 @@ async fn definitions_and_accounts_are_compared() {
         "CREATE TABLE shop.t (id INT PRIMARY KEY)",
         "CREATE VIEW shop.v AS SELECT 1 AS a",
         "CREATE PROCEDURE shop.p() SELECT 1",
+        "CREATE TRIGGER shop.g BEFORE INSERT ON shop.t FOR EACH ROW SET @a = 1",
+        "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO SET @a = 1",
         "CREATE ROLE reader",
     ] {
         pair.both(statement).await;
     }
+    // As a replica does it.
+    pair.second("ALTER EVENT shop.e DISABLE ON REPLICA").await;
     // The same hash on both, as the binary log brings it.
     pair.roots[0]
         .query_drop("CREATE USER bob IDENTIFIED BY 'x'")
@@ -267,6 +273,9 @@ async fn definitions_and_accounts_are_compared() {
         "ALTER TABLE shop.t ADD COLUMN a INT",
         "CREATE OR REPLACE VIEW shop.v AS SELECT 2 AS a",
         "DROP PROCEDURE shop.p",
+        "DROP TRIGGER shop.g",
+        "CREATE TRIGGER shop.g BEFORE INSERT ON shop.t FOR EACH ROW SET @a = 2",
+        "ALTER EVENT shop.e DO SET @a = 2",
         "GRANT SELECT ON shop.* TO reader",
         "REVOKE reader FROM bob",
         "CREATE USER eve IDENTIFIED BY 'x'",
@@ -290,6 +299,8 @@ async fn definitions_and_accounts_are_compared() {
             "table shop.t: demo-0 | demo-1",
             "view shop.v: demo-0 | demo-1",
             "procedure shop.p: demo-0 | (demo-1 without it)",
+            "trigger shop.g: demo-0 | demo-1",
+            "event shop.e: demo-0 | demo-1",
             "account 'app'@'%': demo-0 | demo-1",
             "account 'bob'@'%': demo-0 | demo-1",
             "account 'eve'@'%': demo-1 | (demo-0 without it)",
@@ -304,6 +315,90 @@ async fn definitions_and_accounts_are_compared() {
             .iter()
             .any(|(object, ..)| object == "account 'bob'@'%'")
     );
+}
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn large_definitions_stay_in_the_server() {
+    let Some(mut pair) = Pair::new(15).await else { return };
+    pair.both("CREATE DATABASE shop").await;
+    let large = |letter: &str| format!("'{}'", letter.repeat(100_000));
+    let make = async |pair: &mut Pair, (procedure, parameter, view, column): (&str, &str, &str, &str)| {
+        for statement in [
+            "DROP PROCEDURE IF EXISTS shop.p".to_owned(),
+            format!("CREATE PROCEDURE shop.p({parameter}) SELECT {}", large(procedure)),
+            format!("CREATE OR REPLACE VIEW shop.v AS SELECT {} AS {column}", large(view)),
+        ] {
+            pair.second(&statement).await;
+        }
+    };
+    for statement in [
+        format!("CREATE PROCEDURE shop.p(n INT) SELECT {}", large("x")),
+        format!("CREATE VIEW shop.v AS SELECT {} AS a", large("x")),
+    ] {
+        pair.both(&statement).await;
+    }
+    assert_eq!(pair.differences().await, []);
+    let mut peer = pair.peers().await.pop().unwrap();
+    for object in [
+        Object::Procedure("shop".into(), "p".into()),
+        Object::View("shop".into(), "v".into()),
+    ] {
+        let text = object.read(&mut peer.reader).await.unwrap().unwrap();
+        assert!(text.len() < 2_000, "{object:?}: {} bytes", text.len());
+    }
+    for (changed, expected) in [
+        (("y", "n INT", "x", "a"), "procedure shop.p"),
+        (("x", "n BIGINT", "x", "a"), "procedure shop.p"),
+        (("x", "m INT", "x", "a"), "procedure shop.p"),
+        (("x", "n INT", "y", "a"), "view shop.v"),
+        (("x", "n INT", "x", "b"), "view shop.v"),
+    ] {
+        make(&mut pair, changed).await;
+        let differences = pair.differences().await;
+        let objects: Vec<&str> = differences.iter().map(|(object, ..)| object.as_str()).collect();
+        assert_eq!(objects, [expected], "{changed:?}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn without_the_rights_of_today_triggers_and_events_are_left_out() {
+    let Some(mut pair) = Pair::new(16).await else { return };
+    for statement in [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.t (id INT PRIMARY KEY)",
+        "CREATE TRIGGER shop.g BEFORE INSERT ON shop.t FOR EACH ROW SET @a = 1",
+        "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO SET @a = 1",
+    ] {
+        pair.both(statement).await;
+    }
+    pair.second("REVOKE TRIGGER, EVENT ON *.* FROM multimaster_operator@'%'")
+        .await;
+    assert_eq!(pair.differences().await, []);
+    pair.second("DROP EVENT shop.e").await;
+    assert_eq!(pair.differences().await, []);
+    pair.second("GRANT TRIGGER, EVENT ON *.* TO multimaster_operator@'%'")
+        .await;
+    let differences = pair.differences().await;
+    let objects: Vec<&str> = differences.iter().map(|(object, ..)| object.as_str()).collect();
+    assert_eq!(objects, ["event shop.e"]);
+}
+
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn a_comparison_that_is_broken_off_leaves_no_statement() {
+    let Some(pair) = Pair::new(17).await else { return };
+    let mut peer = pair.peers().await.pop().unwrap();
+    let reading = peer.reader.id();
+    let sleeping = peer.reader.query_drop("SELECT SLEEP(200)");
+    assert!(sleeping.now_or_never().is_none());
+    let sessions = format!("SELECT COUNT(*) FROM performance_schema.processlist WHERE ID = {reading}");
+    assert_eq!(pair.agents[1].value(&sessions).await, "1");
+    peer.hang_up().await;
+    while pair.agents[1].value(&sessions).await != "0" {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -364,9 +459,14 @@ async fn writes_go_on_after_snapshots_and_after_a_failed_stop() {
     assert_eq!(pair.agents[1].value("SELECT @@super_read_only").await, "0");
 
     // What differs while sets differ is not divergence, and cannot be seen without a stop. A member that does not catch up costs no client a write.
-    let error = compare(&mut pair.peers().await, Subject::default(), forbidden())
-        .await
-        .unwrap_err();
+    let error = compare(
+        &mut pair.peers().await,
+        Subject::default(),
+        forbidden(),
+        &Progress::default(),
+    )
+    .await
+    .unwrap_err();
     assert!(matches!(error, CompareError::NotStopped { .. }), "{error}");
     assert!(error.to_string().contains("behind each other"), "{error}");
 }

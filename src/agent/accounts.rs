@@ -36,11 +36,11 @@ enum Tls {
 /// Privileges of `root`, and the level they are granted on.
 const ALL_ON_ALL: &[(&str, &str)] = &[("ALL PRIVILEGES", "*.*")];
 /// The operator observes, fences (`SYSTEM_USER`: sessions of root too), attaches links (`RELOAD`: for `RESET REPLICA`) and compares members
-/// (`SELECT`, `SHOW VIEW`, `SHOW_ROUTINE`). `SERVICE_CONNECTION_ADMIN`: the administrative port, which is free when ordinary connections are used up.
+/// (`SELECT`, `SHOW VIEW`, `SHOW_ROUTINE`, `TRIGGER`, `EVENT`: without them MySQL shows no definitions). `SERVICE_CONNECTION_ADMIN`: the administrative port, which is free when ordinary connections are used up.
 const OPERATOR_MAY: &[(&str, &str)] = &[
     (
-        "SELECT, SHOW VIEW, PROCESS, RELOAD, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, SERVICE_CONNECTION_ADMIN, \
-         SHOW_ROUTINE, SESSION_VARIABLES_ADMIN, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN",
+        "SELECT, TRIGGER, EVENT, SHOW VIEW, PROCESS, RELOAD, REPLICATION CLIENT, CONNECTION_ADMIN, REPLICATION_SLAVE_ADMIN, \
+         SERVICE_CONNECTION_ADMIN, SHOW_ROUTINE, SESSION_VARIABLES_ADMIN, SYSTEM_USER, SYSTEM_VARIABLES_ADMIN",
         "*.*",
     ),
     ("SELECT", "performance_schema.*"),

@@ -14,8 +14,8 @@ use super::view::View;
 
 /// Letters of the annotation: it is copied into status.
 const MOST_LETTERS: usize = 64;
-/// A comparison that failed is begun again after this.
-const RETRY: SignedDuration = SignedDuration::from_secs(60);
+/// The longest pause after comparisons that failed, in minutes.
+const LONGEST_PAUSE: i64 = 60;
 
 /// The text of the annotation that asks for a comparison and was not answered yet.
 ///
@@ -52,6 +52,30 @@ fn scheduled(observed: &Observed) -> Option<Timestamp> {
     (period > 0).then_some(due)
 }
 
+/// When a comparison that failed begins again: after 1 minute, 2, 4 and so on. `times`: how many in a row failed.
+fn again(at: Timestamp, times: u32) -> Timestamp {
+    let minutes = 1_i64 << times.saturating_sub(1).min(6);
+    let pause = SignedDuration::from_mins(minutes.min(LONGEST_PAUSE));
+    at.checked_add(pause).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether a comparison may begin: none is under way or in line, and a pause is over. A new text of the annotation waits for no pause.
+fn may_begin(observed: &Observed, now: Timestamp) -> bool {
+    match &observed.comparison {
+        ComparisonRun::Idle => true,
+        ComparisonRun::Failed {
+            at, times, requested, ..
+        } => {
+            let is_new = matches!(asked(observed), Ok(Some(text)) if requested.as_deref() != Some(text));
+            is_new || again(*at, *times) <= now
+        }
+        ComparisonRun::Queued { .. }
+        | ComparisonRun::Running
+        | ComparisonRun::Unsettled
+        | ComparisonRun::Finished(_) => false,
+    }
+}
+
 fn is_due(observed: &Observed, now: Timestamp) -> bool {
     matches!(asked(observed), Ok(Some(_))) || scheduled(observed).is_some_and(|due| due <= now)
 }
@@ -81,7 +105,7 @@ fn obstacle(view: &View) -> Option<String> {
     (!view.findings.ring_is_closed).then(|| "a link of the ring does not replicate".into())
 }
 
-/// Begin, or let writes be stopped.
+/// Begin, or wait in line; or let writes be stopped.
 pub fn step(view: &View, now: Timestamp) -> Option<Step> {
     let observed = view.observed;
     if obstacle(view).is_some() {
@@ -93,14 +117,23 @@ pub fn step(view: &View, now: Timestamp) -> Option<Step> {
             requested: text.filter(|text| !text.is_empty() && asked(observed).is_ok()).cloned(),
         })
     };
+    if observed.comparison == ComparisonRun::Unsettled {
+        return Some(Step::Cluster(ClusterAction::StopWrites));
+    }
+    (may_begin(observed, now) && is_due(observed, now)).then(begin)
+}
+
+/// What a comparison that is due waits for, beside the members.
+fn delay(observed: &Observed) -> Option<String> {
     match &observed.comparison {
-        ComparisonRun::Unsettled => Some(Step::Cluster(ClusterAction::StopWrites)),
-        ComparisonRun::Idle => is_due(observed, now).then(begin),
-        ComparisonRun::Failed { at, .. } if now.duration_since(*at) >= RETRY => is_due(observed, now).then(begin),
-        ComparisonRun::Failed { .. }
-        | ComparisonRun::Elsewhere
-        | ComparisonRun::Running
-        | ComparisonRun::Finished(_) => None,
+        ComparisonRun::Queued { ahead } => Some(format!(
+            "it waits for its turn: {ahead} other clusters are compared first"
+        )),
+        ComparisonRun::Failed { why, at, times, .. } => Some(format!(
+            "{why}; attempt {times} failed, the next one begins at {:.0}",
+            again(*at, *times)
+        )),
+        _ => None,
     }
 }
 
@@ -109,15 +142,16 @@ pub fn step(view: &View, now: Timestamp) -> Option<Step> {
 pub fn converged(view: &View, now: Timestamp) -> Judgement {
     let observed = view.observed;
     let last = last(observed);
+    let waits = obstacle(view)
+        .or_else(|| delay(observed))
+        .filter(|_| is_due(observed, now))
+        .map(|why| format!("a comparison is due, but {why}"));
     if let Some(diverged) = last.filter(|last| last.differing > 0) {
-        return Judgement::no(Reason::Diverged, verdict(diverged));
+        let said = std::iter::once(verdict(diverged)).chain(waits);
+        return Judgement::no(Reason::Diverged, said.collect::<Vec<_>>().join("; "));
     }
-    let failed = match &observed.comparison {
-        ComparisonRun::Failed { why, .. } => Some(format!("{why}; it is tried again every minute")),
-        _ => None,
-    };
-    if let Some(why) = obstacle(view).or(failed).filter(|_| is_due(observed, now)) {
-        return Judgement::unknown(Reason::CannotCompare, format!("a comparison is due, but {why}"));
+    if let Some(why) = waits {
+        return Judgement::unknown(Reason::CannotCompare, why);
     }
     match (last, scheduled(observed)) {
         (Some(equal), _) => Judgement::yes(Reason::Equal, verdict(equal)),

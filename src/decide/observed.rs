@@ -40,8 +40,11 @@ pub enum ComparisonRun {
     /// None is under way.
     #[default]
     Idle,
-    /// The operator compares the members of another cluster, one cluster at a time.
-    Elsewhere,
+    /// It waits in line: the operator compares the members of a few clusters at a time.
+    Queued {
+        /// Clusters that are compared first, those under way included.
+        ahead: usize,
+    },
     /// It is under way.
     Running,
     /// Something differed at every attempt; what it is at equal GTID sets can only be seen while no client writes.
@@ -54,6 +57,10 @@ pub enum ComparisonRun {
         why: String,
         /// When.
         at: Timestamp,
+        /// How many in a row did not, this one included.
+        times: u32,
+        /// The text of the annotation that it was for.
+        requested: Option<String>,
     },
 }
 

@@ -17,7 +17,7 @@ use kube::runtime::reflector::store::WriterDropped;
 use kube::{Client, Resource};
 
 use super::beside::Beside;
-use super::compare::Comparisons;
+use super::compare::queue::Comparisons;
 use super::guard::Pause;
 use super::kubernetes::{API_DEADLINE, KubernetesError, ask};
 use super::liveness::Liveness;
@@ -101,7 +101,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// What this process knows of its own tasks.
     pub liveness: Arc<Liveness>,
-    /// The comparison that is under way.
+    /// Comparisons that are under way, and the line of clusters that wait for theirs.
     pub comparisons: Arc<Comparisons>,
     memory: Mutex<HashMap<String, Memory>>,
     in_vain: Mutex<HashSet<u64>>,

@@ -113,25 +113,108 @@ fn too_long_a_text_is_named_and_changes_nothing() {
 }
 
 #[test]
-fn one_at_a_time_and_a_failed_one_again_after_a_minute() {
+fn one_begins_only_if_none_is_under_way_or_in_line() {
     let mut observed = created(0);
     annotated(&mut observed, "now");
     for (comparison, begins) in [
         (ComparisonRun::Idle, true),
-        (ComparisonRun::Elsewhere, false),
+        (ComparisonRun::Queued { ahead: 2 }, false),
         (ComparisonRun::Running, false),
-        (failed(59), false),
-        (failed(0), true),
+        (ComparisonRun::Finished(found(50, Some("now"), Vec::new())), false),
     ] {
         observed.comparison = comparison.clone();
         assert_eq!(compares(&observed, 60), begins, "{comparison:?}");
     }
 }
 
-fn failed(seconds: i64) -> ComparisonRun {
+#[test]
+fn one_that_fails_again_and_again_waits_longer_each_time() {
+    let mut observed = created(0);
+    annotated(&mut observed, "now");
+    for (times, minutes) in [
+        (1, 1),
+        (2, 2),
+        (3, 4),
+        (4, 8),
+        (5, 16),
+        (6, 32),
+        (7, 60),
+        (8, 60),
+        (u32::MAX, 60),
+    ] {
+        observed.comparison = failed(100, times, Some("now"));
+        assert!(!compares(&observed, 99 + minutes * 60), "{times}");
+        assert!(compares(&observed, 100 + minutes * 60), "{times}");
+    }
+}
+
+#[test]
+fn a_new_text_waits_for_no_pause() {
+    for (text, failed_for, begins) in [
+        ("now", Some("now"), false),
+        ("again", Some("now"), true),
+        // The one that failed was due by the schedule.
+        ("now", None, true),
+        ("", Some("now"), false),
+        ("", None, false),
+    ] {
+        let mut observed = created(0);
+        annotated(&mut observed, text);
+        observed.comparison = failed(48 * HOUR, 9, failed_for);
+        assert_eq!(
+            compares(&observed, 48 * HOUR + 1),
+            begins,
+            "{text:?} after {failed_for:?}"
+        );
+    }
+    // Too long a text asks for nothing.
+    let mut observed = created(0);
+    annotated(&mut observed, &"x".repeat(65));
+    observed.comparison = failed(48 * HOUR, 9, None);
+    assert!(!compares(&observed, 48 * HOUR + 1));
+}
+
+#[test]
+fn converged_says_what_a_comparison_that_is_due_waits_for() {
+    let message = |comparison: ComparisonRun, seconds: i64| {
+        let mut observed = created(0);
+        observed.cluster.status.as_mut().unwrap().comparison = Some(found(10, None, Vec::new()));
+        observed.comparison = comparison;
+        let decision = settle(&mut observed, seconds);
+        let converged = condition(&decision, conditions::CONVERGED);
+        (
+            converged.status.clone(),
+            converged.reason.clone(),
+            converged.message.clone(),
+        )
+    };
+    for (comparison, words) in [
+        (
+            ComparisonRun::Queued { ahead: 3 },
+            "3 other clusters are compared first",
+        ),
+        (
+            failed(24 * HOUR + 100, 3, None),
+            "demo-1: no answer within 310s; attempt 3 failed, the next one begins at 2027-01-16T08:05:40Z",
+        ),
+    ] {
+        let (status, reason, text) = message(comparison.clone(), 24 * HOUR + 120);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("Unknown", Reason::CannotCompare.as_ref())
+        );
+        assert!(text.contains(words), "{text}");
+        // A comparison that is not due makes nothing doubtful.
+        assert_eq!(message(comparison, 60).1, Reason::Equal.as_ref());
+    }
+}
+
+fn failed(seconds: i64, times: u32, requested: Option<&str>) -> ComparisonRun {
     ComparisonRun::Failed {
         why: "demo-1: no answer within 310s".into(),
         at: at(seconds),
+        times,
+        requested: requested.map(str::to_owned),
     }
 }
 
@@ -247,7 +330,10 @@ fn converged_says_what_differs_where_and_on_whom() {
     unreachable(&mut observed, 1);
     annotated(&mut observed, "d");
     let decision = settle(&mut observed, 70);
-    assert_eq!(condition(&decision, conditions::CONVERGED).status, "False");
+    let diverged = condition(&decision, conditions::CONVERGED);
+    assert_eq!(diverged.status, "False");
+    let words = "; a comparison is due, but demo-1 is Suspect";
+    assert!(diverged.message.ends_with(words), "{}", diverged.message);
     observed.cluster.status.as_mut().unwrap().comparison = Some(found(60, Some("c"), Vec::new()));
     let decision = settle(&mut observed, 80);
     assert_eq!(
@@ -316,7 +402,11 @@ fn events_tell_of_differences_and_of_answers() {
 fn nothing_is_written_when_nothing_is_new() {
     let mut observed = created(0);
     settle(&mut observed, 50);
-    for comparison in [ComparisonRun::Idle, ComparisonRun::Running, ComparisonRun::Elsewhere] {
+    for comparison in [
+        ComparisonRun::Idle,
+        ComparisonRun::Running,
+        ComparisonRun::Queued { ahead: 2 },
+    ] {
         observed.comparison = comparison;
         let before = observed.cluster.status.clone().unwrap();
         assert_eq!(settle(&mut observed, 60).status, before);

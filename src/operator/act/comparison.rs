@@ -5,11 +5,11 @@ use kube::ResourceExt;
 use super::{ActError, Actor, Outcome};
 use crate::mysql::io::connection::{ANSWER_OF_DEFINITIONS, Address};
 use crate::names::{accounts, keys};
-use crate::operator::compare::Party;
 use crate::operator::compare::run::Subject;
+use crate::operator::compare::{Party, begin};
 
 impl Actor<'_> {
-    /// Begins to compare all members that were observed.
+    /// Begins to compare all members that were observed, or waits in line.
     pub(super) fn compare(&self, requested: Option<String>) -> Result<Outcome, ActError> {
         let Some(credentials) = self.credentials else {
             return Ok(Outcome::Nothing);
@@ -41,7 +41,7 @@ impl Actor<'_> {
                 .map(|database| database.user.clone()),
         };
         let uid = self.cluster().uid().unwrap_or_default();
-        Ok(match self.context.comparisons.begin(&uid, parties, subject) {
+        Ok(match begin(&self.context.comparisons, &uid, parties, subject) {
             true => Outcome::Done,
             false => Outcome::Nothing,
         })

@@ -6,7 +6,8 @@ use mysql_async::Conn;
 use super::error::CompareError;
 use super::object::{Object, counts};
 use crate::mysql::gtid::GtidSet;
-use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, connect, gtid_set, rows, run, within};
+use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, close, connect, gtid_set, rows, run, within};
+use crate::mysql::io::statements::kill;
 
 /// Milliseconds after which mysqld ends a statement that reads.
 const LONGEST_STATEMENT: u64 = 300_000;
@@ -19,7 +20,7 @@ pub struct Peer {
     pub server_uuid: String,
     /// Reads.
     pub reader: Conn,
-    /// Stops writes and opens the member again. Nothing else is sent on this connection, so that nothing delays the opening.
+    /// Stops writes and opens the member again. Nothing else is sent on this connection before the end, so that nothing delays the opening.
     pub control: Conn,
 }
 
@@ -74,6 +75,17 @@ impl Peer {
             gtid_set(row, "executed")
         });
         asked.await.map_err(|source| CompareError::of(&self.name, source))
+    }
+
+    /// Ends what the member still carries out for a comparison that was broken off: mysqld does not notice that a connection is gone while it reads.
+    /// If the member does not answer, mysqld ends the statement after [`LONGEST_STATEMENT`].
+    pub async fn hang_up(mut self) {
+        let reading = u64::from(self.reader.id());
+        if let Err(error) = within(PROBE_DEADLINE, kill(&mut self.control, reading)).await {
+            tracing::warn!(member = self.name, %error, "a statement of a comparison may go on for a while");
+        }
+        close(self.reader);
+        close(self.control);
     }
 }
 

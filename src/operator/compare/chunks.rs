@@ -41,6 +41,11 @@ impl Table {
     }
 }
 
+/// An aggregate of the hash of each row, whatever their order. `hash`: an expression for 64 hexadecimal digits.
+pub(super) fn sum(hash: &str) -> String {
+    format!("SUM(CAST(CONV(LEFT({hash}, 15), 16, 10) AS UNSIGNED))")
+}
+
 /// A primary key: the value of each of its columns, as [`Column`] reads it.
 pub type Key = Vec<String>;
 
@@ -63,8 +68,8 @@ impl Chunk {
         // A table may have no stored column.
         let row = if row.is_empty() { "''".into() } else { row.join(", ") };
         format!(
-            "SELECT COUNT(*), COUNT(h), SUM(CAST(CONV(LEFT(h, 15), 16, 10) AS UNSIGNED)) \
-             FROM (SELECT SHA2(CONCAT({row}), 256) AS h FROM {}{}) AS hashes",
+            "SELECT COUNT(*), COUNT(h), {} FROM (SELECT SHA2(CONCAT({row}), 256) AS h FROM {}{}) AS hashes",
+            sum("h"),
             self.table.from(),
             self.condition()
         )

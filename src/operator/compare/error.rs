@@ -1,8 +1,8 @@
-//! Why members could not be compared; the permit to stop writes.
+//! Why members could not be compared; the permit to stop writes; how far a comparison is.
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::mysql::io::connection::SqlError;
 
@@ -48,6 +48,20 @@ pub enum CompareError {
         /// Which.
         object: String,
     },
+    /// It took too long altogether.
+    #[error("the comparison did not end within {} hours; compare while the members have less to do", .0.as_secs() / 3600)]
+    Overdue(Duration),
+    /// Nothing was read for too long.
+    #[error("nothing was read within {limit:?}; the last was {object}")]
+    StoodStill {
+        /// What was read last.
+        object: String,
+        /// For how long nothing was.
+        limit: Duration,
+    },
+    /// The cluster is gone.
+    #[error("the resource was deleted")]
+    Unwanted,
     /// More chunks change all the time than fit in one snapshot.
     #[error("too many rows change all the time; ask again while fewer are written")]
     Busy,
@@ -64,3 +78,6 @@ impl CompareError {
 
 /// Permission to stop writes. The pass that gave it waits until the permit is dropped.
 pub type Permit = oneshot::Sender<()>;
+
+/// What is read at present, for the limit of a comparison that stands still.
+pub type Progress = watch::Sender<String>;

@@ -1,41 +1,37 @@
 //! Compares what members hold: definitions, accounts, and rows by checksums of chunks. It reports; it repairs nothing.
 //!
-//! A comparison runs beside the passes of the operator, at most one at a time in the whole operator. A pass sees as an observation how far it
+//! A comparison runs beside the passes of the operator, a few at a time in the whole operator. A pass sees as an observation how far it
 //! is. A comparison that ends with its operator loses nothing: it is due again.
 //!
+//! - [`queue`]: turns, and the limits of a comparison.
 //! - [`run`]: one comparison from its beginning to its end.  [`attempts`]: one question to all members.
 //! - [`stop`]: snapshots while writes are stopped.
-//! - [`object`]: what is compared, and how one member is asked for it.  [`chunks`], [`columns`]: the rows of a table in SQL.
+//! - [`object`]: what is compared, and how one member is asked for it.  [`definitions`]: definitions that stay in the server.  [`chunks`],
+//!   [`columns`]: the rows of a table in SQL.
 
 pub mod attempts;
 pub mod chunks;
 pub mod columns;
+mod definitions;
 mod error;
 pub mod object;
+pub mod queue;
 pub mod run;
 pub mod stop;
 
-use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
-use futures::FutureExt;
-use jiff::Timestamp;
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use futures::future::{BoxFuture, join_all};
 
 use crate::api::status::ComparisonStatus;
-use crate::decide::observed::ComparisonRun;
 use crate::mysql::io::connection::Address;
 
-pub use error::{CompareError, Permit, READ_DEADLINE};
+pub use error::{CompareError, Permit, Progress, READ_DEADLINE};
 
 use attempts::Peer;
+use queue::{Comparisons, Turn};
 use run::{Subject, compare};
-
-/// How long a comparison waits for the pass that lets it stop writes.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A member to compare.
 #[derive(Clone, Debug)]
@@ -48,151 +44,45 @@ pub struct Party {
     pub address: Address,
 }
 
-/// The comparison that is under way, and the result of each cluster's last comparison until it is in status.
-#[derive(Default)]
-pub struct Comparisons {
-    inner: Mutex<Inner>,
+/// Begins to compare the members of a cluster if it is its turn; if not, the cluster waits in line. Returns whether it began.
+pub fn begin(comparisons: &Arc<Comparisons>, uid: &str, parties: Vec<Party>, subject: Subject) -> bool {
+    let requested = subject.requested.clone();
+    comparisons.begin(uid, requested, Instant::now(), |turn| held(parties, subject, turn))
 }
 
-#[derive(Default)]
-struct Inner {
-    current: Option<Current>,
-    ended: HashMap<String, ComparisonRun>,
-}
-
-struct Current {
-    uid: String,
-    task: JoinHandle<()>,
-    /// `Some` while the comparison waits for permission to stop writes.
-    permission: Option<oneshot::Sender<Permit>>,
-}
-
-impl Comparisons {
-    /// How far the comparison of a cluster is.
-    pub fn of(&self, uid: &str) -> ComparisonRun {
-        let inner = self.lock();
-        match (&inner.current, inner.ended.get(uid)) {
-            (_, Some(finished @ ComparisonRun::Finished(_))) => finished.clone(),
-            (Some(current), _) if current.uid != uid => ComparisonRun::Elsewhere,
-            (Some(current), _) if current.permission.is_some() => ComparisonRun::Unsettled,
-            (Some(_), _) => ComparisonRun::Running,
-            (None, Some(failed)) => failed.clone(),
-            (None, None) => ComparisonRun::Idle,
-        }
+/// A comparison within its limits. If it fails, nothing of it goes on at the members.
+async fn held(parties: Vec<Party>, subject: Subject, turn: Turn) -> Result<ComparisonStatus, CompareError> {
+    let mut peers = Vec::new();
+    let work = connect_and_compare(&mut peers, parties, subject, turn.permit, turn.progress);
+    let done = turn.limits.hold(work).await;
+    if done.is_err() {
+        join_all(peers.into_iter().map(Peer::hang_up)).await;
     }
-
-    /// Begins to compare, unless a comparison is under way. Returns whether it began.
-    pub fn begin(self: &Arc<Self>, uid: &str, parties: Vec<Party>, subject: Subject) -> bool {
-        let mut inner = self.lock();
-        if inner.current.is_some() {
-            return false;
-        }
-        inner.ended.remove(uid);
-        let (comparisons, id) = (self.clone(), uid.to_owned());
-        // The task can end only after this lock is released, so `end` finds it in `current`.
-        let task = tokio::spawn(async move {
-            let permit = Box::pin(comparisons.clone().permit(id.clone()));
-            let ended = match AssertUnwindSafe(connect_and_compare(parties, subject, permit))
-                .catch_unwind()
-                .await
-            {
-                Ok(Ok(status)) => ComparisonRun::Finished(status),
-                Ok(Err(error)) => ComparisonRun::Failed {
-                    why: error.to_string(),
-                    at: Timestamp::now(),
-                },
-                Err(_) => ComparisonRun::Failed {
-                    why: "the comparison panicked; the operator's log says where".into(),
-                    at: Timestamp::now(),
-                },
-            };
-            comparisons.end(&id, ended);
-        });
-        inner.current = Some(Current {
-            uid: uid.into(),
-            task,
-            permission: None,
-        });
-        true
-    }
-
-    fn end(&self, uid: &str, ended: ComparisonRun) {
-        let mut inner = self.lock();
-        if inner.current.as_ref().is_some_and(|current| current.uid == uid) {
-            inner.current = None;
-            inner.ended.insert(uid.into(), ended);
-        }
-    }
-
-    /// Waits for a pass that lets the comparison stop writes. `None`: no pass did within [`PATIENCE`].
-    async fn permit(self: Arc<Self>, uid: String) -> Option<Permit> {
-        let (permission, permitted) = oneshot::channel();
-        if let Some(current) = self.lock().current.as_mut().filter(|current| current.uid == uid) {
-            current.permission = Some(permission);
-        }
-        let permit = tokio::time::timeout(PATIENCE, permitted).await;
-        if let Some(current) = self.lock().current.as_mut().filter(|current| current.uid == uid) {
-            current.permission = None;
-        }
-        permit.ok()?.ok()
-    }
-
-    /// Lets the comparison of a cluster stop writes, and waits until the members take writes again. Only the cluster's pass changes its members, and
-    /// that pass is the one that waits here. Returns whether a comparison had asked.
-    pub async fn stop_writes(&self, uid: &str) -> bool {
-        let permission = {
-            let mut inner = self.lock();
-            let current = inner.current.as_mut().filter(|current| current.uid == uid);
-            current.and_then(|current| current.permission.take())
-        };
-        let Some(permission) = permission else { return false };
-        let (permit, over) = oneshot::channel();
-        if permission.send(permit).is_err() {
-            return false;
-        }
-        // The permit is dropped and never sent: the wait ends when it is dropped.
-        drop(over.await);
-        true
-    }
-
-    /// Notes that the result is in status.
-    pub fn noted(&self, uid: &str) {
-        self.lock().ended.remove(uid);
-    }
-
-    /// Forgets a cluster that is gone, and ends its comparison.
-    pub fn forget(&self, uid: &str) {
-        let mut inner = self.lock();
-        inner.ended.remove(uid);
-        if let Some(current) = inner.current.take_if(|current| current.uid == uid) {
-            current.task.abort();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic while the lock is held leaves plain data behind, which is as good as any.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    done
 }
 
 async fn connect_and_compare(
+    peers: &mut Vec<Peer>,
     parties: Vec<Party>,
     subject: Subject,
-    permit: futures::future::BoxFuture<'static, Option<Permit>>,
+    permit: BoxFuture<'static, Option<Permit>>,
+    progress: Progress,
 ) -> Result<ComparisonStatus, CompareError> {
-    let mut peers = Vec::new();
     for party in parties {
         peers.push(Peer::connect(party.name, party.server_uuid, &party.address).await?);
     }
-    compare(&mut peers, subject, permit).await
+    compare(peers, subject, permit, &progress).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::observed::ComparisonRun;
 
-    fn unreachable_party() -> Party {
-        Party {
+    #[tokio::test]
+    async fn a_member_without_a_connection_is_named() {
+        let comparisons = Arc::new(Comparisons::default());
+        let nowhere = Party {
             name: "demo-0".into(),
             server_uuid: String::new(),
             address: Address {
@@ -203,53 +93,15 @@ mod tests {
                 authority: Vec::new(),
                 longest_answer: 1 << 20,
             },
-        }
-    }
-
-    #[tokio::test]
-    async fn one_cluster_at_a_time() {
-        let comparisons = Arc::new(Comparisons::default());
-        assert_eq!(comparisons.of("a"), ComparisonRun::Idle);
-        assert!(comparisons.begin("a", vec![unreachable_party()], Subject::default()));
-        assert_eq!(comparisons.of("a"), ComparisonRun::Running);
-        assert_eq!(comparisons.of("b"), ComparisonRun::Elsewhere);
-        assert!(!comparisons.begin("b", vec![unreachable_party()], Subject::default()));
-        while comparisons.of("a") == ComparisonRun::Running {
+        };
+        assert!(begin(&comparisons, "a", vec![nowhere], Subject::default()));
+        while comparisons.of("a", Instant::now()) == ComparisonRun::Running {
             tokio::task::yield_now().await;
         }
-        let failed = comparisons.of("a");
+        let failed = comparisons.of("a", Instant::now());
         assert!(
-            matches!(&failed, ComparisonRun::Failed { why, .. } if why.starts_with("demo-0: ")),
+            matches!(&failed, ComparisonRun::Failed { why, times: 1, .. } if why.starts_with("demo-0: ")),
             "{failed:?}"
         );
-        assert_eq!(comparisons.of("b"), ComparisonRun::Idle);
-        comparisons.noted("a");
-        assert_eq!(comparisons.of("a"), ComparisonRun::Idle);
-    }
-
-    #[tokio::test]
-    async fn the_pass_waits_until_writes_go_on() {
-        let comparisons = Arc::new(Comparisons::default());
-        comparisons.lock().current = Some(Current {
-            uid: "a".into(),
-            task: tokio::spawn(std::future::pending()),
-            permission: None,
-        });
-        assert!(!comparisons.stop_writes("a").await, "no comparison asks");
-        let stopper = tokio::spawn(comparisons.clone().permit("a".into()));
-        while comparisons.of("a") != ComparisonRun::Unsettled {
-            tokio::task::yield_now().await;
-        }
-        assert!(!comparisons.stop_writes("b").await, "another cluster");
-        let pass = tokio::spawn({
-            let comparisons = comparisons.clone();
-            async move { comparisons.stop_writes("a").await }
-        });
-        let permit = stopper.await.unwrap().unwrap();
-        assert!(!pass.is_finished());
-        drop(permit);
-        assert!(pass.await.unwrap());
-        comparisons.forget("a");
-        assert_eq!(comparisons.of("b"), ComparisonRun::Idle);
     }
 }

@@ -7,6 +7,7 @@ use mysql_async::{Conn, Row, Value};
 
 use super::chunks::{Chunk, Key, Table};
 use super::columns::Column;
+use super::definitions;
 use crate::mysql::io::connection::{SqlError, rows, within};
 use crate::mysql::quote::{identifier, literal};
 use crate::names::accounts;
@@ -23,7 +24,7 @@ const ABSENT: [u16; 5] = [1049, 1141, 1146, 1305, 1396];
 pub enum Object {
     /// A database: its name and default collation.
     Database(String),
-    /// A table's definition.
+    /// A table's definition. Its text is read: columns and partitions have a largest number, and an answer has its limit all the same.
     Table(String, String),
     /// A view's definition.
     View(String, String),
@@ -31,6 +32,10 @@ pub enum Object {
     Procedure(String, String),
     /// A stored function.
     Function(String, String),
+    /// A trigger.
+    Trigger(String, String),
+    /// An event.
+    Event(String, String),
     /// An account: its definition and its grants.
     Account {
         /// Its user name.
@@ -53,11 +58,26 @@ impl Object {
             Self::View(schema, name) => format!("view {schema}.{name}"),
             Self::Procedure(schema, name) => format!("procedure {schema}.{name}"),
             Self::Function(schema, name) => format!("function {schema}.{name}"),
+            Self::Trigger(schema, name) => format!("trigger {schema}.{name}"),
+            Self::Event(schema, name) => format!("event {schema}.{name}"),
             Self::Account { user, host, .. } => format!("account '{user}'@'{host}'"),
             Self::Rows(chunk) => format!("table {}.{}", chunk.table.schema, chunk.table.name),
         }
     }
 
+    /// Queries for a definition that stays in the server. The first has no row if the member shows the definition, or does not have it.
+    fn hashes(&self) -> Vec<String> {
+        match self {
+            Self::View(schema, name) => definitions::long_view(schema, name),
+            Self::Procedure(schema, name) => definitions::long_routine("PROCEDURE", schema, name),
+            Self::Function(schema, name) => definitions::long_routine("FUNCTION", schema, name),
+            Self::Trigger(schema, name) => definitions::trigger(schema, name),
+            Self::Event(schema, name) => definitions::event(schema, name),
+            Self::Database(_) | Self::Table(..) | Self::Account { .. } | Self::Rows(_) => Vec::new(),
+        }
+    }
+
+    /// Statements that show the whole object.
     fn statements(&self) -> Vec<String> {
         let show = |what: &str, schema: &str, name: &str| {
             vec![format!(
@@ -72,6 +92,7 @@ impl Object {
             Self::View(schema, name) => show("VIEW", schema, name),
             Self::Procedure(schema, name) => show("PROCEDURE", schema, name),
             Self::Function(schema, name) => show("FUNCTION", schema, name),
+            Self::Trigger(..) | Self::Event(..) => Vec::new(),
             Self::Account { user, host, password } => {
                 let account = format!("{}@{}", literal(user), literal(host));
                 let definition = password.then(|| format!("SHOW CREATE USER {account}"));
@@ -87,8 +108,15 @@ impl Object {
     /// # Errors
     /// [`SqlError`]; [`SqlError::Outdated`] when a row is too long to be hashed.
     pub async fn read(&self, conn: &mut Conn) -> Result<Option<String>, SqlError> {
+        if let Some(hashes) = self.hashed(conn).await? {
+            return Ok(Some(hashes));
+        }
+        let statements = self.statements();
+        if statements.is_empty() {
+            return Ok(None);
+        }
         let mut text = String::new();
-        for statement in self.statements() {
+        for statement in statements {
             match within(READ_DEADLINE, rows(conn, &statement)).await {
                 Ok(rows) => rows.into_iter().for_each(|row| text.push_str(&line(row))),
                 Err(SqlError::Mysql(mysql_async::Error::Server(error))) if ABSENT.contains(&error.code) => {
@@ -105,6 +133,18 @@ impl Object {
             _ => {}
         }
         Ok(Some(text))
+    }
+
+    async fn hashed(&self, conn: &mut Conn) -> Result<Option<String>, SqlError> {
+        let mut text = String::new();
+        for query in self.hashes() {
+            let rows = within(READ_DEADLINE, rows(conn, &query)).await?;
+            rows.into_iter().for_each(|row| text.push_str(&line(row)));
+            if text.is_empty() {
+                break;
+            }
+        }
+        Ok((!text.is_empty()).then_some(text))
     }
 }
 
@@ -149,6 +189,8 @@ pub async fn list(conn: &mut Conn, app: Option<&str>) -> Result<BTreeSet<Object>
         "SELECT 'database', SCHEMA_NAME, '' FROM information_schema.SCHEMATA WHERE SCHEMA_NAME NOT IN ({SYSTEM_SCHEMAS}) \
          UNION ALL SELECT LOWER(TABLE_TYPE), TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
          UNION ALL SELECT LOWER(ROUTINE_TYPE), ROUTINE_SCHEMA, ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
+         UNION ALL SELECT 'trigger', TRIGGER_SCHEMA, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
+         UNION ALL SELECT 'event', EVENT_SCHEMA, EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA NOT IN ({SYSTEM_SCHEMAS}) \
          UNION ALL SELECT 'account', User, Host FROM mysql.user"
     );
     let mut objects = BTreeSet::new();
@@ -161,6 +203,8 @@ pub async fn list(conn: &mut Conn, app: Option<&str>) -> Result<BTreeSet<Object>
             "view" => Object::View(first, second),
             "procedure" => Object::Procedure(first, second),
             "function" => Object::Function(first, second),
+            "trigger" => Object::Trigger(first, second),
+            "event" => Object::Event(first, second),
             "account" if is_ours(&first, &second) => continue,
             "account" => Object::Account {
                 password: !(app == Some(first.as_str()) && second == "%"),
@@ -175,6 +219,19 @@ pub async fn list(conn: &mut Conn, app: Option<&str>) -> Result<BTreeSet<Object>
         objects.insert(object);
     }
     Ok(objects)
+}
+
+/// Whether the member shows the operator its triggers and events. An agent of an earlier version does not give the account the privileges for that, and
+/// without them there seem to be none.
+///
+/// # Errors
+/// [`SqlError`].
+pub async fn shows_triggers(conn: &mut Conn) -> Result<bool, SqlError> {
+    let query = format!(
+        "SELECT 1 FROM mysql.user WHERE User = {} AND Host = '%' AND Trigger_priv = 'Y' AND Event_priv = 'Y'",
+        literal(accounts::OPERATOR)
+    );
+    Ok(!within(READ_DEADLINE, rows(conn, &query)).await?.is_empty())
 }
 
 /// Accounts that mysqld makes for itself, or that every agent sets at every start, each with a salt of its own.

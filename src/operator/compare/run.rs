@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::attempts::{Attempt, Peer, attempt, settled_attempt};
 use super::chunks::{Chunk, Key, Table};
-use super::error::{CompareError, Permit};
-use super::object::{Object, describe, key_after, list, whole};
+use super::error::{CompareError, Permit, Progress};
+use super::object::{Object, describe, key_after, list, shows_triggers, whole};
 use super::stop::{close_up, let_go, snapshots};
 use crate::api::status::{ComparisonStatus, Difference};
 
@@ -38,7 +38,8 @@ pub struct Subject {
     pub app: Option<String>,
 }
 
-/// Compares members. The comparison waits for `permit` before it stops writes, and drops it once the members take writes again.
+/// Compares members. The comparison waits for `permit` before it stops writes, and drops it once the members take writes again. It tells `progress`
+/// what it reads.
 ///
 /// # Errors
 /// [`CompareError`].
@@ -46,13 +47,18 @@ pub async fn compare(
     peers: &mut [Peer],
     subject: Subject,
     permit: BoxFuture<'static, Option<Permit>>,
+    progress: &Progress,
 ) -> Result<ComparisonStatus, CompareError> {
     let status = ComparisonStatus {
         requested: subject.requested.clone(),
         started_at: Some(Time(Timestamp::now())),
         ..ComparisonStatus::default()
     };
-    let mut run = Run { peers, status };
+    let mut run = Run {
+        peers,
+        status,
+        progress,
+    };
     let mut suspects = Vec::new();
     for object in run.list(subject.app.as_deref()).await? {
         suspects.extend(run.examine(object).await?);
@@ -74,22 +80,40 @@ pub async fn compare(
 struct Run<'a> {
     peers: &'a mut [Peer],
     status: ComparisonStatus,
+    progress: &'a Progress,
 }
 
 impl Run<'_> {
-    /// Every object that any member has.
+    /// Every object that any member has. Triggers and events only if all members show them.
     async fn list(&mut self, app: Option<&str>) -> Result<BTreeSet<Object>, CompareError> {
         let mut objects = BTreeSet::new();
         for peer in &mut *self.peers {
+            self.progress
+                .send_replace(format!("the list of objects at {}", peer.name));
             let listed = list(&mut peer.reader, app).await;
             objects.extend(listed.map_err(|source| CompareError::of(&peer.name, source))?);
+        }
+        for peer in &mut *self.peers {
+            let shows = shows_triggers(&mut peer.reader).await;
+            if !shows.map_err(|source| CompareError::of(&peer.name, source))? {
+                tracing::info!(
+                    member = peer.name,
+                    "triggers and events are compared once the agent is of this version"
+                );
+                objects.retain(|object| !matches!(object, Object::Trigger(..) | Object::Event(..)));
+            }
         }
         Ok(objects)
     }
 
+    async fn attempt(&mut self, object: &Object) -> Result<Attempt, CompareError> {
+        self.progress.send_replace(object.name());
+        attempt(self.peers, object).await
+    }
+
     /// Compares an object; a table's rows too, if its definition is the same everywhere. Returns the objects that differ.
     async fn examine(&mut self, object: Object) -> Result<Vec<Object>, CompareError> {
-        let attempt = attempt(self.peers, &object).await?;
+        let attempt = self.attempt(&object).await?;
         match object {
             object if !attempt.is_equal() => Ok(vec![object]),
             Object::Table(schema, name) => self.rows(&schema, &name).await,
@@ -125,7 +149,7 @@ impl Run<'_> {
                 });
             }
             let object = Object::Rows(chunk);
-            let attempt = attempt(self.peers, &object).await?;
+            let attempt = self.attempt(&object).await?;
             self.status.chunks += 1;
             self.status.rows += attempt.rows().into_iter().max().unwrap_or_default();
             if !attempt.is_equal() {
@@ -144,6 +168,8 @@ impl Run<'_> {
         let Some(peer) = self.peers.first_mut() else {
             return Ok(None);
         };
+        self.progress
+            .send_replace(format!("the columns of table {schema}.{name}"));
         let table = describe(&mut peer.reader, schema, name).await;
         let table = table.map_err(|source| CompareError::of(&peer.name, source))?;
         Ok((!table.columns.is_empty() || !table.key.is_empty()).then_some(table))
@@ -153,10 +179,12 @@ impl Run<'_> {
         let Some(peer) = self.peers.get_mut(member) else {
             return Ok(None);
         };
+        let object = format!("table {}.{}", chunk.table.schema, chunk.table.name);
+        self.progress.send_replace(object.clone());
         let key = key_after(&mut peer.reader, chunk, rows).await;
         key.map_err(|source| CompareError::Object {
             member: peer.name.clone(),
-            object: format!("table {}.{}", chunk.table.schema, chunk.table.name),
+            object,
             source,
         })
     }
@@ -165,6 +193,7 @@ impl Run<'_> {
     async fn again(&mut self, suspects: Vec<Object>) -> Result<Vec<Object>, CompareError> {
         let mut rest = Vec::new();
         for object in suspects {
+            self.progress.send_replace(object.name());
             let (attempt, settled) = settled_attempt(self.peers, &object).await?;
             match object {
                 object if !attempt.is_equal() && settled => self.diverges(object, attempt).await?,
@@ -203,7 +232,7 @@ impl Run<'_> {
             }
         }
         for object in rows.into_iter().take(MOST_IN_SNAPSHOT) {
-            let attempt = attempt(self.peers, &object).await?;
+            let attempt = self.attempt(&object).await?;
             if !attempt.is_equal() {
                 self.diverges(object, attempt).await?;
             }
@@ -255,8 +284,8 @@ impl Run<'_> {
                 break;
             };
             let (lower, upper) = chunk.split(&middle);
-            let lower_attempt = attempt(self.peers, &Object::Rows(lower.clone())).await?;
-            let upper_attempt = attempt(self.peers, &Object::Rows(upper.clone())).await?;
+            let lower_attempt = self.attempt(&Object::Rows(lower.clone())).await?;
+            let upper_attempt = self.attempt(&Object::Rows(upper.clone())).await?;
             let (half, attempt) = match (lower_attempt.is_equal(), upper_attempt.is_equal()) {
                 (false, true) => (lower, lower_attempt),
                 (true, false) => (upper, upper_attempt),

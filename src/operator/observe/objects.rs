@@ -116,7 +116,7 @@ pub async fn observe(
             problems,
             members,
             balancers,
-            comparison: context.comparisons.of(&uid),
+            comparison: context.comparisons.of(&uid, Instant::now()),
             conflicts_wait: context
                 .recall(&uid)
                 .conflicts_pause
