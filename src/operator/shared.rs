@@ -345,6 +345,7 @@ impl Context {
     pub fn end(&self) {
         self.applies.end();
         self.events.end();
+        self.comparisons.keep_only(|_| false);
     }
 
     /// Numbers a lease renewal that is about to be sent.
