@@ -7,6 +7,8 @@
 pub const GROUP: &str = "multimaster.dev";
 /// Field manager of all server-side apply of the operator.
 pub const FIELD_MANAGER: &str = "multimaster-operator";
+/// The Lease in the operator's namespace that its leader holds.
+pub const LEASE: &str = "multimaster-operator";
 
 /// Label: the name of the `MultiMasterCluster` an object belongs to.
 pub const LABEL_CLUSTER: &str = "multimaster.dev/cluster";

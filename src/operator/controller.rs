@@ -1,9 +1,8 @@
-//! Watches, leader election and the loop that calls [`reconcile`] for every cluster.
+//! Watches, and the loop that calls [`reconcile`] for every cluster while this replica leads.
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::future::BoxFuture;
@@ -15,11 +14,11 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use serde::de::DeserializeOwned;
 use tower::ServiceBuilder;
 
 use super::keeper;
+use super::leader;
 use super::reconcile::{on_error, reconcile};
 use super::shared::{Context, Stores};
 use super::telemetry::{Liveness, Metrics, serve};
@@ -28,12 +27,6 @@ use super::web;
 use crate::names;
 use crate::resources::Settings;
 
-/// Seconds for which the leader's lease is valid.
-const LEASE_SECONDS: u64 = 5;
-/// Seconds before its end at which the leader renews it.
-const LEASE_GRACE_SECONDS: u64 = 3;
-/// How long an API server that does not answer is asked for the lease at the start.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Seconds after which a watch begins anew. If its connection died without a sign (an API server that was cut off, a control plane that lost
 /// power), that is noticed five seconds later. Until then the cache is old, and passes decide from it.
 const WATCH_SECONDS: u32 = 10;
@@ -53,29 +46,6 @@ pub struct Options {
     pub address: SocketAddr,
 }
 
-/// The leader's lease. An API server that does not answer is asked again for a while: with each end of this process the kubelet waits longer before it
-/// starts it again, minutes in the end, and nobody would heal anything meanwhile.
-async fn lease(client: &Client, options: &Options) -> anyhow::Result<LeaseManager> {
-    let begun = Instant::now();
-    loop {
-        let lease = LeaseManagerBuilder::new(client.clone(), "multimaster-operator")
-            .with_namespace(&options.namespace)
-            .with_identity(&options.identity)
-            .with_duration(LEASE_SECONDS)
-            .with_grace(LEASE_GRACE_SECONDS)
-            .with_field_manager(format!("{}-{}", names::FIELD_MANAGER, options.identity))
-            .build()
-            .await;
-        match lease {
-            Err(error) if begun.elapsed() < PATIENCE => {
-                tracing::warn!(%error, "the lease cannot be read; asking again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            lease => return lease.context("the lease multimaster-operator"),
-        }
-    }
-}
-
 /// Runs until `stop`. It also ends when it cannot continue as leader; the process must then end, so that nothing it still does is carried out late.
 ///
 /// # Errors
@@ -86,16 +56,17 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     let more = web::routes(client.clone());
     let health = tokio::spawn(serve(options.address, metrics.clone(), liveness.clone(), more));
     let (stores, streams) = watches(&client);
-    let lease = tokio::select! {
-        lease = lease(&client, &options) => lease?,
+    let mut leader =
+        leader::start(options.identity.clone(), options.namespace).context("starting the thread of the election")?;
+    tokio::select! {
+        answered = leader.answered() => answered?,
         () = &mut stop => return Ok(()),
-    };
+    }
     // No watch runs before this replica leads: ready means that the API server has answered about the lease.
     liveness.answered();
-    let (mut leading, lease_task) = lease.watch().await;
     tracing::info!(identity = options.identity, "waiting for the lease");
     tokio::select! {
-        result = leading.wait_for(|leads| *leads) => drop(result.context("the lease")?),
+        leads = leader.leads() => leads?,
         () = &mut stop => return Ok(()),
         result = health => return result?.context("serving health and metrics"),
     }
@@ -113,6 +84,7 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
         recorder,
         metrics,
     ));
+    let comparisons = context.comparisons.clone();
     let controller = streams.controller(&client);
     let keeper = keeper::run(controller.store(), context.clone());
     let controller = controller
@@ -127,16 +99,13 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     let result = tokio::select! {
         () = controller => Err(anyhow::anyhow!("the watches ended")),
         never = keeper => match never {},
-        _ = leading.wait_for(|leads| !*leads) => Err(anyhow::anyhow!("the lease was lost")),
+        error = leader.lost() => Err(error),
         () = &mut stop => Ok(()),
     };
-    // Dropping the channel gives the lease back, so that another replica need not wait for its end.
-    drop(leading);
+    // Passes and keeper were dropped. When nothing acts any more, another replica may lead.
+    comparisons.end_all();
     if result.is_ok() {
-        lease_task
-            .await
-            .context("giving back the lease")?
-            .context("giving back the lease")?;
+        leader.give_back().await.context("giving back the lease")?;
     }
     result
 }

@@ -1,6 +1,7 @@
 //! The operator's process: it observes clusters, decides with [`crate::decide`], and carries the decisions out.
 //!
-//! - [`controller`]: watches and leader election; calls [`reconcile`] for every cluster, every second and on every change.
+//! - [`leader`]: leader election, in a thread of its own.
+//! - [`controller`]: watches; calls [`reconcile`] for every cluster, every second and on every change.
 //! - [`reconcile`]: one pass: [`observe`], decide, write status, [`act`].
 //! - [`guard`]: the end of a pass that does not end by itself.
 //! - [`keeper`]: small tasks beside the passes.
@@ -18,6 +19,7 @@ pub mod controller;
 pub mod guard;
 pub mod keeper;
 pub mod kubernetes;
+pub mod leader;
 pub mod members;
 pub mod observe;
 pub mod reconcile;

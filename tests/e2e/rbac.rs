@@ -28,8 +28,8 @@ const EVERYWHERE: [&str; 16] = [
 ];
 /// Not in a namespace; `kubectl auth can-i --list` shows it nevertheless.
 const UNNAMESPACED: &str = "storageclasses.storage.k8s.io [get]";
-/// What it may do in its own namespace besides.
-const AT_HOME: &str = "leases.coordination.k8s.io [get create patch]";
+/// What it may do in its own namespace besides. Operators of earlier versions need `patch`, in the middle of a rollout.
+const AT_HOME: &str = "leases.coordination.k8s.io [get create update patch]";
 
 #[tokio::test]
 #[ignore = "needs a cluster: hack/test.sh"]

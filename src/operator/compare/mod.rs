@@ -169,6 +169,13 @@ impl Comparisons {
         }
     }
 
+    /// Ends the comparison that is under way: this replica does not lead any more.
+    pub fn end_all(&self) {
+        if let Some(current) = self.lock().current.take() {
+            current.task.abort();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock is held leaves plain data behind, which is as good as any.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
