@@ -120,8 +120,10 @@ impl Election {
 
     /// The API server accepted [`Election::claim`], and answered with this lease. `started`: when the request began.
     pub fn wrote(&mut self, lease: Lease, started: Instant, now: Instant) {
+        // A replica that creates the Lease waits like all others. Somebody may have deleted it while another replica leads: that one ends meanwhile.
+        let is_created = self.lease().is_none();
         // Otherwise the answer comes too late. A leader ends; a replica that did not lead must not begin.
-        if now < started + RENEW_DEADLINE {
+        if !is_created && now < started + RENEW_DEADLINE {
             self.renewed = Some(started);
         }
         self.observe(Some(lease), started, now);
@@ -182,17 +184,15 @@ impl Election {
         self.seen.is_some()
     }
 
-    /// When this replica may take the lease. A lease that was given back: at once. Otherwise once it was seen unchanged for as long as it is valid, on
-    /// this replica's own clock. If there is no lease, somebody may have deleted it while another replica leads: its holder has ended by then, too.
+    /// When this replica may write the lease. One that was given back, or is not there: at once. Otherwise once it was seen unchanged for as long as it
+    /// is valid, on this replica's own clock.
     fn free_at(&self) -> Option<Instant> {
         let (lease, since) = self.seen.as_ref()?;
-        let Some(lease) = lease else {
-            return Some(*since + LEASE);
-        };
         if self.holder().is_none() {
             return Some(*since);
         }
-        let seconds = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds);
+        let spec = lease.as_ref().and_then(|lease| lease.spec.as_ref());
+        let seconds = spec.and_then(|spec| spec.lease_duration_seconds);
         let named = Duration::from_secs(seconds.unwrap_or(0).max(0).unsigned_abs().into());
         Some(*since + named.clamp(LEASE, LONGEST_LEASE))
     }

@@ -58,7 +58,6 @@ fn a_lease_is_taken_once_it_was_seen_unchanged_for_as_long_as_it_is_valid() {
         ("as an earlier version creates it", empty, 0),
         ("given back", named(None, None), 0),
         ("given back as client-go does", named(Some(""), Some(1)), 0),
-        ("none: its holder may still lead", None, 5000),
         ("held", named(Some("b"), Some(5)), 5000),
         ("held for longer", named(Some("b"), Some(8)), 8000),
         ("held for less than our own time", named(Some("b"), Some(1)), 5000),
@@ -82,6 +81,22 @@ fn a_lease_is_taken_once_it_was_seen_unchanged_for_as_long_as_it_is_valid() {
         }
         assert_eq!(now - begin, ms(after), "{what}");
     }
+}
+
+/// Its holder may still lead.
+#[test]
+fn a_lease_that_is_not_there_is_created_and_taken_later() {
+    let begin = Instant::now();
+    let mut election = Election::new("a", begin);
+    election.observe(None, begin, begin);
+    assert_eq!(election.next(begin), Act::Write(REQUEST_DEADLINE));
+    election.wrote(held(1, "a"), begin, begin + ms(200));
+    assert!(!election.leads(begin + ms(200)));
+    assert_eq!(election.next(begin + ms(5100)), Act::Read(REQUEST_DEADLINE));
+    election.observe(Some(held(1, "a")), begin + ms(5100), begin + ms(5100));
+    assert_eq!(election.next(begin + ms(5200)), Act::Write(REQUEST_DEADLINE));
+    election.wrote(held(2, "a"), begin + ms(5200), begin + ms(5200));
+    assert!(election.leads(begin + ms(5200)));
 }
 
 #[test]
@@ -259,40 +274,37 @@ async fn two_candidates_at_an_api_server() {
         assert_eq!(turn(candidate, begin).await, Act::Read(REQUEST_DEADLINE));
         assert!(candidate.election.is_answered());
     }
-    // Both have seen for long enough that there is none. One creates it, the other one is refused.
+    // One creates it, the other one is refused. Neither leads yet.
+    let begin = Instant::now();
+    for candidate in [&mut a, &mut b] {
+        assert_eq!(turn(candidate, begin).await, Act::Write(REQUEST_DEADLINE));
+    }
+    assert_eq!(turn(&mut b, begin + ms(1000)).await, Act::Read(REQUEST_DEADLINE));
+    assert!(!a.election.leads(begin) && !b.election.leads(begin));
+    // Both have seen it unchanged for long enough. The second one is refused.
     let now = Instant::now() + ms(5000);
     for candidate in [&mut a, &mut b] {
         assert_eq!(turn(candidate, now).await, Act::Write(REQUEST_DEADLINE));
     }
     assert!(a.election.leads(now) && !b.election.leads(now));
-    assert_eq!(server.lock().unwrap().1, 1);
+    assert_eq!(server.lock().unwrap().1, 2);
     assert_eq!(turn(&mut a, now + ms(1000)).await, Act::Write(REQUEST_DEADLINE));
     assert_eq!(turn(&mut b, now + ms(1000)).await, Act::Read(REQUEST_DEADLINE));
     assert_eq!((&a.failing, &b.failing), (&None, &None));
     b.give_back().await.unwrap();
-    assert_eq!(server.lock().unwrap().1, 2);
+    assert_eq!(server.lock().unwrap().1, 3);
     // Nothing of it is gone when it is given back: who leads next counts on.
     a.give_back().await.unwrap();
     let spec = server.lock().unwrap().0.clone().unwrap().spec.unwrap();
-    assert_eq!((spec.holder_identity, spec.lease_transitions), (None, Some(0)));
+    assert_eq!((spec.holder_identity, spec.lease_transitions), (None, Some(1)));
     let mut now = now + ms(2000);
     for _ in 0..5 {
         turn(&mut b, now).await;
         now += ms(100);
     }
     assert!(b.election.leads(now));
-    assert_eq!(
-        server
-            .lock()
-            .unwrap()
-            .0
-            .clone()
-            .unwrap()
-            .spec
-            .unwrap()
-            .lease_transitions,
-        Some(1)
-    );
+    let spec = server.lock().unwrap().0.clone().unwrap().spec.unwrap();
+    assert_eq!(spec.lease_transitions, Some(2));
 }
 
 #[tokio::test]

@@ -163,13 +163,16 @@ impl World {
     }
 
     fn disturb(&mut self) {
+        // A person deletes it. Its holder notices at the next renewal.
+        if self.now.is_multiple_of(12_000) && self.chance.below(3) == 0 {
+            self.lease = None;
+        }
         let at = usize::try_from(self.chance.below(3)).unwrap();
         match self.chance.below(2000) {
             0..3 => self.replicas[at].frozen_until = self.now + self.chance.below(12_000),
-            3 if self.now.is_multiple_of(12_000) => self.lease = None,
             // A person puts a label on it.
-            4 => drop(self.lease.take().map(|lease| self.store(lease))),
-            5 => {
+            3 => drop(self.lease.take().map(|lease| self.store(lease))),
+            4 => {
                 if let (Some(lease), true) = (self.replicas[at].election.given_back(), self.is_awake(at)) {
                     self.send(None, Some(lease));
                     self.restart(at);
