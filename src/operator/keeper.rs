@@ -80,8 +80,10 @@ async fn check(cluster: &MultiMasterCluster, context: &Context) -> Result<(), Ac
         cluster: cluster.clone(),
         update_revision: None,
         problems: Vec::new(),
+        volumes: None,
         members: Vec::new(),
         balancers: balancers(cluster, Some(&credentials), context).await,
+        balancer_refusal: None,
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
     };

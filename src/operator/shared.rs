@@ -21,10 +21,15 @@ use super::members::{Credentials, MemberClients};
 use super::telemetry::Metrics;
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
+use crate::decide::observed::Problem;
+use crate::decide::report::fitted::fitted;
 use crate::resources::Settings;
 
 /// The most applies without effect that are remembered.
 const MOST_IN_VAIN: usize = 10_000;
+
+/// The most bytes of an event's text. The API server refuses longer ones. An action and a reason may have 128, and all reasons are shorter.
+const MOST_OF_AN_EVENT: usize = 1024;
 
 /// Caches of watched objects.
 #[derive(Clone)]
@@ -97,8 +102,8 @@ pub struct Memory {
     pub replaced: Option<String>,
     /// The resourceVersion of the last status write.
     pub written: Option<String>,
-    /// The size that all volumes have: this operator saw it or set it.
-    pub volume_size: Option<String>,
+    /// The last look at the sizes of the volumes.
+    pub volumes: Option<VolumeSizes>,
     /// Ordinals of the members whose servers did not answer in the last pass.
     pub unanswered: Vec<u8>,
     /// Why the API server refused an object, and when.
@@ -107,6 +112,8 @@ pub struct Memory {
     pub first_observed: Option<Instant>,
     /// The last answers of members' agents, by ordinal.
     pub answers: HashMap<u8, LastAnswer>,
+    /// What events last said of members whose pods are not there or do not run, by ordinal.
+    pub explanations: HashMap<u8, Explanation>,
     /// UIDs of the claims of members' volumes, by ordinal, each with the pod that it was read for.
     pub claims: HashMap<u8, (String, String)>,
     /// The last passes were broken off.
@@ -117,6 +124,32 @@ pub struct Memory {
     pub in_conflict_step: bool,
     /// Ordinals of the members that took no writes when they were last seen, and were not opened since.
     pub fenced: HashSet<u8>,
+}
+
+/// A look at the sizes of the volumes.
+#[derive(Clone)]
+pub struct VolumeSizes {
+    /// When.
+    pub at: Instant,
+    /// The size of the spec then.
+    pub wanted: String,
+    /// UIDs of the members' pods then. Another volume comes with another pod.
+    pub pods: Vec<String>,
+    /// Every volume had the size.
+    pub settled: bool,
+    /// Why one cannot have it.
+    pub problem: Option<Problem>,
+}
+
+/// What events said of a member.
+#[derive(Clone)]
+pub struct Explanation {
+    /// When they were read.
+    pub at: Instant,
+    /// The selector of the events.
+    pub of: String,
+    /// The one that says why.
+    pub why: Option<String>,
 }
 
 /// The last answer of an agent.
@@ -166,7 +199,7 @@ impl Context {
         let event = Event {
             type_,
             reason: reason.as_ref().into(),
-            note: Some(message),
+            note: Some(fitted(message, MOST_OF_AN_EVENT)),
             action: reason.as_ref().into(),
             secondary: member.map(pod),
         };

@@ -150,6 +150,7 @@ impl Ring {
                 ordinal,
                 claim: Some(agent.address.clone()),
                 outsider: None,
+                pod_refusal: None,
                 agent: report.map_or(Probe::Unreachable("no answer".into()), Probe::Reached),
                 server: observe::members::server(&mut client).await,
                 pod: Some(pod),
@@ -162,8 +163,10 @@ impl Ring {
             cluster: self.cluster.clone(),
             update_revision: None,
             problems: Vec::new(),
+            volumes: None,
             members,
             balancers: Vec::new(),
+            balancer_refusal: None,
             comparison: ComparisonRun::Idle,
             conflicts_wait: false,
         }

@@ -47,6 +47,7 @@ fn member(ordinal: u8) -> Member {
     let pod = Pod {
         uid: format!("pod-{ordinal}"),
         ip: Some(format!("10.0.0.{ordinal}")),
+        scheduled: true,
         ready: true,
         running: true,
         serving: true,
@@ -86,6 +87,7 @@ fn member(ordinal: u8) -> Member {
         pod: Some(pod),
         claim: Some(claim(ordinal)),
         outsider: None,
+        pod_refusal: None,
         agent: Probe::Reached(report),
         server: Probe::Reached(server),
         witness_probes: Vec::new(),
@@ -123,8 +125,10 @@ pub fn whole() -> Observed {
         cluster: cluster(),
         update_revision: Some("a".into()),
         problems: Vec::new(),
+        volumes: None,
         members: (0..3).map(member).collect(),
         balancers: Vec::new(),
+        balancer_refusal: None,
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
     };
@@ -138,8 +142,10 @@ pub fn new() -> Observed {
         cluster: cluster(),
         update_revision: Some("a".into()),
         problems: Vec::new(),
+        volumes: None,
         members: (0..3).map(member).collect(),
         balancers: Vec::new(),
+        balancer_refusal: None,
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
     };

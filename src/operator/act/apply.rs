@@ -3,13 +3,12 @@
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use crate::api::MultiMasterCluster;
 use crate::names;
@@ -21,6 +20,7 @@ use crate::resources::{Desired, desired, secrets};
 
 use super::certificates;
 use super::error::{ActError, Outcome};
+use super::volumes;
 
 /// After a refusal of the API server the operator waits this long before it applies again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
@@ -111,7 +111,7 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
             context,
         )
         .await?,
-        grow_volumes(cluster, context).await?,
+        volumes::grow(cluster, context).await?,
         secrets_written,
     ];
     Ok(if written.contains(&true) {
@@ -228,32 +228,4 @@ fn random_seeds() -> Result<[[u8; 24]; names::keys::ALL.len()], ActError> {
     let mut seeds = [[0; 24]; names::keys::ALL.len()];
     getrandom::fill(seeds.as_flattened_mut()).map_err(ActError::Random)?;
     Ok(seeds)
-}
-
-/// Grows the volumes one by one, where the storage class allows it. They cannot be changed through their StatefulSet.
-async fn grow_volumes(cluster: &MultiMasterCluster, context: &Context) -> Result<bool, ActError> {
-    let uid = cluster.uid().unwrap_or_default();
-    let size = Some(cluster.spec.storage.size.0.clone());
-    if context.recall(&uid).volume_size == size {
-        return Ok(false);
-    }
-    let wanted = json!({ "spec": { "resources": { "requests": { "storage": cluster.spec.storage.size } } } });
-    let api: Api<PersistentVolumeClaim> =
-        Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let selector = ListParams::default().labels(&format!("{}={}", names::LABEL_CLUSTER, cluster.name_any()));
-    let mut written = false;
-    for claim in ask("PersistentVolumeClaims", api.list(&selector)).await? {
-        if is_subset(&wanted, &serde_json::to_value(&claim).unwrap_or_default()) {
-            continue;
-        }
-        let what = format!("spec.storage.size for PersistentVolumeClaim {}", claim.name_any());
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        ask(&what, api.patch(&claim.name_any(), &params, &Patch::Merge(&wanted))).await?;
-        written = true;
-    }
-    context.remember(&uid, |memory| memory.volume_size = size);
-    Ok(written)
 }

@@ -8,6 +8,7 @@ mod error;
 pub mod events;
 pub mod pods;
 pub mod sql;
+mod volumes;
 
 pub use error::{ActError, Outcome};
 
