@@ -145,9 +145,10 @@ pub struct MultiMasterClusterSpec {
         .message("spec.storage.storageClassName: cannot be changed on a living cluster; its volumes exist. Create a second cluster on the other class")
 )]
 pub struct Storage {
-    /// Size of each member's volume. It can grow where the storage class allows expansion; it cannot shrink.
+    /// Size of each member's volume, less than 1Ei. It can grow if the storage class allows expansion. If it does not, set the size back. A size below
+    /// that of the volumes changes nothing, and a condition says so: a volume cannot shrink.
     #[x_kube(
-        validation = Rule::new("quantity(string(self)).compareTo(quantity(string(oldSelf))) >= 0").message("spec.storage.size: a volume cannot shrink")
+        validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1')) >= 0 && quantity(string(self)).compareTo(quantity('1Ei')) < 0").message("spec.storage.size: is not a size that a volume can have, from one byte to less than 1Ei; write it like 10Gi")
     )]
     pub size: Quantity,
     /// StorageClass of the volumes. Unset: the cluster's default class.
@@ -192,6 +193,10 @@ pub enum Writes {
 /// A first database and its user.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("self.name == oldSelf.name && self.user == oldSelf.user")
+        .message("spec.database: cannot be changed, because it is created once; create other databases and users with SQL. While status.databaseCreated is not true, remove spec.database first, then set it anew")
+)]
 pub struct Database {
     /// Name of the database: letters, digits and `_`.
     #[x_kube(

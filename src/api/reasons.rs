@@ -20,6 +20,8 @@ pub enum Reason {
     CredentialsIncomplete,
     /// `spec.storage.storageClassName` does not exist.
     StorageClassMissing,
+    /// The volumes cannot have the size of the spec: it is refused, or they are larger.
+    VolumeSizeRefused,
     /// The image of a member cannot be pulled.
     ImageUnavailable,
     /// mysqld of a member does not start.
@@ -80,6 +82,8 @@ pub enum Reason {
     CopiedSecret,
     /// Every volume of a ring that once held data is empty.
     DataLost,
+    /// Nothing that the operator is to do waits for a person.
+    NotStalled,
     /// `spec.paused` is true.
     Paused,
     /// `spec.paused` is not true.

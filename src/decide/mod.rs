@@ -17,6 +17,8 @@
 //! | ... which member drains and is restarted, and which one a person wants fenced? | [`serve::drain`], [`serve::restart`], [`serve::fencing`] |
 //! | ... what is one conflict, which rows win, and what is done next about it? | [`conflicts::sides`], [`conflicts::stages`] |
 //! | ... when members are compared? | [`comparison`] |
+//! | ... whether a volume grows, and what is said if it cannot? | [`volumes`] |
+//! | ... whose events say why a pod is not there? | [`report::unexplained`] |
 //! | ... in which order steps are due? | [`plan`] |
 //! | ... what status, conditions and events say? | [`report`] |
 //!
@@ -40,6 +42,7 @@ pub mod roles;
 pub mod serve;
 pub mod step;
 pub mod view;
+pub mod volumes;
 
 use std::time::Duration;
 

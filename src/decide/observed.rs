@@ -22,10 +22,14 @@ pub struct Observed {
     pub update_revision: Option<String>,
     /// What keeps the cluster from being carried out, found while reading or applying its objects.
     pub problems: Vec<Problem>,
+    /// What keeps the volumes from having the size of the spec. Everything else goes on.
+    pub volumes: Option<Problem>,
     /// The members, by ordinal: those that are desired, and those that have not left yet.
     pub members: Vec<Member>,
     /// HAProxy's pods, by name.
     pub balancers: Vec<Balancer>,
+    /// Why Kubernetes cannot make the HAProxy pods that are wanting.
+    pub balancer_refusal: Option<String>,
     /// How far the comparison of the members is.
     pub comparison: ComparisonRun,
     /// Steps about conflicts wait, because the last ones did not end.
@@ -103,6 +107,8 @@ pub struct Member {
     pub ordinal: u8,
     /// Its pod, if there is one.
     pub pod: Option<Pod>,
+    /// Why Kubernetes cannot make its pod, which it lacks.
+    pub pod_refusal: Option<String>,
     /// `metadata.uid` of the claim of its volume, if that was read.
     pub claim: Option<String>,
     /// Its data is not this ring's, so nothing that its server and its agent say counts; see [`ownership::apart`](super::ring::ownership::apart).
@@ -179,6 +185,8 @@ pub struct Pod {
     pub uid: String,
     /// `status.podIP`.
     pub ip: Option<String>,
+    /// It has a node.
+    pub scheduled: bool,
     /// Condition Ready.
     pub ready: bool,
     /// Its main container runs.

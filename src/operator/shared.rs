@@ -25,6 +25,8 @@ use super::members::{Credentials, MemberClients};
 use super::telemetry::Metrics;
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
+use crate::decide::observed::Problem;
+use crate::decide::report::fitted::fitted;
 use crate::resources::Settings;
 use crate::wire::agent::LeaseRenewal;
 use crate::wire::io::client::AgentClient;
@@ -33,6 +35,9 @@ use crate::wire::io::client::AgentClient;
 const MOST_EVENTS: usize = 100;
 /// The most applies without effect that are remembered.
 const MOST_IN_VAIN: usize = 10_000;
+
+/// The most bytes of an event's text. The API server refuses longer ones. An action and a reason may have 128, and all reasons are shorter.
+const MOST_OF_AN_EVENT: usize = 1024;
 
 /// Caches of watched objects.
 #[derive(Clone)]
@@ -122,8 +127,8 @@ pub struct Memory {
     pub replaced: Option<String>,
     /// The resourceVersion of the last status write.
     pub written: Option<String>,
-    /// The size that all volumes have: this operator saw it or set it.
-    pub volume_size: Option<String>,
+    /// The last look at the sizes of the volumes.
+    pub volumes: Option<VolumeSizes>,
     /// Ordinals of the members whose servers did not answer in the last pass.
     pub unanswered: Vec<u8>,
     /// Why the API server refused an object, and when.
@@ -134,6 +139,8 @@ pub struct Memory {
     pub answers: HashMap<u8, LastAnswer>,
     /// How the lease of the one writer is renewed between passes.
     pub writer_lease: Option<WriterLease>,
+    /// What events last said of members whose pods are not there or do not run, by ordinal.
+    pub explanations: HashMap<u8, Explanation>,
     /// UIDs of the claims of members' volumes, by ordinal, each with the pod that it was read for.
     pub claims: HashMap<u8, (String, String)>,
     /// The last passes were broken off.
@@ -163,6 +170,32 @@ pub struct WriterLease {
     pub renewal: LeaseRenewal,
     /// When the agent was last asked.
     pub asked: Instant,
+}
+
+/// A look at the sizes of the volumes.
+#[derive(Clone)]
+pub struct VolumeSizes {
+    /// When.
+    pub at: Instant,
+    /// The size of the spec then.
+    pub wanted: String,
+    /// UIDs of the members' pods then. Another volume comes with another pod.
+    pub pods: Vec<String>,
+    /// Every volume had the size.
+    pub settled: bool,
+    /// Why one cannot have it.
+    pub problem: Option<Problem>,
+}
+
+/// What events said of a member.
+#[derive(Clone)]
+pub struct Explanation {
+    /// When they were read.
+    pub at: Instant,
+    /// The selector of the events.
+    pub of: String,
+    /// The one that says why.
+    pub why: Option<String>,
 }
 
 /// The last answer of an agent.
@@ -234,7 +267,7 @@ impl Context {
         let event = Event {
             type_,
             reason: reason.as_ref().into(),
-            note: Some(message),
+            note: Some(fitted(message, MOST_OF_AN_EVENT)),
             action: reason.as_ref().into(),
             secondary: member.map(pod),
         };

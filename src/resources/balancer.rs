@@ -119,7 +119,11 @@ fn container(cluster: &MultiMasterCluster, settings: &Settings) -> Container {
             port("peers", names::BALANCER_PEER_PORT),
             port("statistics", names::BALANCER_STATISTICS_PORT),
         ]),
-        resources: balancer.resources.clone(),
+        // No limit: how much HAProxy needs depends on its connections, and too little would end sessions.
+        resources: balancer
+            .resources
+            .clone()
+            .or_else(|| Some(pod::small([("cpu", "25m"), ("memory", "64Mi")], &[]))),
         startup_probe: Some(probe("/livez", 1, 5, 120)),
         liveness_probe: Some(probe("/livez", 10, 5, 6)),
         readiness_probe: Some(probe("/readyz", 1, 1, 2)),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
     EnvVarSource, HTTPGetAction, KeyToPath, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext,
-    PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecretVolumeSource, SecurityContext, TopologySpreadConstraint,
-    Volume, VolumeMount, WeightedPodAffinityTerm,
+    PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext,
+    TopologySpreadConstraint, Volume, VolumeMount, WeightedPodAffinityTerm,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -72,6 +73,22 @@ fn pod_spec(cluster: &MultiMasterCluster, settings: &Settings) -> PodSpec {
     }
 }
 
+/// What containers of the product ask for: little, so that they find a node, and something, because a namespace with a ResourceQuota takes no container
+/// that does not say.
+pub(super) fn small(requests: [(&str, &str); 2], limits: &[(&str, &str)]) -> ResourceRequirements {
+    let quantities = |list: &[(&str, &str)]| {
+        let quantities = list
+            .iter()
+            .map(|(name, size)| ((*name).to_owned(), Quantity((*size).into())));
+        Some(quantities.collect())
+    };
+    ResourceRequirements {
+        requests: quantities(&requests),
+        limits: (!limits.is_empty()).then(|| quantities(limits)).flatten(),
+        ..ResourceRequirements::default()
+    }
+}
+
 /// Copies the agent's static binary out of the operator's image. So a new agent reaches a member only by a restart.
 pub(super) fn init_container(settings: &Settings) -> Container {
     Container {
@@ -83,6 +100,10 @@ pub(super) fn init_container(settings: &Settings) -> Container {
                 .map(Into::into)
                 .to_vec(),
         ),
+        resources: Some(small(
+            [("cpu", "10m"), ("memory", "32Mi")],
+            &[("cpu", "500m"), ("memory", "128Mi")],
+        )),
         volume_mounts: Some(vec![mount("binary", BINARY_IN_INIT, false)]),
         security_context: Some(locked_down()),
         ..Container::default()

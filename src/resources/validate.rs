@@ -11,6 +11,15 @@ use super::{overlay, quantity};
 use crate::api::MultiMasterCluster;
 use crate::mysql::settings::{RING_OWNED, normalise};
 
+/// The field with the size of the volumes.
+pub const STORAGE_SIZE: &str = "spec.storage.size";
+
+/// One byte, in billionths.
+const BYTE: i128 = 1_000_000_000;
+/// No volume is asked for from this size on, 1Ei. Kubernetes and storage drivers count bytes in 64 bits, which end at 8Ei, and drivers round up; no
+/// storage makes a volume of 1Ei. The CRD has the same bound.
+const TOO_LARGE: i128 = BYTE << 60;
+
 /// A field of the resource that cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidField {
@@ -49,8 +58,8 @@ pub fn validate(cluster: &MultiMasterCluster) -> Result<(), Vec<InvalidField>> {
         let problem = "ends with -balancer, as HAProxy's objects of another cluster do";
         report("metadata.name".into(), problem, "choose another name");
     }
-    if quantity::nanos(&cluster.spec.storage.size.0).is_none_or(|size| size <= 0) {
-        report("spec.storage.size".into(), "is not a size", "write it like 10Gi");
+    if let Some((problem, way_out)) = storage_size(cluster) {
+        report(STORAGE_SIZE.into(), problem, way_out);
     }
     for (key, value) in cluster.spec.mysql.iter().flat_map(|mysql| &mysql.config) {
         // A key with odd characters must not garble the message.
@@ -78,6 +87,18 @@ pub fn validate(cluster: &MultiMasterCluster) -> Result<(), Vec<InvalidField>> {
         }
     }
     if invalid.is_empty() { Ok(()) } else { Err(invalid) }
+}
+
+/// What is wrong with the size of the volumes, and the way out.
+pub fn storage_size(cluster: &MultiMasterCluster) -> Option<(&'static str, &'static str)> {
+    let problem = match quantity::nanos(&cluster.spec.storage.size.0) {
+        None => "is not a size",
+        Some(..=0) => "is not more than 0",
+        Some(size) if size < BYTE => "is less than one byte; m means thousandths",
+        Some(TOO_LARGE..) => "is 1Ei or more, which no storage has",
+        Some(_) => return None,
+    };
+    Some((problem, "write it like 10Gi"))
 }
 
 fn wrong_key(key: &str) -> Option<(String, String)> {
@@ -251,13 +272,25 @@ mod tests {
 
     #[test]
     fn a_volume_has_a_size() {
-        for size in ["", "x", "0", "-1Gi", "1 Gi"] {
+        for size in [
+            "",
+            "abc",
+            "0",
+            "-1Gi",
+            "1 Gi",
+            "10m",
+            "1Ei",
+            "1152921504606846976",
+            "9E",
+        ] {
             assert!(
                 invalid(json!({ "storage": { "size": size } }))[0].starts_with("spec.storage.size: "),
                 "{size}"
             );
         }
-        assert_eq!(invalid(json!({ "storage": { "size": 1073741824 } })), [""; 0]);
+        for size in [json!(1_073_741_824), json!("1"), json!("1.5Gi"), json!("1023Pi")] {
+            assert_eq!(invalid(json!({ "storage": { "size": size } })), [""; 0], "{size}");
+        }
     }
 
     #[test]

@@ -3,14 +3,15 @@
 use jiff::SignedDuration;
 use multimaster::api::reasons::{EventReason, Reason};
 use multimaster::api::status::{Phase, conditions};
-use multimaster::decide::observed::Problem;
+use multimaster::decide::observed::{Problem, SqlError};
 use multimaster::decide::report::events::events;
 use multimaster::decide::report::judgement::not_observed;
 use multimaster::decide::step::{Action, ClusterAction, Step};
 use multimaster::decide::{decide, observed::Probe};
+use multimaster::wire::agent::Origin;
 use strum::IntoEnumIterator;
 
-use crate::fixture::{at, condition, link, new, pod, settle, unreachable, whole};
+use crate::fixture::{at, condition, link, new, pod, report, settle, unreachable, whole};
 
 #[test]
 fn every_condition_carries_the_generation_and_flips_move_the_time() {
@@ -42,7 +43,7 @@ fn ready_is_unknown_before_anything_was_observed() {
     let status = not_observed(&Default::default(), Some(1), at(0));
     assert_eq!(status.observed_generation, Some(1));
     assert!(status.conditions.iter().all(|condition| condition.status == "Unknown"));
-    assert_eq!(status.conditions.len(), 8);
+    assert_eq!(status.conditions.len(), 9);
 }
 
 #[test]
@@ -61,6 +62,49 @@ fn an_invalid_spec_has_a_status_and_is_not_applied() {
         (ready.reason.as_str(), &ready.message),
         (Reason::InvalidSpec.as_ref(), &message)
     );
+}
+
+#[test]
+fn stalled_says_what_waits_for_a_person() {
+    let with = |reason| {
+        let mut observed = whole();
+        observed.problems.push(Problem {
+            reason,
+            message: "why".into(),
+        });
+        let decision = settle(&mut observed, 1);
+        let stalled = condition(&decision, conditions::STALLED).clone();
+        (stalled.status, stalled.reason, stalled.message)
+    };
+    for reason in [
+        Reason::InvalidSpec,
+        Reason::CredentialsIncomplete,
+        Reason::CopiedSecret,
+        Reason::StorageClassMissing,
+    ] {
+        assert_eq!(with(reason), ("True".into(), reason.as_ref().into(), "why".into()));
+    }
+    // The operator tries again, or another version of it will.
+    for reason in [Reason::ApplyFailed, Reason::NewerSpec, Reason::ImageUnavailable] {
+        assert_eq!(with(reason).0, "False", "{reason:?}");
+    }
+    let mut lost = whole();
+    for ordinal in 0..3 {
+        report(&mut lost, ordinal).origin = Origin::Empty;
+    }
+    let decision = settle(&mut lost, 1);
+    let stalled = condition(&decision, conditions::STALLED);
+    assert_eq!((stalled.status.as_str(), stalled.reason.as_str()), ("True", "DataLost"));
+    // A conflict waits, and so does a member; the spec does not.
+    let mut waits = whole();
+    link(&mut waits, 1).applier_running = false;
+    link(&mut waits, 1).applier_error = Some(SqlError {
+        number: 1062,
+        text: "Duplicate entry".into(),
+    });
+    let decision = settle(&mut waits, 1);
+    assert_eq!(condition(&decision, conditions::CONFLICT_FREE).status, "False");
+    assert_eq!(condition(&decision, conditions::STALLED).status, "False");
 }
 
 #[test]

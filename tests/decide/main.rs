@@ -24,6 +24,8 @@ mod restart;
 mod restore;
 mod retry;
 mod scale;
+mod unexplained;
 mod unread;
 mod versions;
+mod volumes;
 mod writer;

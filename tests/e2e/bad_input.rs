@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::ring::{Ring, spec};
 use crate::support::world::{World, in_namespace};
-use crate::support::{kube_context, kubectl, output};
+use crate::support::{eventually, kube_context, kubectl, output, sql};
 
 /// `kubectl apply`, as people do it; what it said when the API server refused.
 async fn apply(world: &World, name: &str, spec: &Value) -> Result<Result<(), String>> {
@@ -80,6 +80,10 @@ async fn the_api_server_refuses() -> Result<()> {
                 json!({"storage": {"size": "1Gi", "colour": "red"}}),
                 "spec.storage.colour",
             ),
+            (json!({"storage": {"size": "abc"}}), "spec.storage.size: is not a size"),
+            (json!({"storage": {"size": "0"}}), "spec.storage.size: is not a size"),
+            (json!({"storage": {"size": "10m"}}), "spec.storage.size: is not a size"),
+            (json!({"storage": {"size": "1Ei"}}), "spec.storage.size: is not a size"),
             (
                 json!({"storage": storage, "replication": {"healing": "Hope"}}),
                 "spec.replication.healing",
@@ -211,7 +215,7 @@ async fn the_api_server_refuses() -> Result<()> {
         is_refused(&spec, said, "metadata.name")?;
 
         // What cannot change on a living cluster. It is paused: what the API server says does not depend on members.
-        let living = json!({"members": 3, "storage": {"size": "2Gi", "storageClassName": "standard"}, "paused": true});
+        let living = json!({"members": 3, "storage": {"size": "2Gi", "storageClassName": "standard"}, "database": {"name": "shop", "user": "shop"}, "paused": true});
         apply(&world, "demo", &living).await?.map_err(Error::msg)?;
         let with = |path: &str, value: Value| {
             let mut changed = living.clone();
@@ -230,9 +234,10 @@ async fn the_api_server_refuses() -> Result<()> {
                 with("/storage", json!({"size": "2Gi"})),
                 "spec.storage.storageClassName: cannot be changed",
             ),
+            (with("/storage/size", json!("abc")), "spec.storage.size: is not a size"),
             (
-                with("/storage/size", json!("1Gi")),
-                "spec.storage.size: a volume cannot shrink",
+                with("/database/user", json!("other")),
+                "spec.database: cannot be changed",
             ),
         ] {
             is_refused(&changed, apply(&world, "demo", &changed).await?, words)?;
@@ -336,6 +341,24 @@ async fn what_the_cluster_does_not_have() -> Result<()> {
             .patch(json!({"spec": {"mysql": {"config": {"no_such_option": null}}}}))
             .await?;
         tokio::try_join!(incomplete.wait_ready(), image.wait_ready(), option.wait_ready())?;
+
+        // The class of these volumes lets none grow. Everything else goes on, and the size can be set back.
+        let size = |size: &str| json!({"spec": {"storage": {"size": size}}});
+        option.patch(size("2Gi")).await?;
+        option
+            .wait_refused("VolumeSizeRefused", &["spec.storage.size", "Set it back to 1Gi"])
+            .await?;
+        option
+            .patch(json!({"spec": {"mysql": {"config": {"max_connect_errors": "77"}}}}))
+            .await?;
+        eventually("the members have the new setting", || async {
+            let errors: u32 = sql::value(&mut option.root(1).await?, "SELECT @@GLOBAL.max_connect_errors").await?;
+            ensure!(errors == 77, "{errors}");
+            Ok(())
+        })
+        .await?;
+        option.patch(size("1Gi")).await?;
+        option.wait_ready().await?;
         ensure!(
             incomplete.password(names::keys::ROOT).await? == "chosen",
             "the Secret was written over"

@@ -8,9 +8,10 @@ use crate::support::kubectl;
 use crate::support::operator::NAMESPACE;
 
 /// Resource and verbs, in any namespace.
-const EVERYWHERE: [&str; 16] = [
+const EVERYWHERE: [&str; 17] = [
     "configmaps [list watch create patch]",
     "deployments.apps [list watch create patch delete]",
+    "events [list]",
     "events.events.k8s.io [create patch]",
     "multimasterclusters.multimaster.dev [list watch]",
     "multimasterclusters.multimaster.dev/status [update]",

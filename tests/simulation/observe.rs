@@ -38,8 +38,10 @@ impl World {
             cluster,
             update_revision: Some(revision(self.template)),
             problems: Vec::new(),
+            volumes: None,
             members,
             balancers: Vec::new(),
+            balancer_refusal: None,
             comparison: ComparisonRun::Idle,
             conflicts_wait: false,
             status_waits: false,
@@ -91,6 +93,7 @@ impl World {
             pod: cached.map(pod),
             claim: Some(claim(ordinal)),
             outsider: None,
+            pod_refusal: None,
             agent,
             server,
             witness_probes: match was_silent && cached.is_some() {
@@ -157,6 +160,7 @@ fn pod(pod: &member::Pod) -> Pod {
     Pod {
         uid: format!("pod-{}", pod.uid),
         ip: Some(format!("10.0.0.{}", pod.uid)),
+        scheduled: true,
         ready: pod.ready,
         running: pod.running,
         terminating: pod.ends_at.is_some(),

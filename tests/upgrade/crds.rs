@@ -10,7 +10,19 @@ use crate::VERSIONS;
 use crate::kept::{rings, yaml};
 
 /// New rules on properties that were there before, by path: each with a reason why it refuses no resource that is stored.
-const HARMLESS_RULES: [(&str, &str); 0] = [];
+const HARMLESS_RULES: [(&str, &str); 2] = [
+    // Of the sizes that it refuses no volume was made, and the rule before it could not compare most of them. The API server does not ask it again
+    // about a size that is stored and stays (ratcheting, Kubernetes 1.30).
+    (
+        "/spec/storage/size",
+        "isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1')) >= 0 && quantity(string(self)).compareTo(quantity('1Ei')) < 0",
+    ),
+    // It refuses a change only.
+    (
+        "/spec/database",
+        "self.name == oldSelf.name && self.user == oldSelf.user",
+    ),
+];
 
 /// Keys of a schema that hold for a value: what was promised must stay so, word for word.
 const SAME: [&str; 8] = [

@@ -14,5 +14,7 @@ pub const CONFLICT_FREE: &str = "ConflictFree";
 pub const CONVERGED: &str = "Converged";
 /// The operator is changing something.
 pub const PROGRESSING: &str = "Progressing";
+/// Something that the operator is to do stays undone until a person acts.
+pub const STALLED: &str = "Stalled";
 /// `spec.paused`.
 pub const PAUSED: &str = "Paused";

@@ -9,6 +9,7 @@ use crate::names;
 use crate::wire::agent::Origin;
 
 use super::judgement::{Judgement, condition, of_others};
+use super::stalled::stalled;
 use super::states::{purged, tries_again};
 use crate::decide::comparison;
 use crate::decide::conflicts;
@@ -50,6 +51,7 @@ impl Facts<'_> {
             (conditions::CONFLICT_FREE, unknown(self.conflict_free())),
             (conditions::CONVERGED, comparison::converged(self.view, now)),
             (conditions::PROGRESSING, self.progressing()),
+            (conditions::STALLED, self.stalled()),
             (conditions::PAUSED, self.paused()),
         ];
         let own = judgements
@@ -88,9 +90,21 @@ impl Facts<'_> {
         Some(Judgement::no(problem.reason, problem.message.clone()))
     }
 
-    fn all_data_lost(&self) -> bool {
+    fn data_lost(&self) -> Option<Judgement> {
         let empty = |member: &Member| member.report().is_some_and(|report| report.origin == Origin::Empty);
-        self.next.epoch > 0 && self.view.observed.members.iter().all(empty)
+        let message = "every volume is empty, so there is nothing to serve; delete this resource and create it again to begin anew";
+        let is_lost = self.next.epoch > 0 && self.view.observed.members.iter().all(empty);
+        is_lost.then(|| Judgement::no(Reason::DataLost, message))
+    }
+
+    /// The members serve, and their volumes do not get the size of the spec.
+    fn volumes(&self) -> Option<Judgement> {
+        let problem = self.view.observed.volumes.as_ref()?;
+        Some(Judgement::no(problem.reason, problem.message.clone()))
+    }
+
+    fn stalled(&self) -> Judgement {
+        stalled(self.view.observed, self.data_lost())
     }
 
     fn ready(&self) -> Judgement {
@@ -117,11 +131,8 @@ impl Facts<'_> {
                 self.absent().unwrap_or_else(|| "the ring is being founded".into()),
             );
         }
-        if self.all_data_lost() {
-            return Judgement::no(
-                Reason::DataLost,
-                "every volume is empty, so there is nothing to serve; delete this resource and create it again to begin anew",
-            );
+        if let Some(lost) = self.data_lost() {
+            return lost;
         }
         if let Some(absent) = self.absent() {
             return Judgement::no(Reason::MembersAbsent, absent);
@@ -136,19 +147,19 @@ impl Facts<'_> {
             None if self.view.observed.cluster.spec.database.is_some() && !self.next.database_created => {
                 Judgement::no(Reason::Founding, "the first database is being created")
             }
-            None => Judgement::yes(
-                Reason::AllMembersServe,
-                format!(
-                    "all {} members serve in the ring {}{}",
-                    self.view.observed.cluster.spec.members,
-                    self.next.ring,
-                    match &self.next.writer {
-                        Some(writer) => format!("; {} takes the writes", writer.name),
-                        None => String::new(),
-                    }
-                ),
-            ),
+            None => self.volumes().unwrap_or_else(|| self.all_serve()),
         }
+    }
+
+    fn all_serve(&self) -> Judgement {
+        let writer = self.next.writer.as_ref();
+        let message = format!(
+            "all {} members serve in the ring {}{}",
+            self.view.observed.cluster.spec.members,
+            self.next.ring,
+            writer.map_or_else(String::new, |writer| format!("; {} takes the writes", writer.name))
+        );
+        Judgement::yes(Reason::AllMembersServe, message)
     }
 
     fn available(&self) -> Judgement {
@@ -324,7 +335,8 @@ impl Facts<'_> {
         } else if self.steps.iter().any(Step::is_risky) || self.absent().is_some() {
             Judgement::yes(Reason::Reattaching, "members are brought back")
         } else {
-            Judgement::no(Reason::Stable, "there is nothing to do")
+            let stable = || Judgement::no(Reason::Stable, "there is nothing to do");
+            self.volumes().unwrap_or_else(stable)
         }
     }
 

@@ -43,7 +43,7 @@ impl Judgement {
 }
 
 /// The types of all conditions that this version judges.
-const TYPES: [&str; 8] = [
+const TYPES: [&str; 9] = [
     conditions::READY,
     conditions::AVAILABLE,
     conditions::RING_CLOSED,
@@ -51,6 +51,7 @@ const TYPES: [&str; 8] = [
     conditions::CONFLICT_FREE,
     conditions::CONVERGED,
     conditions::PROGRESSING,
+    conditions::STALLED,
     conditions::PAUSED,
 ];
 

@@ -2,6 +2,9 @@
 
 pub mod conditions;
 pub mod events;
+pub mod fitted;
 pub mod judgement;
+mod stalled;
 pub mod states;
 pub mod status;
+pub mod unexplained;

@@ -298,6 +298,7 @@ fn phase(observed: &Observed, next: &MultiMasterClusterStatus) -> Phase {
     } else if observed
         .problems
         .iter()
+        .chain(&observed.volumes)
         .any(|problem| problem.reason == Reason::InvalidSpec)
     {
         Phase::Invalid

@@ -35,7 +35,11 @@ impl Health {
     /// Judges one member.
     pub fn of(member: &Member, roles: &Roles) -> Self {
         let Some(pod) = &member.pod else {
-            return Self::NoPod("there is no pod".into());
+            let why = member.pod_refusal.as_ref();
+            return Self::NoPod(why.map_or_else(
+                || "there is no pod".into(),
+                |why| format!("there is no pod, because Kubernetes cannot make it: {why}"),
+            ));
         };
         if member.outsider.is_some() {
             return Self::Failed("its volume is a copy".into());

@@ -213,7 +213,12 @@ fn message(observed: &Observed, serving: u8) -> String {
         Probe::Unreachable(why) => Some(format!("{}: {why}", balancer.name)),
         _ => None,
     });
+    let refusal = || {
+        let why = observed.balancer_refusal.as_ref()?;
+        Some(format!("Kubernetes cannot make the others: {why}"))
+    };
     let why = problem.map(|problem| problem.message.clone()).or(unreachable);
+    let why = why.or_else(refusal);
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     format!("{serving} of {wanted} HAProxy pods serve{why}")
 }

@@ -4,13 +4,12 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use crate::api::MultiMasterCluster;
 use crate::decide::step::{ClusterAction, Step};
@@ -18,12 +17,13 @@ use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::observe::objects::find;
 use crate::operator::shared::Context;
-use crate::operator::watched::Watched;
 use crate::resources::drift::is_subset;
 use crate::resources::{Desired, desired, secrets};
 
 use super::certificates;
+use super::current::is_current;
 use super::error::{ActError, Outcome};
+use super::volumes;
 
 /// After a refusal of the API server the operator waits this long before it applies again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
@@ -139,7 +139,7 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
             context,
         )
         .await?,
-        grow_volumes(cluster, context).await?,
+        volumes::grow(cluster, context).await?,
         secrets_written,
     ];
     Ok(if written.contains(&true) {
@@ -147,19 +147,6 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     } else {
         Outcome::Nothing
     })
-}
-
-/// Reads the resource again before something is written. This runs beside the passes and may take its time: by now the resource may be gone, have been
-/// made again, be paused, say something else, or want members back that were to go.
-async fn is_current(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
-    let name = cluster.name_any();
-    let api: Api<Watched> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let of = |cluster: &MultiMasterCluster| (cluster.uid(), cluster.metadata.generation, cluster.ordinals().count());
-    let fresh = ask("the resource", api.get_opt(&name))
-        .await?
-        .map(|fresh| fresh.0.as_recorded());
-    let fresh = fresh.filter(|fresh| fresh.metadata.deletion_timestamp.is_none() && of(fresh) == of(cluster));
-    fresh.map(drop).ok_or(ActError::Gone(format!("{name} as it was")))
 }
 
 /// Applies one object, unless it has every desired field.
@@ -278,33 +265,4 @@ fn random_seeds() -> Result<[[u8; 24]; names::keys::ALL.len()], ActError> {
     let mut seeds = [[0; 24]; names::keys::ALL.len()];
     getrandom::fill(seeds.as_flattened_mut()).map_err(ActError::Random)?;
     Ok(seeds)
-}
-
-/// Grows the volumes one by one, where the storage class allows it. They cannot be changed through their StatefulSet.
-async fn grow_volumes(cluster: &MultiMasterCluster, context: &Context) -> Result<bool, ActError> {
-    let uid = cluster.uid().unwrap_or_default();
-    let size = Some(cluster.spec.storage.size.0.clone());
-    if context.recall(&uid).volume_size == size {
-        return Ok(false);
-    }
-    let wanted = json!({ "spec": { "resources": { "requests": { "storage": cluster.spec.storage.size } } } });
-    let api: Api<PersistentVolumeClaim> =
-        Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let selector = ListParams::default().labels(&format!("{}={}", names::LABEL_CLUSTER, cluster.name_any()));
-    let mut written = false;
-    for claim in ask("PersistentVolumeClaims", api.list(&selector)).await? {
-        if is_subset(&wanted, &serde_json::to_value(&claim).unwrap_or_default()) {
-            continue;
-        }
-        is_current(cluster, context).await?;
-        let what = format!("spec.storage.size for PersistentVolumeClaim {}", claim.name_any());
-        let params = PatchParams {
-            field_manager: Some(names::FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        ask(&what, api.patch(&claim.name_any(), &params, &Patch::Merge(&wanted))).await?;
-        written = true;
-    }
-    context.remember(&uid, |memory| memory.volume_size = size);
-    Ok(written)
 }

@@ -4,10 +4,12 @@ pub mod apply;
 pub mod certificates;
 mod comparison;
 mod conflicts;
+mod current;
 mod error;
 pub mod events;
 pub mod pods;
 pub mod sql;
+mod volumes;
 
 pub use error::{ActError, Outcome};
 

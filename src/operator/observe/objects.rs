@@ -6,11 +6,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubePod};
-use k8s_openapi::api::storage::v1::StorageClass;
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Pod as KubePod;
+use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Api, ResourceExt};
 
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::Reason;
@@ -20,50 +18,15 @@ use crate::decide::serve::balance;
 use crate::decide::serve::opening::note_fenced;
 use crate::mysql::io::connection::PROBE_DEADLINE;
 use crate::names;
-use crate::operator::kubernetes::{KubernetesError, ask};
+use crate::operator::kubernetes::KubernetesError;
 use crate::operator::members::Credentials;
 use crate::operator::shared::{Context, LastAnswer, WriterLease};
 use crate::resources::labels;
-use crate::resources::validate::{InvalidField, validate};
+use crate::resources::validate::{self, InvalidField, validate};
 use crate::wire::agent::LeaseRenewal;
 
-use super::credentials;
 use super::pods::pod;
-
-/// UID of the claim of a member's volume. A pod keeps its claim, so it is read once for each pod.
-async fn claim(cluster: &MultiMasterCluster, ordinal: u8, pod_uid: &str, context: &Context) -> Option<String> {
-    let uid = cluster.uid().unwrap_or_default();
-    if let Some((of, claim)) = context.recall(&uid).claims.get(&ordinal)
-        && of == pod_uid
-    {
-        return Some(claim.clone());
-    }
-    let api: Api<PersistentVolumeClaim> =
-        Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let name = names::claim(&cluster.name_any(), ordinal);
-    let only = ListParams::default().fields(&format!("metadata.name={name}"));
-    let found = tokio::time::timeout(SOON, ask("PersistentVolumeClaim", api.list_metadata(&only))).await;
-    match found {
-        Err(_) => {
-            tracing::warn!(
-                claim = name,
-                "the API server does not answer in time about the claim; asking again in the next pass"
-            );
-            None
-        }
-        Ok(Ok(found)) => {
-            let claim = found.items.first().and_then(ResourceExt::uid)?;
-            context.remember(&uid, |memory| {
-                memory.claims.insert(ordinal, (pod_uid.to_owned(), claim.clone()));
-            });
-            Some(claim)
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(claim = name, %error, "the claim cannot be read; asking again in the next pass");
-            None
-        }
-    }
-}
+use super::{controllers, credentials, storage};
 
 /// How long an HAProxy pod has for an answer if its failure is to be noticed soon. The operator asks twice, so that a pod that is late once stays.
 const SOON: Duration = Duration::from_millis(300);
@@ -78,14 +41,14 @@ pub async fn observe(
 ) -> Result<(Observed, Option<Credentials>), KubernetesError> {
     let name = cluster.name_any();
     let namespace = cluster.namespace().unwrap_or_default();
-    let invalid = |field: &InvalidField| Problem {
-        reason: Reason::InvalidSpec,
-        message: field.to_string(),
-    };
+    let statefulset = find(&context.stores.statefulsets, &name, &namespace);
     // What a newer version allows may seem wrong.
     let is_newer = !cluster.spec.unknown.is_empty();
-    let fields = validate(cluster).err().filter(|_| !is_newer);
-    let mut problems: Vec<Problem> = fields.iter().flatten().map(invalid).collect();
+    let fields = validate(cluster).err().filter(|_| !is_newer).unwrap_or_default();
+    let keeps_its_size = |field: &InvalidField| statefulset.is_some() && field.field == validate::STORAGE_SIZE;
+    let (size, fields): (Vec<_>, Vec<_>) = fields.into_iter().partition(keeps_its_size);
+    let mut problems: Vec<Problem> = fields.iter().map(invalid).collect();
+    let volumes = storage::size_problem(cluster, size.first().map(invalid), context);
     let credentials = match credentials::remembered(cluster, context).await? {
         Ok(credentials) => credentials,
         Err(problem) => {
@@ -93,9 +56,8 @@ pub async fn observe(
             None
         }
     };
-    let statefulset = find(&context.stores.statefulsets, &name, &namespace);
     if statefulset.is_none() {
-        problems.extend(storage_class_problem(cluster, context).await?);
+        problems.extend(storage::storage_class_problem(cluster, context).await?);
     }
     let uid = cluster.uid().unwrap_or_default();
     if let Some((_, refusal)) = context.recall(&uid).refused {
@@ -104,17 +66,21 @@ pub async fn observe(
             message: refusal,
         });
     }
-    let (members, balancers) = tokio::join!(
+    let (mut members, balancers) = tokio::join!(
         members(cluster, credentials.as_ref(), context),
         balancers(cluster, credentials.as_ref(), context)
     );
+    controllers::explain(cluster, statefulset.as_deref(), &mut members, context).await;
     let update_revision = statefulset.as_deref().and_then(update_revision);
+    let deployment = find(&context.stores.deployments, &names::balancer(&name), &namespace);
     Ok((
         Observed {
             cluster: cluster.clone(),
             update_revision,
             problems,
+            volumes,
             members,
+            balancer_refusal: deployment.as_deref().and_then(controllers::balancer_refusal),
             balancers,
             comparison: context.comparisons.of(&uid, Instant::now()),
             conflicts_wait: context
@@ -125,6 +91,13 @@ pub async fn observe(
         },
         credentials,
     ))
+}
+
+fn invalid(field: &InvalidField) -> Problem {
+    Problem {
+        reason: Reason::InvalidSpec,
+        message: field.to_string(),
+    }
 }
 
 /// An object in a cache.
@@ -251,6 +224,7 @@ async fn member(
         ordinal,
         pod,
         claim: None,
+        pod_refusal: None,
         outsider: None,
         agent: Probe::NoAddress,
         server: Probe::NoAddress,
@@ -322,7 +296,7 @@ async fn member(
         }
     }
     if member.report().is_some_and(|report| report.volume.is_some()) {
-        member.claim = claim(cluster, ordinal, &pod_uid, context).await;
+        member.claim = storage::claim(cluster, ordinal, &pod_uid, context).await;
     }
     member.since_contact = match member.report().map(|report| report.clock) {
         Some(clock) => {
@@ -397,24 +371,4 @@ async fn balancer(
         pod,
         report,
     }
-}
-
-async fn storage_class_problem(
-    cluster: &MultiMasterCluster,
-    context: &Context,
-) -> Result<Option<Problem>, KubernetesError> {
-    let Some(class) = &cluster.spec.storage.storage_class_name else {
-        return Ok(None);
-    };
-    let api: Api<StorageClass> = Api::all(context.client.clone());
-    let found = ask("StorageClass", api.get_opt(class)).await?;
-    let message = || {
-        format!(
-            "spec.storage.storageClassName: there is no StorageClass {class:?}; create it, or delete this resource and name one that `kubectl get storageclass` lists"
-        )
-    };
-    Ok(found.is_none().then(|| Problem {
-        reason: Reason::StorageClassMissing,
-        message: message(),
-    }))
 }

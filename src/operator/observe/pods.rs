@@ -36,6 +36,7 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
     Pod {
         uid: pod.metadata.uid.clone().unwrap_or_default(),
         ip: status.pod_ip,
+        scheduled: pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some()),
         ready: conditions
             .iter()
             .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
@@ -49,11 +50,26 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
     }
 }
 
-/// The termination message of the container's last failure.
+/// What is known of the container's last failure: that it had too little memory, or its termination message.
 fn last_words(container: &ContainerStatus) -> Option<String> {
     let last = container.last_state.as_ref()?.terminated.as_ref()?;
+    if last.reason.as_deref() == Some("OOMKilled") {
+        return Some(format!(
+            "the kernel killed it, because it needed more memory than its limit (OOMKilled): raise {}",
+            memory_limit(&container.name)
+        ));
+    }
     let words = last.message.as_deref()?.trim();
     (last.exit_code != 0 && !words.is_empty()).then(|| words.to_owned())
+}
+
+/// Where the memory of a container is limited.
+fn memory_limit(container: &str) -> &'static str {
+    match container {
+        names::MYSQL_CONTAINER => "spec.resources.limits.memory, or lower innodb_buffer_pool_size and max_connections",
+        names::HAPROXY_CONTAINER => "spec.balancer.resources.limits.memory",
+        _ => "its limit in spec.podTemplate",
+    }
 }
 
 /// Why a container does not run, by Kubernetes or by its termination message.
@@ -86,5 +102,42 @@ fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> 
             })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(container: &str, last: &serde_json::Value) -> Pod {
+        let state = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
+        let status = json!({"name": container, "image": "x", "imageID": "", "ready": false, "restartCount": 1,
+            "state": state, "lastState": {"terminated": last}});
+        let live = json!({"metadata": {"name": "demo-0"}, "spec": {"nodeName": "a", "containers": []},
+            "status": {"containerStatuses": [status]}});
+        pod(&serde_json::from_value(live).unwrap(), container)
+    }
+
+    #[test]
+    fn a_container_without_memory_names_the_field_of_its_limit() {
+        let killed = json!({"exitCode": 137, "reason": "OOMKilled"});
+        for (container, field) in [
+            (names::MYSQL_CONTAINER, "spec.resources.limits.memory"),
+            (names::HAPROXY_CONTAINER, "spec.balancer.resources.limits.memory"),
+            ("exporter", "spec.podTemplate"),
+        ] {
+            let pod = read(container, &killed);
+            let message = pod.problem.unwrap().message;
+            assert!(message.contains("OOMKilled") && message.contains(field), "{message}");
+            assert!(pod.last_words.unwrap().contains("OOMKilled"));
+            assert!(pod.scheduled);
+        }
+        let failed = read(
+            names::MYSQL_CONTAINER,
+            &json!({"exitCode": 1, "reason": "Error", "message": "no data\n"}),
+        );
+        assert_eq!(failed.problem.unwrap().message, "demo-0 does not start: no data");
     }
 }

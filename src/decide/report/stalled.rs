@@ -1,0 +1,25 @@
+//! Does something stay undone until a person acts? As kstatus means `Stalled`, which Flux, Argo CD and others read.
+
+use crate::api::reasons::Reason;
+use crate::decide::observed::{Observed, Problem};
+
+use super::judgement::Judgement;
+
+/// What waits for a person, and does not pass by itself. A conflict, a divergence or a member that waits is told elsewhere: meanwhile everything that
+/// the spec says is carried out.
+pub(super) fn stalled(observed: &Observed, data_lost: Option<Judgement>) -> Judgement {
+    let waits = |problem: &&Problem| {
+        matches!(
+            problem.reason,
+            Reason::InvalidSpec | Reason::CredentialsIncomplete | Reason::CopiedSecret | Reason::StorageClassMissing
+        )
+    };
+    let blocks = observed.problems.iter().find(waits);
+    let told = |problem: &Problem| Judgement::yes(problem.reason, problem.message.clone());
+    let lost = || data_lost.map(|lost| Judgement::yes(lost.reason, lost.message));
+    blocks
+        .map(told)
+        .or_else(lost)
+        .or_else(|| observed.volumes.as_ref().map(told))
+        .unwrap_or_else(|| Judgement::no(Reason::NotStalled, "nothing in the spec waits for a person"))
+}
