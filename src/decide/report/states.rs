@@ -148,7 +148,10 @@ fn fenced(findings: &Findings, data: &Data) -> State {
     if let Ok(lost) = &lineage.lost
         && !lost.is_empty()
     {
-        let why = format!("its disk went back in time and lacks its own {lost}; it gets a new life");
+        let why = format!(
+            "its disk went back in time and lacks its own {}; it gets a new life",
+            lost.brief()
+        );
         return State::because(MemberState::Returning, why);
     }
     if roles.is_ordered_fenced(ordinal) {
@@ -199,7 +202,8 @@ fn waits_for(findings: &Findings, data: &Data) -> Option<String> {
     }
     if let Some(lacks) = data.downstream_lacks.as_ref().filter(|lacks| !lacks.is_empty()) {
         return Some(format!(
-            "it has purged {lacks}, which its downstream lacks and must get from elsewhere first"
+            "it has purged {}, which its downstream lacks and must get from elsewhere first",
+            lacks.brief()
         ));
     }
     let is_writer = findings.roles.writer == Some(data.ordinal());
@@ -244,7 +248,8 @@ pub fn purged(findings: &Findings, data: &Data, missing: &GtidSet) -> String {
         Err(waits) => waits,
     };
     format!(
-        "{upstream} has purged the binary logs with {missing}, which {} needs; {way_out}",
+        "{upstream} has purged the binary logs with {}, which {} needs; {way_out}",
+        missing.brief(),
         data.member.name(observed.name())
     )
 }
