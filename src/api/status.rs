@@ -199,6 +199,9 @@ pub struct MemberStatus {
     /// It was bypassed too often and is not re-inserted before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out_until: Option<Time>,
+    /// A copy into its empty volume failed, and the next one does not begin before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_clone_at: Option<Time>,
     /// Since when it cannot take part in the ring: no pod, mysqld down, failed, empty, foreign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<Time>,

@@ -10,7 +10,7 @@ use crate::decide::ring::behind;
 use crate::decide::ring::health::{Health, NEWER_AGENT};
 use crate::decide::ring::links::LinkNeed;
 use crate::decide::ring::ownership;
-use crate::decide::ring::rebuild::donor;
+use crate::decide::ring::rebuild::{donor, failed};
 use crate::decide::ring::recorded;
 use crate::decide::serve::{drain, opening};
 use crate::decide::step::Action;
@@ -111,8 +111,6 @@ fn reached(findings: &Findings, finding: &Finding) -> State {
 }
 
 fn empty(findings: &Findings, member: &Member) -> State {
-    let failed = member.report().and_then(|report| report.last_clone_error.as_ref());
-    let failed = failed.map(|error| format!("the last copy failed: {error}"));
     let waits = || {
         donor(findings, member.ordinal)
             .err()
@@ -120,7 +118,7 @@ fn empty(findings: &Findings, member: &Member) -> State {
     };
     State {
         word: MemberState::Empty,
-        message: failed.or_else(waits),
+        message: failed(findings.observed, member).or_else(waits),
     }
 }
 
