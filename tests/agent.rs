@@ -37,11 +37,15 @@ fn order(uuid: &str) -> Order {
     }
 }
 
+/// What the operator says of the donor; the agent only repeats it.
+const UNKNOWN: &str = "ffffffff-0000-0000-0000-000000000000";
+
 fn clone_order(uuid: &str, donor: &str) -> CloneOrder {
     CloneOrder {
         version: VERSION,
         server_uuid: uuid.into(),
         donor_address: donor.into(),
+        donor_uuid: Some(UNKNOWN.into()),
     }
 }
 
@@ -261,6 +265,11 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
         (failed.origin, failed.server_uuid.as_ref()),
         (Origin::Empty, Some(&b_uuid))
     );
+    let failures = failed.clone_failures.unwrap();
+    assert_eq!(
+        (failures.count, failures.copied, failures.refused, failures.donor_uuid),
+        (1, 0, true, Some(UNKNOWN.into()))
+    );
     assert_eq!(recipient.value("SELECT @@GLOBAL.super_read_only").await, "1");
 
     // A donor whose certificate another authority has signed: it gets no password.
@@ -295,6 +304,12 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
     let empty = recipient.running().await;
     let b_uuid = empty.server_uuid.clone().unwrap();
     assert_eq!(empty.origin, Origin::Empty);
+    let failures = empty.clone_failures.unwrap();
+    assert_eq!(
+        (failures.count, failures.copied, failures.refused, failures.donor_uuid),
+        (3, 1, false, None),
+        "counted over the restart"
+    );
 
     // The clone.
     assert_eq!(
@@ -321,6 +336,7 @@ async fn an_empty_member_becomes_a_copy_and_is_never_copied_over() {
     .await;
     let copy = recipient.running().await;
     let copy_uuid = copy.server_uuid.clone().unwrap();
+    assert_eq!(copy.clone_failures, None, "a success forgets them");
     assert!(copy_uuid != a_uuid && copy_uuid != b_uuid);
     assert!(copy.server_id != a.server_id && copy.server_id != empty.server_id && copy.server_id & 0xf == 2);
     assert!(copy.former_server_uuids.contains(&b_uuid) && !copy.former_server_uuids.contains(&a_uuid));

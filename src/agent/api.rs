@@ -193,6 +193,7 @@ async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) ->
                 order.server_uuid,
                 Work::Clone {
                     donor: donor.to_string(),
+                    donor_uuid: order.donor_uuid,
                 },
             )
             .await

@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::member::Member;
 use super::sql::{self, Error, Sql};
+use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::mysql::quote::literal;
 use crate::names::accounts::AGENT;
 
@@ -64,11 +65,13 @@ async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String
     let executed: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.gtid_executed")
         .await
         .map_err(|error| error.to_string())?;
+    let executed = executed.ok_or("mysqld does not say what it has executed")?;
+    let executed: GtidSet = executed.parse().map_err(|error: ParseGtidSetError| error.to_string())?;
     // The life record says Empty, but a person may have opened the server by hand and written.
-    if !executed.as_deref().unwrap_or("?").is_empty() {
+    if !executed.is_empty() {
         return Err(format!(
             "this member holds transactions ({}); it is not cloned over",
-            executed.unwrap_or_default()
+            executed.brief()
         ));
     }
     let donors = format!(

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use tracing::{info, warn};
@@ -143,7 +144,7 @@ pub fn discard_failed_clone(member: &Member, mut life: Life, why: String) -> any
         );
     }
     warn!(%why, "the clone failed and left nothing usable; the member becomes empty again");
-    life.last_clone_error = Some(why);
+    life.clone_failed(why, false, SystemTime::now());
     life.save(&member.life)?;
     fs::rename(&member.data, discarded(member))
         .and_then(|()| sync_folder_of(&member.data))

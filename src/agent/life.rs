@@ -8,10 +8,12 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clone_failures::CloneFailures;
 use crate::wire::agent::{Mark, Origin, VERSION};
 
 /// Why the record cannot be used.
@@ -61,6 +63,9 @@ pub enum Intent {
     Cloning {
         /// Address of the donor.
         donor: String,
+        /// Server UUID of the donor, if the operator has named it.
+        #[serde(default, rename = "donorUUID", skip_serializing_if = "Option::is_none")]
+        donor_uuid: Option<String>,
     },
     /// The directory gets a new server UUID and server_id before mysqld starts again.
     NewLife,
@@ -93,6 +98,9 @@ pub struct Life {
     /// Why the last clone failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_clone_error: Option<String>,
+    /// The clones that failed since one succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clone_failures: Option<CloneFailures>,
     /// Whose the volume is; `None`: it was not marked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<Mark>,
@@ -115,6 +123,7 @@ impl Life {
             former_server_uuids: Vec::new(),
             intent: None,
             last_clone_error: None,
+            clone_failures: None,
             mark: None,
             others: BTreeMap::new(),
         });
@@ -137,6 +146,17 @@ impl Life {
         }
         self.server_id = new_server_id(ordinal)?;
         Ok(())
+    }
+
+    /// Counts a clone that failed. `refused`: before anything was dropped. `clock`: of this machine.
+    pub fn clone_failed(&mut self, why: String, refused: bool, clock: SystemTime) {
+        let donor_uuid = match &self.intent {
+            Some(Intent::Cloning { donor_uuid, .. }) => donor_uuid.clone(),
+            _ => None,
+        };
+        let failures = self.clone_failures.get_or_insert_default();
+        failures.add(refused, donor_uuid, clock);
+        self.last_clone_error = Some(why);
     }
 
     /// Reads the record; `None` if there is none.
@@ -266,7 +286,10 @@ mod tests {
         let mut life = life();
         life.intent = Some(Intent::Cloning {
             donor: "10.0.0.1".into(),
+            donor_uuid: Some("b".into()),
         });
+        life.clone_failed("it ended".into(), false, SystemTime::now());
+        assert_eq!(life.clone_failures.as_ref().unwrap().donor_uuid.as_deref(), Some("b"));
         life.save(&path).unwrap();
         assert_eq!(Life::load(&path).unwrap(), Some(life));
         fs::write(&path, "{}").unwrap();

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use tokio::sync::{Notify, oneshot};
 
+use super::clone_failures::Noted;
 use super::lease::{Lease, milliseconds};
 use super::life::Life;
 use super::sql::Sql;
@@ -129,6 +130,8 @@ pub enum Work {
     Clone {
         /// IP address of the donor.
         donor: String,
+        /// Server UUID of the donor, if the operator has named it.
+        donor_uuid: Option<String>,
     },
     /// New server UUID and server_id on the present data.
     NewLife,
@@ -170,6 +173,7 @@ pub struct Shared {
     /// Connections to mysqld.
     pub sql: Sql,
     report: Mutex<Report>,
+    clone_failures: Mutex<Option<Noted>>,
     /// Asks the supervising loop to kill mysqld.
     pub kill: Notify,
     began: Instant,
@@ -190,6 +194,7 @@ impl Shared {
             former_server_uuids: Vec::new(),
             phase: Phase::Starting,
             last_clone_error: None,
+            clone_failures: None,
             kept: Vec::new(),
             fenced_itself: None,
             volume_full: false,
@@ -201,6 +206,7 @@ impl Shared {
         Self {
             sql: Sql::new(member.socket.clone()),
             report: Mutex::new(report),
+            clone_failures: Mutex::default(),
             kill: Notify::new(),
             began,
             contact: AtomicBool::new(false),
@@ -250,6 +256,7 @@ impl Shared {
         let report = Report {
             clock: milliseconds(now.duration_since(self.began)),
             lease: self.lease().report(now),
+            clone_failures: self.clone_failures().as_ref().map(|noted| noted.report(now)),
             ..self.lock().clone()
         };
         (report.server_id != 0).then_some(report)
@@ -267,6 +274,8 @@ impl Shared {
 
     /// Shows the life in the report.
     pub fn set_life(&self, life: &Life) {
+        let failures = life.clone_failures.as_ref().filter(|_| life.origin == Origin::Empty);
+        Noted::note(&mut self.clone_failures(), failures, SystemTime::now(), Instant::now());
         let mut report = self.lock();
         report.origin = life.origin;
         report.server_id = life.server_id;
@@ -286,6 +295,10 @@ impl Shared {
     /// Shows in the report whether the volume is full. Returns whether that has changed.
     pub fn set_volume_full(&self, full: bool) -> bool {
         std::mem::replace(&mut self.lock().volume_full, full) != full
+    }
+
+    fn clone_failures(&self) -> MutexGuard<'_, Option<Noted>> {
+        self.clone_failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Report> {

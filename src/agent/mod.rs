@@ -20,6 +20,7 @@ pub mod accounts;
 pub mod api;
 pub mod arrival;
 pub mod clone;
+pub mod clone_failures;
 pub mod directory;
 pub mod install;
 pub mod isolation;

@@ -157,7 +157,7 @@ pub async fn held(sql: &Sql) -> Result<(bool, GtidSet), Error> {
     sets.push(executed);
     let sets = sets.iter().map(|set| set.parse::<GtidSet>());
     let held = sets.collect::<Result<Vec<_>, _>>()?;
-    Ok((fenced, held.iter().fold(GtidSet::default(), |all, set| all.union(set))))
+    Ok((fenced, GtidSet::union_all(&held)))
 }
 
 /// Fences the server, see [`statements::fence`]. `deadline` is for the connection.

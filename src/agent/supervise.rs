@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -196,7 +196,7 @@ impl Loop {
                     };
                     if verdict == Ok(Accepted::UnderWay) {
                         match &request.order {
-                            Work::Clone { donor } => cloning = Some(self.start_clone(donor)),
+                            Work::Clone { donor, .. } => cloning = Some(self.start_clone(donor)),
                             _ => {
                                 self.end(process).await;
                                 ending = Some(Outcome::Intended);
@@ -224,6 +224,7 @@ impl Loop {
                 info!("the clone is complete");
                 life.origin = Origin::Cloned;
                 life.intent = None;
+                life.clone_failures = None;
             }
             None if life.intent == Some(Intent::NewLife) => life.intent = None,
             None => {}
@@ -277,10 +278,14 @@ impl Loop {
             }
             (Work::Found, Origin::Empty) => {
                 life.origin = Origin::Founded;
+                life.clone_failures = None;
                 Accepted::Done
             }
-            (Work::Clone { donor }, Origin::Empty) => {
-                life.intent = Some(Intent::Cloning { donor: donor.clone() });
+            (Work::Clone { donor, donor_uuid }, Origin::Empty) => {
+                life.intent = Some(Intent::Cloning {
+                    donor: donor.clone(),
+                    donor_uuid: donor_uuid.clone(),
+                });
                 life.last_clone_error = None;
                 Accepted::UnderWay
             }
@@ -310,6 +315,8 @@ impl Loop {
             (Work::Empty { .. }, Origin::Empty) => return Ok(Accepted::Done),
             (Work::Empty { .. }, _) => {
                 life.intent = Some(Intent::Emptying { keep: stranded });
+                // Those of an earlier life.
+                life.clone_failures = None;
                 Accepted::UnderWay
             }
         };
@@ -325,7 +332,7 @@ impl Loop {
             Work::Mark { .. } => self.shared.set_phase(Phase::Restarting {
                 reason: "its volume is a copy that was adopted".into(),
             }),
-            Work::Clone { donor } => self.shared.set_phase(Phase::Cloning { donor: donor.clone() }),
+            Work::Clone { donor, .. } => self.shared.set_phase(Phase::Cloning { donor: donor.clone() }),
             Work::NewLife => self.shared.set_phase(Phase::Restarting {
                 reason: "a new life was ordered".into(),
             }),
@@ -350,8 +357,8 @@ impl Loop {
             return Ok(Some(failed.why));
         }
         warn!(why = %failed.why, "the clone was refused; the member is empty as before");
+        life.clone_failed(failed.why, true, SystemTime::now());
         life.intent = None;
-        life.last_clone_error = Some(failed.why);
         life.save(&self.member.life)?;
         self.shared.set_life(life);
         if !matches!(self.shared.phase(), Phase::Stopping { .. }) {

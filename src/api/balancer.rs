@@ -24,6 +24,7 @@ pub struct Balancer {
     /// Image with `haproxy` 3.0 or later (the official `haproxy` image, or one with the same layout). Unset: the operator's default.
     #[x_kube(validation = Rule::new("self != ''").message("spec.balancer.image: is empty; remove it for the operator's default"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 1024))]
     pub image: Option<String>,
     /// Number of HAProxy pods, 1 to 5; unset: 2. With 1 no other pod takes over when its node is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,6 +32,7 @@ pub struct Balancer {
     pub replicas: Option<u8>,
     /// Compute resources of each HAProxy container. Unset: it requests 25m CPU and 64Mi of memory, without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::limits::resources)]
     pub resources: Option<ResourceRequirements>,
     /// How a member is chosen for a new connection; unset: RoundRobin.
     #[serde(default, skip_serializing_if = "Option::is_none")]

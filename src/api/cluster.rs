@@ -76,6 +76,7 @@ pub struct MultiMasterClusterSpec {
     /// Image with mysqld 9.7 (the official `mysql` image, or one with the same layout). Unset: the operator's default.
     #[x_kube(validation = Rule::new("self != ''").message("spec.image: is empty; remove it for the operator's default"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 1024))]
     pub image: Option<String>,
 
     /// The volume of each member.
@@ -83,6 +84,7 @@ pub struct MultiMasterClusterSpec {
 
     /// Compute resources of each member's MySQL container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::limits::resources)]
     pub resources: Option<ResourceRequirements>,
 
     /// Merged over the pod template of the members (strategic merge: containers and volumes by name). What the ring needs -
@@ -150,9 +152,11 @@ pub struct Storage {
     #[x_kube(
         validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('1')) >= 0 && quantity(string(self)).compareTo(quantity('1Ei')) < 0").message("spec.storage.size: is not a size that a volume can have, from one byte to less than 1Ei; write it like 10Gi")
     )]
+    #[schemars(extend("maxLength" = 64))]
     pub size: Quantity,
     /// StorageClass of the volumes. Unset: the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = 253))]
     pub storage_class_name: Option<String>,
     /// What becomes of the volumes and the credentials when this resource is deleted.
     #[serde(default)]
@@ -176,7 +180,7 @@ pub struct Mysql {
     /// Keys and values of the `[mysqld]` section of my.cnf. Settings that the ring owns (server_id, gtid_mode, log_bin,
     /// auto_increment_increment, ...) are refused. An empty value writes the bare key. A change restarts one member at a time.
     #[serde(default)]
-    #[schemars(extend("maxProperties" = 100))]
+    #[schemars(extend("maxProperties" = 100), transform = super::limits::values)]
     pub config: BTreeMap<String, String>,
 }
 
@@ -203,12 +207,14 @@ pub struct Database {
         validation = Rule::new("self.matches('^[A-Za-z0-9_]{1,64}$')").message("spec.database.name: 1 to 64 letters, digits or '_'"),
         validation = Rule::new("!(self.lowerAscii() in ['mysql', 'sys', 'information_schema', 'performance_schema', 'multimaster'])").message("spec.database.name: is a schema of the system")
     )]
+    #[schemars(extend("maxLength" = 253))]
     pub name: String,
     /// Name of the user that gets all rights on this database and no other; its password is the Secret's `app-password`.
     #[x_kube(
         validation = Rule::new("self.matches('^[A-Za-z0-9_]{1,32}$')").message("spec.database.user: 1 to 32 letters, digits or '_'"),
         validation = Rule::new("self != 'root' && !self.startsWith('multimaster') && !self.startsWith('mysql.')").message("spec.database.user: is an account of the system")
     )]
+    #[schemars(extend("maxLength" = 253))]
     pub user: String,
 }
 
@@ -238,5 +244,5 @@ fn default_members() -> u8 {
 
 /// The full pod template schema is larger than all the rest of the CRD; the API server checks it when the StatefulSet is applied.
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+    schemars::json_schema!({ "type": "object", "maxProperties": 100, "x-kubernetes-preserve-unknown-fields": true })
 }

@@ -11,6 +11,7 @@ pub mod balancer;
     reason = "KubeSchema makes a copy of each struct, of which only the schema is used"
 )]
 pub mod cluster;
+mod limits;
 mod newer;
 pub mod reasons;
 pub mod ring;

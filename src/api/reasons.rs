@@ -72,6 +72,8 @@ pub enum Reason {
     Scaling,
     /// A member that is to leave may hold writes that no other member has, and cannot be asked.
     LeavingBlocked,
+    /// Copies into an empty member failed several times in a row.
+    CloneFailing,
     /// An annotation on the resource cannot be followed.
     InvalidAnnotation,
     /// Members are restarted one at a time.

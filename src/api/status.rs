@@ -65,10 +65,12 @@ pub struct MultiMasterClusterStatus {
     pub recorded_at: Option<Time>,
     /// One entry for each member, by ordinal.
     #[serde(default)]
+    #[schemars(extend("maxItems" = 100))]
     pub member_statuses: Vec<MemberStatus>,
     /// `metav1.Condition`s; see [`conditions`].
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(extend("maxItems" = 100))]
     pub conditions: Vec<Condition>,
 }
 
@@ -137,6 +139,7 @@ pub struct ComparisonStatus {
     pub differing: u32,
     /// The first of these, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 100))]
     pub differences: Vec<Difference>,
 }
 
@@ -196,6 +199,9 @@ pub struct MemberStatus {
     /// It was bypassed too often and is not re-inserted before this time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out_until: Option<Time>,
+    /// A copy into its empty volume failed, and the next one does not begin before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_clone_at: Option<Time>,
     /// Since when it cannot take part in the ring: no pod, mysqld down, failed, empty, foreign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absent_since: Option<Time>,
@@ -213,6 +219,7 @@ pub struct MemberStatus {
     pub server_uuid: Option<String>,
     /// Server UUIDs of earlier lives of this ordinal, oldest first.
     #[serde(default, rename = "formerServerUUIDs", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 10000))]
     pub former_server_uuids: Vec<String>,
     /// Whether it takes writes (`super_read_only` is off); absent when it cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -228,9 +235,11 @@ pub struct MemberStatus {
     pub fenced_itself: Option<FencedItself>,
     /// Folders of its volume with data that it gave up while no other member had all of it. They are for people; nothing ever removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 10000))]
     pub kept: Vec<String>,
     /// The link whose downstream this member is, then channels that are left over from another ring.
     #[serde(default)]
+    #[schemars(extend("maxItems" = 1000))]
     pub links: Vec<LinkStatus>,
 }
 

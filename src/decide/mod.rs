@@ -9,7 +9,7 @@
 //! | ... what a link needs, and what becomes of channels of another ring? | [`ring::links`], [`ring::leftover`] |
 //! | ... that a disk went back in time, and that a member has caught up? | [`ring::lineage`], by what status [recorded](ring::recorded) |
 //! | ... that a volume is a copy? | [`ring::ownership`] |
-//! | ... that a member is rebuilt, and from which one? | [`ring::behind`], [`ring::rebuild`] |
+//! | ... that a member is rebuilt, from which one, and when? | [`ring::behind`], [`ring::rebuild`] |
 //! | ... how a ring begins? | [`ring::founding`] |
 //! | ... which member takes writes, and when it may open? | [`serve::writer`], [`serve::opening`] |
 //! | ... which members serve reads? | [`serve::reads`], [`serve::lag`] |

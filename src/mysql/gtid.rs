@@ -3,22 +3,31 @@
 //! The operator compares sets that it read from different members at different moments. It cannot ask a server for that, because some members may be
 //! gone. Everything here is pure and follows the format that mysqld 9.7 accepts and prints:
 //! `uuid:1-5:7:tag_a:1-3,uuid2:1`. Line breaks, which mysqld prints after each comma, are accepted and never written.
+//!
+//! A set can have hundreds of thousands of intervals. Every operation here takes time that grows with their number, times its logarithm at most.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use intervals::{Interval, add, covers, intersect, normalise, subtract};
+
+mod intervals;
 
 /// The largest transaction number: mysqld keeps 2^63-1 as the exclusive end of an interval.
 pub const MAX_GNO: u64 = i64::MAX as u64 - 1;
 /// Characters of a wrong text that an error repeats. The text may have any length, and the error is written to status.
 const MOST_QUOTED: usize = 100;
+/// Bytes of a set that a text for people repeats.
+const MOST_SHOWN: usize = 300;
 /// The longest tag that mysqld accepts.
 const MAX_TAG: usize = 32;
 
-/// A set of transactions. Two equal sets are equal values, and are written in the same way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// A set of transactions. Two equal sets are equal values, and are written in the same way. `{}` writes all of it, `{:?}` its
+/// [beginning](GtidSet::brief).
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct GtidSet {
     /// Never holds an empty list.
     sets: BTreeMap<Origin, Vec<Interval>>,
@@ -29,13 +38,6 @@ pub struct GtidSet {
 struct Origin {
     uuid: String,
     tag: Option<String>,
-}
-
-/// First and last number, both included. The intervals of a list are sorted; they neither overlap nor touch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Interval {
-    first: u64,
-    last: u64,
 }
 
 /// A text that is not a GTID set.
@@ -58,19 +60,34 @@ impl GtidSet {
     pub fn contains(&self, other: &Self) -> bool {
         other.sets.iter().all(|(origin, theirs)| {
             let ours = self.sets.get(origin);
-            ours.is_some_and(|ours| subtract(theirs, ours).is_empty())
+            ours.is_some_and(|ours| covers(ours, theirs))
         })
     }
 
     /// The transactions that are in either set.
     pub fn union(&self, other: &Self) -> Self {
         let mut union = self.clone();
-        for (origin, intervals) in &other.sets {
-            let ours = union.sets.entry(origin.clone()).or_default();
-            ours.extend(intervals);
-            normalise(ours);
-        }
+        union.add(other);
         union
+    }
+
+    /// The transactions that are in any of these sets.
+    pub fn union_all<'a>(sets: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut all = Self::default();
+        sets.into_iter().for_each(|set| all.add(set));
+        all
+    }
+
+    /// Adds the transactions of another set. In a loop this is better than [`Self::union`], which copies the growing set each time.
+    pub fn add(&mut self, other: &Self) {
+        for (origin, theirs) in &other.sets {
+            match self.sets.get_mut(origin) {
+                Some(ours) => add(ours, theirs),
+                None => {
+                    self.sets.insert(origin.clone(), theirs.clone());
+                }
+            }
+        }
     }
 
     /// The transactions of this set that are not in `other` (as `GTID_SUBTRACT(self, other)`).
@@ -91,21 +108,27 @@ impl GtidSet {
 
     /// The transactions with this server UUID and any tag.
     pub fn only(&self, uuid: &str) -> Self {
-        self.map(|origin, ours| {
-            if origin.uuid.eq_ignore_ascii_case(uuid) {
-                ours.to_vec()
-            } else {
-                Vec::new()
-            }
-        })
+        let uuid = uuid.to_ascii_lowercase();
+        let first = Origin {
+            uuid: uuid.clone(),
+            tag: None,
+        };
+        let from_there = self.sets.range(first..);
+        let theirs = from_there.take_while(|(origin, _)| origin.uuid == uuid);
+        Self {
+            sets: theirs.map(|(origin, all)| (origin.clone(), all.clone())).collect(),
+        }
     }
 
     /// The transactions with this tag and any server UUID.
     pub fn tagged(&self, tag: &str) -> Self {
-        self.map(|origin, all| match &origin.tag {
-            Some(theirs) if theirs == tag => all.to_vec(),
-            _ => Vec::new(),
-        })
+        let theirs = self
+            .sets
+            .iter()
+            .filter(|(origin, _)| origin.tag.as_deref() == Some(tag));
+        Self {
+            sets: theirs.map(|(origin, all)| (origin.clone(), all.clone())).collect(),
+        }
     }
 
     /// The number of transactions; `u64::MAX` should there be more.
@@ -116,6 +139,25 @@ impl GtidSet {
             .fold(0, |sum, i| sum.saturating_add(i.last - i.first + 1))
     }
 
+    /// The set as people read it in status, events and logs: if it is long its beginning, a mark, and its size.
+    pub fn brief(&self) -> String {
+        let mut shown = Beginning {
+            text: String::new(),
+            most: MOST_SHOWN,
+        };
+        if write!(shown, "{self}").is_ok() {
+            return shown.text;
+        }
+        let whole = shown.text.rfind([',', ':']).unwrap_or_default();
+        shown.text.truncate(whole);
+        let intervals: usize = self.sets.values().map(Vec::len).sum();
+        format!(
+            "{}… ({} transactions in {intervals} intervals)",
+            shown.text,
+            self.count()
+        )
+    }
+
     /// The server UUIDs of the set, in order, each once.
     pub fn uuids(&self) -> Vec<&str> {
         let mut uuids: Vec<&str> = self.sets.keys().map(|origin| origin.uuid.as_str()).collect();
@@ -123,71 +165,40 @@ impl GtidSet {
         uuids
     }
 
+    /// Takes intervals over as they are; the caller normalises them.
+    fn take_up(&mut self, origin: &Origin, intervals: &mut Vec<Interval>) {
+        match self.sets.get_mut(origin) {
+            Some(ours) => ours.append(intervals),
+            None if intervals.is_empty() => {}
+            None => {
+                self.sets.insert(origin.clone(), std::mem::take(intervals));
+            }
+        }
+    }
+
     fn map(&self, intervals: impl Fn(&Origin, &[Interval]) -> Vec<Interval>) -> Self {
-        let sets = self
-            .sets
-            .iter()
-            .map(|(origin, ours)| (origin.clone(), intervals(origin, ours)));
-        GtidSet {
-            sets: sets.filter(|(_, left)| !left.is_empty()).collect(),
-        }
+        let sets = self.sets.iter().filter_map(|(origin, ours)| {
+            let left = intervals(origin, ours);
+            (!left.is_empty()).then(|| (origin.clone(), left))
+        });
+        GtidSet { sets: sets.collect() }
     }
 }
 
-/// Sorts intervals, and joins those that overlap or touch.
-fn normalise(intervals: &mut Vec<Interval>) {
-    intervals.sort_unstable();
-    intervals.dedup_by(|next, kept| {
-        // No overflow: `last` is at most MAX_GNO.
-        let joins = next.first <= kept.last + 1;
-        if joins {
-            kept.last = kept.last.max(next.last);
-        }
-        joins
-    });
+/// Takes the beginning of a text and refuses the rest, so that what is not shown is not written either.
+struct Beginning {
+    text: String,
+    most: usize,
 }
 
-fn subtract(ours: &[Interval], theirs: &[Interval]) -> Vec<Interval> {
-    let mut left = Vec::new();
-    let mut theirs = theirs.iter().peekable();
-    for &Interval { mut first, last } in ours {
-        // An interval that ends before this one cannot touch a later one either.
-        while theirs.next_if(|t| t.last < first).is_some() {}
-        while let Some(t) = theirs.peek().filter(|t| t.first <= last) {
-            if t.first > first {
-                left.push(Interval {
-                    first,
-                    last: t.first - 1,
-                });
-            }
-            first = t.last + 1;
-            if first > last {
-                break;
-            }
-            theirs.next();
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        if self.text.len() + part.len() > self.most {
+            return Err(fmt::Error);
         }
-        if first <= last {
-            left.push(Interval { first, last });
-        }
+        self.text.push_str(part);
+        Ok(())
     }
-    left
-}
-
-fn intersect(ours: &[Interval], theirs: &[Interval]) -> Vec<Interval> {
-    let mut both = Vec::new();
-    let (mut a, mut b) = (ours.iter().peekable(), theirs.iter().peekable());
-    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
-        let (first, last) = (x.first.max(y.first), x.last.min(y.last));
-        if first <= last {
-            both.push(Interval { first, last });
-        }
-        if x.last < y.last {
-            a.next()
-        } else {
-            b.next()
-        };
-    }
-    both
 }
 
 impl fmt::Display for GtidSet {
@@ -214,6 +225,12 @@ impl fmt::Display for GtidSet {
     }
 }
 
+impl fmt::Debug for GtidSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.brief())
+    }
+}
+
 impl FromStr for GtidSet {
     type Err = ParseGtidSetError;
 
@@ -224,23 +241,24 @@ impl FromStr for GtidSet {
             let mut pieces = entry.split(':').map(str::trim);
             let uuid = parse_uuid(pieces.next().unwrap_or_default())?;
             let mut origin = Origin { uuid, tag: None };
-            // A UUID and a tag are followed by at least one interval.
-            let mut awaits_interval = true;
+            let mut intervals = Vec::new();
             for piece in pieces {
                 if piece.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
-                    if awaits_interval && origin.tag.is_some() {
+                    if intervals.is_empty() && origin.tag.is_some() {
                         return Err(wrong(piece, "follows a tag that has no interval"));
                     }
-                    origin.tag = Some(parse_tag(piece)?);
-                    awaits_interval = true;
+                    let tag = Some(parse_tag(piece)?);
+                    set.take_up(&origin, &mut intervals);
+                    origin.tag = tag;
                 } else {
-                    set.sets.entry(origin.clone()).or_default().push(parse_interval(piece)?);
-                    awaits_interval = false;
+                    intervals.push(parse_interval(piece)?);
                 }
             }
-            if awaits_interval {
+            // A UUID and a tag are followed by at least one interval.
+            if intervals.is_empty() {
                 return Err(wrong(entry, "does not end with an interval of transaction numbers"));
             }
+            set.take_up(&origin, &mut intervals);
         }
         set.sets.values_mut().for_each(normalise);
         Ok(set)

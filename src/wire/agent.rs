@@ -231,6 +231,9 @@ pub struct Report {
     pub phase: Phase,
     /// Why the last clone did not succeed; cleared when the next one starts.
     pub last_clone_error: Option<String>,
+    /// The clones into this empty member that failed in a row. `None`: none did, or the agent is of a version that does not count them.
+    #[serde(default)]
+    pub clone_failures: Option<CloneFailures>,
     /// Folders of the volume with kept data directories: the member became empty while they held transactions that no other member had.
     #[serde(default)]
     pub kept: Vec<String>,
@@ -249,6 +252,23 @@ pub struct Report {
     /// Whose the volume is, as it says itself; `None`: the agent is of a version from before volumes had marks.
     #[serde(default)]
     pub volume: Option<Volume>,
+}
+
+/// Clones that failed in a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CloneFailures {
+    /// How many failed.
+    pub count: u32,
+    /// How many of them may have read the donor: the member's data was dropped, or nothing says that it was not.
+    pub copied: u32,
+    /// The last one was refused before anything was dropped, so it has read nothing.
+    pub refused: bool,
+    /// Whole seconds since the last one failed, as the agent counts them.
+    pub seconds_ago: u64,
+    /// Server UUID of the last one's donor; `None`: the operator that ordered it did not name it.
+    #[serde(rename = "donorUUID", skip_serializing_if = "Option::is_none")]
+    pub donor_uuid: Option<String>,
 }
 
 /// Whose a volume is.
@@ -350,4 +370,7 @@ pub struct CloneOrder {
     pub server_uuid: String,
     /// IP address of the donor's pod (the agent resolves no names).
     pub donor_address: String,
+    /// Server UUID of the donor. The agent keeps it and reports it, should the clone fail; `None`: the operator is of a version that does not name it.
+    #[serde(default, rename = "donorUUID", skip_serializing_if = "Option::is_none")]
+    pub donor_uuid: Option<String>,
 }

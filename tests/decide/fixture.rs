@@ -64,6 +64,7 @@ fn member(ordinal: u8) -> Member {
         former_server_uuids: Vec::new(),
         phase: Phase::Running,
         last_clone_error: None,
+        clone_failures: None,
         kept: Vec::new(),
         fenced_itself: None,
         volume_full: false,

@@ -20,6 +20,7 @@ mod loss;
 mod ownership;
 mod purity;
 mod reads;
+mod rebuild;
 mod restart;
 mod restore;
 mod retry;

@@ -114,7 +114,7 @@ impl World {
     }
 
     fn report(&self, at: usize) -> Probe<Report> {
-        match self.members[at].report() {
+        match self.members[at].report(self.now) {
             Some(report) => Probe::Reached(self.with_lease(at, report)),
             None => Probe::Unreachable("it has not looked at its volume yet".into()),
         }

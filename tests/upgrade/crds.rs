@@ -24,6 +24,52 @@ const HARMLESS_RULES: [(&str, &str); 2] = [
     ),
 ];
 
+/// New limits on properties that were there before, by path and key: the least that refuses no resource that is stored, and why. An API server
+/// before 1.30 refuses every write of the status of a resource that is beyond a new limit.
+const HARMLESS_LIMITS: [(&str, &str, u32); 28] = [
+    // A reference has 255 characters of a name, 128 of a tag and 71 of a digest, beside the host.
+    ("/spec/image", "maxLength", 1024),
+    ("/spec/balancer/image", "maxLength", 1024),
+    // No StorageClass, and no claim of a resource, has a longer name.
+    ("/spec/storage/storageClassName", "maxLength", 253),
+    ("/spec/resources/claims/items/name", "maxLength", 253),
+    ("/spec/resources/claims/items/request", "maxLength", 253),
+    ("/spec/balancer/resources/claims/items/name", "maxLength", 253),
+    ("/spec/balancer/resources/claims/items/request", "maxLength", 253),
+    // A rule has allowed 64 and 32 from the first version on.
+    ("/spec/database/name", "maxLength", 64),
+    ("/spec/database/user", "maxLength", 32),
+    // 2^63-1 has 19 digits.
+    ("/spec/storage/size", "maxLength", 64),
+    ("/spec/resources/limits/additionalProperties", "maxLength", 64),
+    ("/spec/resources/requests/additionalProperties", "maxLength", 64),
+    ("/spec/balancer/resources/limits/additionalProperties", "maxLength", 64),
+    (
+        "/spec/balancer/resources/requests/additionalProperties",
+        "maxLength",
+        64,
+    ),
+    // mysqld reads lines of 4096 bytes.
+    ("/spec/mysql/config/additionalProperties", "maxLength", 16_384),
+    // There are cpu, memory, ephemeral-storage, huge pages, and those of device plugins.
+    ("/spec/resources/limits", "maxProperties", 100),
+    ("/spec/resources/requests", "maxProperties", 100),
+    ("/spec/resources/claims", "maxItems", 100),
+    ("/spec/balancer/resources/limits", "maxProperties", 100),
+    ("/spec/balancer/resources/requests", "maxProperties", 100),
+    ("/spec/balancer/resources/claims", "maxItems", 100),
+    // A pod template has two fields.
+    ("/spec/podTemplate", "maxProperties", 100),
+    // A ring has 9 members at most, a server 256 channels, a comparison lists 20 differences, and there are 8 conditions.
+    ("/status/memberStatuses", "maxItems", 9),
+    ("/status/memberStatuses/items/links", "maxItems", 257),
+    ("/status/comparison/differences", "maxItems", 20),
+    ("/status/conditions", "maxItems", 100),
+    // A volume remembers a life for each loss of its data: one a day for a quarter of a century.
+    ("/status/memberStatuses/items/formerServerUUIDs", "maxItems", 9_000),
+    ("/status/memberStatuses/items/kept", "maxItems", 9_000),
+];
+
 /// Keys of a schema that hold for a value: what was promised must stay so, word for word.
 const SAME: [&str; 8] = [
     "type",
@@ -226,7 +272,12 @@ fn compare(path: &str, before: &Value, now: &Value, wrong: &mut Vec<String>) {
             "pattern" => is.is_none(),
             "x-kubernetes-validations" => rules(path, is).is_subset(&rules(path, was)),
             "x-kubernetes-preserve-unknown-fields" => is.is_some(),
-            bound if UPPER.contains(&bound) => is.is_none() || number(was).is_some_and(|was| number(is) >= Some(was)),
+            bound if UPPER.contains(&bound) => {
+                is.is_none()
+                    || number(was)
+                        .or(harmless(path, bound))
+                        .is_some_and(|was| number(is) >= Some(was))
+            }
             bound if LOWER.contains(&bound) => is.is_none() || number(was).is_some_and(|was| number(is) <= Some(was)),
             // Nobody knows what it means here: as strict as can be.
             other => SAME.contains(&other) && was == is,
@@ -280,6 +331,13 @@ fn strings(list: Option<&Value>) -> BTreeSet<String> {
     let all = list.and_then(Value::as_array).into_iter().flatten();
     all.map(|value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
         .collect()
+}
+
+/// The least new limit there that refuses nothing.
+fn harmless(path: &str, bound: &str) -> Option<f64> {
+    let mut limits = HARMLESS_LIMITS.iter();
+    let limit = limits.find(|(at, key, _)| (*at, *key) == (path, bound));
+    limit.map(|(_, _, least)| f64::from(*least))
 }
 
 fn number(value: Option<&Value>) -> Option<f64> {

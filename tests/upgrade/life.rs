@@ -52,6 +52,7 @@ fn what_was_under_way_is_taken_up() {
                 Origin::Empty,
                 Some(Intent::Cloning {
                     donor: "10.244.2.7".into(),
+                    donor_uuid: None,
                 }),
             ),
             ("clone-failed", Origin::Empty, None),
@@ -69,6 +70,8 @@ fn what_was_under_way_is_taken_up() {
             assert_eq!(life.server_uuid.is_some(), name != "initialised", "{version}/{name}");
             assert_eq!(life.server_id & 0xf, 2, "{version}/{name}");
         }
+        // Agents of then did not count them.
+        assert_eq!(life("clone-failed").clone_failures, None, "{version}");
         assert!(life("clone-failed").last_clone_error.unwrap().contains("3862"));
     }
 }

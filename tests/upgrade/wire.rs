@@ -86,6 +86,7 @@ fn an_agents_report_in_every_phase() {
             );
             assert_eq!((report.former_server_uuids.len(), report.kept.len()), (1, 1));
             assert!(report.last_clone_error.is_some() && report.volume_full && report.clock == 73_512);
+            assert_eq!(report.clone_failures, None, "agents of then did not count them");
             let fenced = report.fenced_itself.unwrap();
             assert_eq!(fenced.cut_off_since.0.to_string(), "2026-01-02T03:04:05Z");
             let lease = report.lease.unwrap();
@@ -105,8 +106,8 @@ fn an_operators_orders_are_understood() {
         assert_eq!(uuid.len(), 36);
         let clone: CloneOrder = read(&wire["clone"]);
         assert_eq!(
-            (clone.server_uuid, clone.donor_address),
-            (uuid.clone(), "10.244.2.7".to_owned())
+            (clone.server_uuid, clone.donor_address, clone.donor_uuid),
+            (uuid.clone(), "10.244.2.7".to_owned(), None)
         );
         let empty: EmptyOrder = read(&wire["empty"]);
         assert_eq!(empty.server_uuid, uuid);

@@ -4,14 +4,15 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multimaster::agent::life::{Intent, Life};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::FencedItself;
 use multimaster::wire::agent::{
-    CloneOrder, EmptyOrder, LeaseRenewal, LeaseReport, Mark, Order, Origin, Phase, Report, VERSION, Volume,
-    WitnessAnswer,
+    CloneFailures, CloneOrder, EmptyOrder, LeaseRenewal, LeaseReport, Mark, Order, Origin, Phase, Report, VERSION,
+    Volume, WitnessAnswer,
 };
 use serde::Serialize;
 
@@ -42,6 +43,7 @@ fn write() {
         version: VERSION,
         server_uuid: server_uuid.clone(),
         donor_address: "10.244.2.7".into(),
+        donor_uuid: Some(FORMER.into()),
     };
     save(&wire, "clone", &clone);
     let held_elsewhere = format!("{UUID}:1-77,{FORMER}:multimaster:1-3").parse().unwrap();
@@ -102,6 +104,13 @@ fn report(phase: Phase) -> Report {
         former_server_uuids: vec![FORMER.into()],
         phase,
         last_clone_error: Some("error 3862: Clone Donor Error".into()),
+        clone_failures: Some(CloneFailures {
+            count: 3,
+            copied: 2,
+            refused: true,
+            seconds_ago: 7,
+            donor_uuid: Some(FORMER.into()),
+        }),
         kept: vec![format!("data.kept-{FORMER}")],
         fenced_itself: Some(FencedItself {
             cut_off_since: time("2026-01-02T03:04:05Z"),
@@ -130,6 +139,7 @@ fn lives(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     let cloning = Intent::Cloning {
         donor: "10.244.2.7".into(),
+        donor_uuid: Some(FORMER.into()),
     };
     for (name, origin, intent, error) in [
         ("initialised", Origin::Empty, None, None),
@@ -152,7 +162,9 @@ fn lives(folder: &Path) {
         let mut life = Life::empty(1, None).unwrap();
         life.origin = origin;
         life.intent = intent;
-        life.last_clone_error = error.map(Into::into);
+        if let Some(error) = error {
+            life.clone_failed(error.into(), false, SystemTime::now());
+        }
         life.former_server_uuids = vec![FORMER.into()];
         life.server_uuid = Some(UUID.into()).filter(|_| name != "initialised");
         life.save(&folder.join(format!("{name}.json"))).unwrap();

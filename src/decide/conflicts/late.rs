@@ -35,8 +35,8 @@ impl<'a> Late<'a> {
         };
         // What a client wrote while a row was written again is not late: its member knew who had won, or has a record of its own that says so.
         for record in records.iter().filter(|record| !is_ours(&record.gtid)) {
-            let gtid = record.gtid.parse().unwrap_or_default();
-            late.known = late.known.union(&record.known).union(&gtid);
+            late.known.add(&record.known);
+            late.known.add(&record.gtid.parse().unwrap_or_default());
             // A row that is the same on both sides may have been added for another side.
             let ids = record.rows.iter().filter(|row| row.mine != row.theirs);
             let ids = ids.map(|row| row.id.as_str());

@@ -1,5 +1,7 @@
 //! What is to be done next about a conflict: from the stopped applier to equal rows.
 
+use std::cell::LazyCell;
+
 use super::orders::{is_heard, ordered, says_settled};
 use super::record::{Record, Stage, UnreadRecord, holds, is_ours, writer_of};
 use super::sides::{Sides, origin, writer};
@@ -208,12 +210,19 @@ fn compared(roles: &Roles, sides: &Sides, is_meant: impl Fn(&Record) -> bool) ->
     if in_ring.iter().any(|(_, server)| stands(server)) {
         return None;
     }
-    let existing = || {
-        in_ring.iter().fold(GtidSet::default(), |all, (_, server)| {
-            let retrieved = server.channels.iter().map(|channel| &channel.retrieved);
-            retrieved.fold(all.union(&server.executed), |all, set| all.union(set))
-        })
-    };
+    // The same for all records: large sets are added up once.
+    let existing = LazyCell::new(|| {
+        let held: Vec<GtidSet> = in_ring.iter().map(|(_, server)| server.held()).collect();
+        GtidSet::union_all(&held)
+    });
+    // What re-asserted rows before.
+    let reasserted = LazyCell::new(|| {
+        let ours: Vec<GtidSet> = in_ring
+            .iter()
+            .map(|(_, server)| server.executed.tagged(GTID_TAG))
+            .collect();
+        GtidSet::union_all(&ours)
+    });
     sides
         .open()
         .filter(|record| record.stage == Stage::Taken)
@@ -229,18 +238,17 @@ fn compared(roles: &Roles, sides: &Sides, is_meant: impl Fn(&Record) -> bool) ->
                 let mut writers = [writer(observed, &side.observer), origin(observed, side)].into_iter();
                 side.stage == Stage::Taken && writers.all(|side| side.is_none_or(|side| ring.contains(side)))
             });
-            let mut awaited = group
-                .iter()
-                .fold(GtidSet::default(), |known, side| known.union(&side.known));
-            for (_, server) in &in_ring {
-                // What re-asserted rows before.
-                awaited = awaited.union(&server.executed.tagged(GTID_TAG));
-            }
-            // With every member in the ring, what none of them has is lost with a disk.
-            if in_ring.len() == observed.members.len() {
-                awaited = awaited.difference(&awaited.difference(&existing()));
-            }
-            let ready = sides_are_in && in_ring.iter().all(|(_, server)| server.executed.contains(&awaited));
+            let awaited = || {
+                let known = group.iter().map(|side| &side.known);
+                let awaited = GtidSet::union_all(known.chain([&*reasserted]));
+                // With every member in the ring, what none of them has is lost with a disk.
+                match in_ring.len() == observed.members.len() {
+                    true => awaited.intersection(&existing),
+                    false => awaited,
+                }
+            };
+            let awaited = sides_are_in.then(awaited)?;
+            let ready = in_ring.iter().all(|(_, server)| server.executed.contains(&awaited));
             let winner = sides.winner(record);
             let (at, server) = keeper(observed, sides, &group, winner, &in_ring).or(in_ring.first())?;
             ready.then(|| {

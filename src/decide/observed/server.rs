@@ -108,7 +108,7 @@ impl Server {
     /// All that it has executed, or has retrieved and not applied yet.
     pub fn held(&self) -> GtidSet {
         let retrieved = self.channels.iter().map(|channel| &channel.retrieved);
-        retrieved.fold(self.executed.clone(), |held, retrieved| held.union(retrieved))
+        GtidSet::union_all([&self.executed].into_iter().chain(retrieved))
     }
 }
 

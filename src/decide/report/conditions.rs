@@ -19,6 +19,7 @@ use crate::decide::observed::Member;
 use crate::decide::ring::health::is_blind;
 use crate::decide::ring::links::LinkNeed;
 use crate::decide::ring::ownership;
+use crate::decide::ring::rebuild;
 use crate::decide::ring::recorded;
 use crate::decide::serve::drain::is_outdated;
 use crate::decide::step::Step;
@@ -314,6 +315,8 @@ impl Facts<'_> {
         }
         if self.next.epoch == 0 {
             Judgement::yes(Reason::Founding, "the ring is being founded")
+        } else if let Some(failing) = rebuild::failing(self.view.observed) {
+            Judgement::no(Reason::CloneFailing, failing)
         } else if !outdated.is_empty() {
             Judgement::yes(
                 Reason::RollingRestart,

@@ -10,7 +10,7 @@ use crate::decide::ring::behind;
 use crate::decide::ring::health::{Health, NEWER_AGENT};
 use crate::decide::ring::links::LinkNeed;
 use crate::decide::ring::ownership;
-use crate::decide::ring::rebuild::donor;
+use crate::decide::ring::rebuild::{donor, failed};
 use crate::decide::ring::recorded;
 use crate::decide::serve::{drain, opening};
 use crate::decide::step::Action;
@@ -111,8 +111,6 @@ fn reached(findings: &Findings, finding: &Finding) -> State {
 }
 
 fn empty(findings: &Findings, member: &Member) -> State {
-    let failed = member.report().and_then(|report| report.last_clone_error.as_ref());
-    let failed = failed.map(|error| format!("the last copy failed: {error}"));
     let waits = || {
         donor(findings, member.ordinal)
             .err()
@@ -120,7 +118,7 @@ fn empty(findings: &Findings, member: &Member) -> State {
     };
     State {
         word: MemberState::Empty,
-        message: failed.or_else(waits),
+        message: failed(findings.observed, member).or_else(waits),
     }
 }
 
@@ -148,7 +146,10 @@ fn fenced(findings: &Findings, data: &Data) -> State {
     if let Ok(lost) = &lineage.lost
         && !lost.is_empty()
     {
-        let why = format!("its disk went back in time and lacks its own {lost}; it gets a new life");
+        let why = format!(
+            "its disk went back in time and lacks its own {}; it gets a new life",
+            lost.brief()
+        );
         return State::because(MemberState::Returning, why);
     }
     if roles.is_ordered_fenced(ordinal) {
@@ -199,7 +200,8 @@ fn waits_for(findings: &Findings, data: &Data) -> Option<String> {
     }
     if let Some(lacks) = data.downstream_lacks.as_ref().filter(|lacks| !lacks.is_empty()) {
         return Some(format!(
-            "it has purged {lacks}, which its downstream lacks and must get from elsewhere first"
+            "it has purged {}, which its downstream lacks and must get from elsewhere first",
+            lacks.brief()
         ));
     }
     let is_writer = findings.roles.writer == Some(data.ordinal());
@@ -244,7 +246,8 @@ pub fn purged(findings: &Findings, data: &Data, missing: &GtidSet) -> String {
         Err(waits) => waits,
     };
     format!(
-        "{upstream} has purged the binary logs with {missing}, which {} needs; {way_out}",
+        "{upstream} has purged the binary logs with {}, which {} needs; {way_out}",
+        missing.brief(),
         data.member.name(observed.name())
     )
 }

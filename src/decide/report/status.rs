@@ -141,6 +141,7 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
         bypassed: before.is_some_and(|before| before.bypassed),
         bypassed_at: before.and_then(|before| before.bypassed_at.clone()),
         held_out_until: before.and_then(|before| before.held_out_until.clone()),
+        next_clone_at: before.and_then(|before| before.next_clone_at.clone()),
         absent_since: before.and_then(|before| before.absent_since.clone()),
         message: view.message(member.ordinal).map(str::to_owned),
         reads: member.pod.as_ref().is_some_and(|pod| pod.reads),

@@ -48,7 +48,7 @@ pub fn way_out(findings: &Findings, data: &Data, missing: &GtidSet) -> Result<St
     let held = findings
         .others_with_data_in_ring(ordinal)
         .map(|source| &source.server.executed);
-    let held_elsewhere = held.fold(GtidSet::default(), |all, set| all.union(set));
+    let held_elsewhere = GtidSet::union_all(held);
     Ok(Step::member(ordinal, &server.uuid, Action::Reclone { held_elsewhere }))
 }
 

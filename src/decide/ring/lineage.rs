@@ -28,9 +28,7 @@ impl Known {
     /// What reachable members other than this one have.
     fn elsewhere(&self, ordinal: u8) -> GtidSet {
         let others = (0..).zip(&self.held).filter(|(other, _)| *other != ordinal);
-        others
-            .filter_map(|(_, held)| held.as_ref())
-            .fold(GtidSet::default(), |known, held| known.union(held))
+        GtidSet::union_all(others.filter_map(|(_, held)| held.as_ref()))
     }
 }
 
@@ -62,9 +60,8 @@ impl Lineage {
             return judged;
         }
         // A new life that opened without what its earlier lives wrote could hand out auto-increment values again (invariant I4).
-        let former = former_lives
-            .iter()
-            .fold(GtidSet::default(), |all, uuid| all.union(&elsewhere.only(uuid)));
+        let former: Vec<GtidSet> = former_lives.iter().map(|uuid| elsewhere.only(uuid)).collect();
+        let former = GtidSet::union_all(&former);
         let catch_up_target = catch_up_target(roles, member, &former);
         Self {
             has_caught_up: has_caught_up(roles, member, server, &catch_up_target, &former, elsewhere),
@@ -151,8 +148,9 @@ fn obtainable(observed: &Observed, ordinal: u8, elsewhere: GtidSet) -> Result<Gt
         member.server().is_none() && status.is_some_and(|status| status.absent_since.is_none())
     };
     let mut suspects = observed.others(ordinal).filter(is_suspect);
-    suspects.try_fold(elsewhere, |all, suspect| {
-        Ok(all.union(&recorded::executed_by(observed, suspect.ordinal)?))
+    suspects.try_fold(elsewhere, |mut all, suspect| {
+        all.add(&recorded::executed_by(observed, suspect.ordinal)?);
+        Ok(all)
     })
 }
 

@@ -158,7 +158,7 @@ fn gave_up_on_what_is_past(channel: &Channel, source: &Server) -> bool {
 /// What appliers are about to execute: those that run, and those that are started again soon.
 fn coming(server: &Server) -> GtidSet {
     let applying = server.channels.iter().filter(|channel| channel.is_applying());
-    applying.fold(GtidSet::default(), |all, channel| all.union(&channel.retrieved))
+    GtidSet::union_all(applying.map(|channel| &channel.retrieved))
 }
 
 /// The place that status recorded for the link into this member, if it was recorded for the present lives of both ends. A clone, or a disk

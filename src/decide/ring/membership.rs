@@ -12,6 +12,7 @@ use super::health::{Health, is_blind};
 use super::lineage;
 use super::links::LinkNeed;
 use super::ownership;
+use super::rebuild;
 use super::recorded;
 use super::topology::Ring;
 use crate::decide::findings::{Data, Findings};
@@ -57,6 +58,10 @@ pub fn of_this_pass(observed: &Observed, now: Timestamp) -> Observed {
         close(&mut next, ring, now);
         begin_epoch(&mut next);
         let_go(&mut next);
+    }
+    let next_clones = rebuild::next_clones(&next, now);
+    for (status, at) in statuses(&mut next).zip(next_clones) {
+        status.next_clone_at = at;
     }
     let writer = match next.cluster.has_single_writer() && next.epoch() > 0 {
         true => writer::chosen(&View::of(&next), now),

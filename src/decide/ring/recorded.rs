@@ -44,8 +44,9 @@ pub fn newer_spec(cluster: &MultiMasterCluster) -> Option<Problem> {
 /// Names a record that is not a GTID set, and the way out.
 pub fn executed(observed: &Observed) -> Result<GtidSet, String> {
     let mut ordinals = 0..u8::try_from(statuses(observed)).unwrap_or(u8::MAX);
-    ordinals.try_fold(GtidSet::default(), |all, ordinal| {
-        Ok(all.union(&executed_by(observed, ordinal)?))
+    ordinals.try_fold(GtidSet::default(), |mut all, ordinal| {
+        all.add(&executed_by(observed, ordinal)?);
+        Ok(all)
     })
 }
 

@@ -138,6 +138,12 @@ proptest! {
     fn agrees_with_the_model(a in model(), b in model()) {
         let (x, y) = (parse(&a), parse(&b));
         prop_assert_eq!(x.union(&y), parse(&a.union(&b).copied().collect()));
+        let mut added = x.clone();
+        for transaction in &b {
+            added.add(&parse(&[*transaction].into()));
+        }
+        prop_assert_eq!(&added, &x.union(&y));
+        prop_assert_eq!(GtidSet::union_all([&y, &x, &y]), added);
         prop_assert_eq!(x.difference(&y), parse(&a.difference(&b).copied().collect()));
         prop_assert_eq!(x.intersection(&y), parse(&a.intersection(&b).copied().collect()));
         prop_assert_eq!(x.contains(&y), a.is_superset(&b));
@@ -175,4 +181,70 @@ fn what_has_a_tag() {
         "3e11fa47-71ca-11e1-9e33-c80aa9429562:a:1-3"
     );
     assert!(set.tagged("c").is_empty());
+}
+
+/// More than a server ever has: each second transaction of one server, and none of its neighbours.
+const MANY: u64 = 300_000;
+
+/// `first`, `first + step` and so on. `MANY` intervals, in the order that is given.
+fn many(numbers: impl Iterator<Item = u64>) -> GtidSet {
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    set(&format!("{A}:{}", numbers.join(":")))
+}
+
+/// If an operation were quadratic, this would take minutes.
+#[test]
+fn a_set_of_very_many_intervals_is_no_burden() {
+    let odd = || (0..MANY).map(|n| 2 * n + 1);
+    let (odds, evens) = (many(odd()), many(odd().map(|n| n + 1)));
+    let all = set(&format!("{A}:1-{}", 2 * MANY));
+    assert_eq!(many((0..MANY).rev().map(|n| 2 * n + 1)), odds, "in any order");
+    // Each number comes once: 7,919 and MANY have no common factor.
+    let shuffled = (0..MANY).map(|n| 2 * (n * 7_919 % MANY) + 1);
+    assert_eq!(many(shuffled), odds, "in any order");
+    let tagged: Vec<String> = (1..=MANY).map(|n| format!("t{}:{n}", n % 7)).collect();
+    let tagged = set(&format!("{B}:{}", tagged.join(":")));
+    assert_eq!(tagged.count(), MANY);
+
+    assert_eq!(odds.to_string().parse(), Ok(odds.clone()));
+    assert_eq!(odds.count(), MANY);
+    assert_eq!(odds.uuids(), [A]);
+    assert_eq!(odds.only(A), odds);
+    assert!(odds.tagged("t").is_empty());
+    assert_eq!(odds.union(&evens), all);
+    assert_eq!(GtidSet::union_all([&odds, &all, &evens, &tagged]).only(A), all);
+    assert_eq!(all.difference(&odds), evens);
+    assert_eq!(odds.difference(&evens), odds);
+    assert_eq!(odds.intersection(&all), odds);
+    assert!(odds.intersection(&evens).is_empty());
+    assert!(all.contains(&odds) && odds.contains(&odds.clone()) && !odds.contains(&evens));
+    assert!(odds.brief().len() < 400 && format!("{odds:?}").len() < 400);
+
+    // One transaction at a time, as a log is read; and each looked for.
+    let mut log = GtidSet::default();
+    for number in odd() {
+        let one = set(&format!("{A}:{number}"));
+        log.add(&one);
+        assert!(odds.contains(&one) && one.difference(&odds).is_empty());
+    }
+    assert_eq!(log, odds);
+}
+
+#[test]
+fn people_read_the_beginning_of_a_long_set() {
+    let short = set(&format!("{A}:1-5:7:tag_a:1-3,{B}:1"));
+    assert_eq!(short.brief(), short.to_string());
+    assert_eq!(format!("{short:?}"), format!("{:?}", short.to_string()));
+    assert_eq!(GtidSet::default().brief(), "");
+    let long = many((1..=1000).map(|n| 3 * n));
+    let brief = long.brief();
+    let (beginning, mark) = brief.split_once('…').unwrap();
+    assert_eq!(mark, " (1000 transactions in 1000 intervals)");
+    assert!(beginning.len() > 250 && long.contains(&set(beginning)), "{brief}");
+    // The first interval that is not shown whole is not shown at all.
+    for digits in 1..12 {
+        let long = many((1..=1000).map(|n| 10_u64.pow(digits) * n));
+        let brief = long.brief();
+        assert!(long.contains(&set(brief.split_once('…').unwrap().0)), "{brief}");
+    }
 }

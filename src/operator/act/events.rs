@@ -47,7 +47,10 @@ fn of_member(observed: &Observed, ordinal: u8, action: &Action) -> Option<(Event
         ),
         Action::NewLife { lost } => (
             EventReason::NewLife,
-            format!("{name} came back without its own {lost}; it gets a new server UUID, and they flow back"),
+            format!(
+                "{name} came back without its own {}; it gets a new server UUID, and they flow back",
+                lost.brief()
+            ),
         ),
         Action::Reclone { .. } => (
             EventReason::Recloning,

@@ -156,6 +156,11 @@ impl Actor<'_> {
                     version: VERSION,
                     server_uuid: server_uuid.into(),
                     donor_address: self.address(*donor)?,
+                    donor_uuid: self
+                        .observed
+                        .member(*donor)
+                        .and_then(Member::server)
+                        .map(|donor| donor.uuid.clone()),
                 };
                 self.order(ordinal, PATH_CLONE, &order).await?;
             }

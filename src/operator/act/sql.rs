@@ -134,7 +134,7 @@ pub async fn detach(client: &mut MemberClient, server_uuid: &str, channel: &str)
     if !executed.contains(&retrieved) {
         return Err(SqlError::Outdated(format!(
             "channel {channel} holds {}, which is not executed",
-            retrieved.difference(&executed)
+            retrieved.difference(&executed).brief()
         )));
     }
     run(conn, &format!("RESET REPLICA ALL FOR CHANNEL {}", literal(channel))).await

@@ -40,7 +40,7 @@ pub struct Stopped {
 /// [`CompareError::NotStopped`] when it stays longer. Writes were not stopped.
 pub async fn close_up(peers: &mut [Peer]) -> Result<(), CompareError> {
     for _ in 0..MEASUREMENTS {
-        let aim = union(&executed(peers).await?);
+        let aim = GtidSet::union_all(&executed(peers).await?);
         let end = Instant::now() + LAG;
         while Instant::now() < end {
             let sets = executed(peers).await?;
@@ -118,10 +118,6 @@ pub async fn let_go(peers: &mut [Peer]) -> Result<(), CompareError> {
         gone.map_err(|source| CompareError::of(&peer.name, source))
     });
     try_join_all(going).await.map(drop)
-}
-
-fn union(sets: &[GtidSet]) -> GtidSet {
-    sets.iter().fold(GtidSet::default(), |all, set| all.union(set))
 }
 
 async fn set(conn: &mut Conn, setting: &str) -> Result<(), SqlError> {

@@ -129,6 +129,7 @@ impl Real {
                     version: VERSION,
                     server_uuid: self.uuid(at).await,
                     donor_address: self.cell.address(donor),
+                    donor_uuid: Some(self.uuid(donor).await),
                 };
                 accepted(self.agent(at).post(PATH_CLONE, &order).await)
             }

@@ -103,6 +103,8 @@ impl World {
         if let Some(record) = &disk.record {
             (record.server_id, record.uuid, record.origin as u8).hash(to);
             (&record.former, record.intent, &record.clone_error, record.marked).hash(to);
+            // Further ones only make the pause longer, and no pause is waited for here.
+            record.failed_clones.min(3).hash(to);
         }
         if let Some(data) = &disk.data {
             self.hash_data(data, to);

@@ -265,6 +265,9 @@ fn hasten(world: &mut World) {
         if let Some(cloning) = &mut member.cloning {
             cloning.until = 0;
         }
+        if let Some(record) = &mut member.disk.record {
+            record.clone_ordered_at = None;
+        }
     }
     for operator in &mut world.operators {
         operator.runs_at = 0;

@@ -33,6 +33,10 @@ pub struct Record {
     pub former: Vec<Life>,
     pub intent: Option<Intent>,
     pub clone_error: Option<String>,
+    /// Clones that failed since one succeeded.
+    pub failed_clones: u32,
+    /// When the last one was ordered; `None`: so long ago that nothing waits any more.
+    pub clone_ordered_at: Option<u64>,
     /// The operator has said whose the volume is.
     pub marked: bool,
 }
@@ -160,6 +164,8 @@ impl Record {
             former: Vec::new(),
             intent: None,
             clone_error: None,
+            failed_clones: 0,
+            clone_ordered_at: None,
             marked: false,
         });
         record.begin_anew(ordinal, None, ledger);
@@ -209,11 +215,13 @@ impl Disk {
             if !data.cloned {
                 // The clone did not complete: what it left is thrown away, and an empty directory is made.
                 record.clone_error = Some("the clone did not complete".into());
+                record.failed_clones += 1;
                 self.data = None;
                 return;
             }
             record.origin = Origin::Cloned;
             record.intent = None;
+            record.failed_clones = 0;
             data.channels.clear();
         } else if record.origin != Origin::Empty && record.marked {
             data.channels.iter_mut().for_each(Channel::start);

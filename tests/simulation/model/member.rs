@@ -1,8 +1,8 @@
 //! One member: its pod, its mysqld, and the agent that runs it.
 
-use multimaster::wire::agent::{Mark, Origin, Phase, Report, VERSION, Volume};
+use multimaster::wire::agent::{CloneFailures, Mark, Origin, Phase, Report, VERSION, Volume};
 
-use super::disk::{Data, Disk, Intent};
+use super::disk::{Data, Disk, Intent, Record};
 use super::transactions::{Ledger, uuid};
 use crate::lease::Agent;
 
@@ -195,7 +195,7 @@ impl Member {
         }
     }
 
-    pub fn report(&self) -> Option<Report> {
+    pub fn report(&self, now: u64) -> Option<Report> {
         let record = self.disk.record.as_ref()?;
         let phase = match self.mysqld {
             Mysqld::Starting { again: false, .. } | Mysqld::Down => Phase::Starting,
@@ -221,6 +221,7 @@ impl Member {
             former_server_uuids: record.former.iter().copied().map(uuid).collect(),
             phase,
             last_clone_error: record.clone_error.clone(),
+            clone_failures: failures(record, now),
             kept: Vec::new(),
             fenced_itself: None,
             volume_full: false,
@@ -255,6 +256,7 @@ impl Member {
                 }
                 record.intent = Some(Intent::Cloning);
                 record.clone_error = None;
+                record.clone_ordered_at = Some(now);
                 let until = now + takes;
                 self.cloning = Some(Cloning { donor, until });
                 Ok(Accepted::Done)
@@ -284,6 +286,18 @@ pub enum Order {
     NewLife,
     Reclone,
     Mark,
+}
+
+/// Clones take seconds here and minutes elsewhere, so the time since one failed is counted ten times as fast.
+fn failures(record: &Record, now: u64) -> Option<CloneFailures> {
+    let is_counted = record.origin == Origin::Empty && record.failed_clones > 0;
+    let age = |ordered_at: u64| 10 * now.saturating_sub(ordered_at) / SECOND;
+    is_counted.then(|| CloneFailures {
+        count: record.failed_clones,
+        copied: record.failed_clones,
+        seconds_ago: record.clone_ordered_at.map_or(u64::MAX, age),
+        ..CloneFailures::default()
+    })
 }
 
 /// A volume keeps its claim here, also where it is lost.

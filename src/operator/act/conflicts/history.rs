@@ -88,7 +88,7 @@ pub(super) async fn written_after(
     let (mut is_after, mut after) = (false, GtidSet::default());
     read_log(actor, at.ordinal, since, |transaction| {
         if is_after && writer_of(&transaction.gtid) == at.uuid && !is_ours(&transaction.gtid) {
-            after = after.union(&transaction.gtid.parse().unwrap_or_default());
+            after.add(&transaction.gtid.parse().unwrap_or_default());
         }
         is_after |= transaction.gtid == gtid;
         ControlFlow::Continue(())

@@ -276,7 +276,7 @@ impl Actor<'_> {
             },
             None => GtidSet::default(),
         };
-        record.known = record.known.union(&known.difference(&after));
+        record.known.add(&known.difference(&after));
         at.update(record).await
     }
 

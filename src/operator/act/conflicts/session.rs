@@ -230,7 +230,7 @@ impl Actor<'_> {
 pub(super) async fn in_step(sessions: &mut [Session]) -> Result<(), SqlError> {
     let mut all = GtidSet::default();
     for session in sessions.iter_mut() {
-        all = all.union(&session.known().await?);
+        all.add(&session.known().await?);
     }
     for session in sessions {
         session.wait_for(&all).await?;
