@@ -23,6 +23,13 @@ pub enum KubernetesError {
     Deadline(String),
 }
 
+impl KubernetesError {
+    /// The resource is another one by now, or gone.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.is_conflict() || status.is_not_found())
+    }
+}
+
 /// Awaits an answer of the API server with a deadline.
 ///
 /// # Errors

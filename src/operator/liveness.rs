@@ -170,7 +170,7 @@ mod tests {
         let refused = || kube::Error::Api(kube::core::Status::failure("x", "y").with_code(500).boxed());
         liveness.watch::<()>("pods", &Err(watcher::Error::WatchFailed(refused())));
         liveness.watch::<()>("pods", &Err(watcher::Error::NoResourceVersion));
-        liveness.watch::<()>("pods", &Err(watcher::Error::WatchFailed(unreadable("{"))));
+        liveness.watch::<()>("pods", &Err(watcher::Error::WatchFailed(unreadable(""))));
         assert_eq!(liveness.is_alive(now), Ok(()));
         liveness.watch::<()>("pods", &Err(watcher::Error::InitialListFailed(unreadable("x"))));
         assert!(liveness.is_alive(now).is_err_and(|why| why.contains("pods")));

@@ -2,7 +2,7 @@
 //!
 //! - [`leader`]: leader election, in a thread of its own.
 //! - [`controller`]: watches; calls [`reconcile`] for every cluster, every second and on every change.
-//! - [`reconcile`]: one pass: [`observe`], decide, write status, [`act`].
+//! - [`reconcile`]: one pass: [`observe`], decide, write status ([`status_write`]), [`act`].
 //! - [`guard`]: the end of a pass that does not end by itself.
 //! - [`beside`]: events, and objects that are applied, beside the passes.
 //! - [`keeper`]: small tasks beside the passes.
@@ -27,6 +27,7 @@ pub mod members;
 pub mod observe;
 pub mod reconcile;
 pub mod shared;
+pub mod status_write;
 pub mod telemetry;
 pub mod watched;
 pub mod web;

@@ -7,11 +7,9 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use jiff::Timestamp;
-use kube::api::PostParams;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
 use kube::{Api, ResourceExt};
-use tokio::time::timeout;
 
 use super::act::{ActError, Actor};
 use super::guard::{BrokenOff, PASS_END, Pause, guarded};
@@ -19,12 +17,12 @@ use super::kubernetes::{KubernetesError, ask};
 use super::members::Credentials;
 use super::observe::objects::{find, observe};
 use super::shared::Context;
+use super::status_write::{patiently, record, write_status};
 use super::watched::Watched;
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
 use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::observed::{ComparisonRun, Observed};
-use crate::decide::report::events::events;
 use crate::decide::report::judgement::{self, not_observed};
 use crate::decide::ring::ownership::apart;
 use crate::decide::step;
@@ -33,10 +31,6 @@ use crate::names;
 
 /// An observation older than this justifies no step any more: half of the leader's lease.
 const STALE: Duration = Duration::from_millis(2500);
-/// How long steps wait for a status write that none of them rests on.
-const STATUS_PATIENCE: Duration = Duration::from_secs(1);
-/// From one event about a status that is not written to the next.
-const TOLD_AGAIN: Duration = Duration::from_secs(60);
 /// After an error.
 const RETRY: Duration = Duration::from_secs(1);
 /// A cache that is behind catches up within this.
@@ -62,9 +56,8 @@ pub enum ReconcileError {
 }
 
 impl ReconcileError {
-    /// The resource is another one by now, or gone.
     fn is_overtaken(&self) -> bool {
-        matches!(self, Self::Api(KubernetesError::Api { source: kube::Error::Api(status), .. }) if status.is_conflict() || status.is_not_found())
+        matches!(self, Self::Api(error) if error.is_overtaken())
     }
 }
 
@@ -151,7 +144,8 @@ async fn tell_broken_off(
     }
     let before = fresh.status.clone().unwrap_or_default();
     let status = judgement::broken_off(&before, why, fresh.metadata.generation, Timestamp::now());
-    write_status(&fresh, status, context).await.map(drop)
+    write_status(&fresh, status, context).await?;
+    Ok(())
 }
 
 async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Action, ReconcileError> {
@@ -304,94 +298,6 @@ async fn carry_out(
         done.database_created |= creates;
     }
     Ok(done)
-}
-
-/// Writes the status of a pass, if it is another one, and publishes what has changed. `has_compared`: the result of a comparison is in it.
-async fn record(
-    cluster: &MultiMasterCluster,
-    status: MultiMasterClusterStatus,
-    (has_compared, now): (bool, Timestamp),
-    context: &Context,
-) -> Result<MultiMasterCluster, ReconcileError> {
-    let before = cluster.status.clone().unwrap_or_default();
-    let events = events(&before, &status, now);
-    let written = match status == before {
-        true => cluster.clone(),
-        false => write_status(cluster, status, context).await?,
-    };
-    if has_compared {
-        context.comparisons.noted(&cluster.uid().unwrap_or_default());
-    }
-    for event in events {
-        let type_ = match event.warning {
-            true => EventType::Warning,
-            false => EventType::Normal,
-        };
-        tracing::info!(cluster = %cluster.name_any(), namespace = cluster.namespace(), reason = event.reason.as_ref(), "{}", event.message);
-        context.publish(cluster, type_, event.reason, event.message, event.member);
-    }
-    Ok(written)
-}
-
-/// Waits for a status write that no step rests on. `None`: the API server refuses it, or takes its time, perhaps because of a webhook; that must not
-/// keep the ring from healing.
-///
-/// # Errors
-/// Whoever has changed the resource meanwhile may be another operator.
-async fn patiently(
-    writing: &mut (impl Future<Output = Result<MultiMasterCluster, ReconcileError>> + Unpin),
-    cluster: &MultiMasterCluster,
-    context: &Context,
-) -> Result<Option<MultiMasterCluster>, ReconcileError> {
-    let why = match timeout(STATUS_PATIENCE, writing).await {
-        Ok(Ok(written)) => return Ok(Some(written)),
-        Ok(Err(error)) if error.is_overtaken() => return Err(error),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("the API server did not answer within {STATUS_PATIENCE:?}"),
-    };
-    let uid = cluster.uid().unwrap_or_default();
-    tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), why, "going on without a status");
-    let told = context.recall(&uid).status_not_written;
-    if told.is_none_or(|at| at.elapsed() >= TOLD_AGAIN) {
-        context.remember(&uid, |memory| memory.status_not_written = Some(Instant::now()));
-        let message = format!(
-            "the status of this cluster is not written, so it may be old; the ring is healed all the same: {why}"
-        );
-        context.publish(
-            cluster,
-            EventType::Warning,
-            EventReason::StatusNotWritten,
-            message,
-            None,
-        );
-    }
-    Ok(None)
-}
-
-/// Replaces the status of exactly the resource that was read: the resourceVersion in it makes the API server refuse a stale operator. What this
-/// version does not know of it is written back as it was.
-async fn write_status(
-    cluster: &MultiMasterCluster,
-    status: MultiMasterClusterStatus,
-    context: &Context,
-) -> Result<MultiMasterCluster, ReconcileError> {
-    let api: Api<Watched> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let mut next = cluster.clone();
-    next.status = Some(match &cluster.status {
-        Some(present) => status.over(present),
-        None => status,
-    });
-    next.metadata.managed_fields = None;
-    let written = ask(
-        "status",
-        api.replace_status(&cluster.name_any(), &PostParams::default(), &Watched(next)),
-    )
-    .await?;
-    context.remember(&cluster.uid().unwrap_or_default(), |memory| {
-        memory.replaced = cluster.resource_version();
-        memory.written = written.0.resource_version();
-    });
-    Ok(written.0.as_recorded())
 }
 
 /// After a pass that ended in an error.

@@ -232,3 +232,26 @@ fn numbers_in_texts_are_written_every_five_seconds_texts_every_second_and_what_f
         );
     }
 }
+
+#[test]
+fn texts_of_others_never_make_a_status_too_large_to_be_written() {
+    let mut observed = whole();
+    let long = "é".repeat(1 << 20);
+    observed.problems.push(Problem {
+        reason: Reason::ApplyFailed,
+        message: long.clone(),
+    });
+    for ordinal in 0..3 {
+        let channel = link(&mut observed, ordinal);
+        channel.applier_running = false;
+        channel.applier_error = Some(SqlError {
+            number: 1205,
+            text: long.clone(),
+        });
+    }
+    let status = decide(&observed, at(60)).status;
+    let bytes = serde_json::to_string(&status).unwrap().len();
+    assert!(bytes < 256 << 10, "{bytes}");
+    let last = status.member_statuses[1].links[0].last_error.as_ref().unwrap();
+    assert!(last.starts_with("1205: éé") && last.ends_with("é ..."), "{last}");
+}

@@ -10,6 +10,7 @@ use crate::mysql::gtid::GtidSet;
 use crate::names;
 
 use super::conditions::Facts;
+use super::fitted::fitted;
 use crate::decide::comparison;
 use crate::decide::conflicts;
 use crate::decide::findings::Finding;
@@ -25,6 +26,9 @@ use crate::resources::labels::selector_text;
 
 /// Positions, GTID sets, lag and numbers in texts change with every write; they are recorded at most this often.
 const RECORD_INTERVAL: SignedDuration = SignedDuration::from_secs(5);
+/// Bytes of a condition's message, and of the other texts in status that people read.
+const LONG_TEXT: usize = 16 << 10;
+const TEXT: usize = 4 << 10;
 /// Texts are written at most this often, unless something else has changed.
 const TEXT_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
@@ -35,7 +39,7 @@ pub fn status(
     steps: &[Step],
     now: Timestamp,
 ) -> MultiMasterClusterStatus {
-    let mut next = fresh(view, &present, steps, now).over(&present);
+    let mut next = limited(fresh(view, &present, steps, now)).over(&present);
     next.recorded_at = present.recorded_at.clone();
     if next == present {
         return present;
@@ -50,6 +54,32 @@ pub fn status(
     }
     next.recorded_at = Some(Time(now));
     next
+}
+
+/// Texts that people read, each with a limit: the API server refuses a resource of more than 1.5 MiB, however few of its members have long errors.
+fn limited(mut status: MultiMasterClusterStatus) -> MultiMasterClusterStatus {
+    let limit = |text: &mut String, most: usize| *text = fitted(std::mem::take(text), most);
+    status
+        .conditions
+        .iter_mut()
+        .for_each(|condition| limit(&mut condition.message, LONG_TEXT));
+    status.balancer.message.iter_mut().for_each(|text| limit(text, TEXT));
+    for difference in status
+        .comparison
+        .iter_mut()
+        .flat_map(|comparison| &mut comparison.differences)
+    {
+        let texts = [&mut difference.object, &mut difference.members].into_iter();
+        texts.chain(&mut difference.keys).for_each(|text| limit(text, TEXT));
+    }
+    for member in &mut status.member_statuses {
+        member.message.iter_mut().for_each(|text| limit(text, TEXT));
+        for link in &mut member.links {
+            link.last_error.iter_mut().for_each(|text| limit(text, TEXT));
+            link.retry.iter_mut().for_each(|retry| limit(&mut retry.error, TEXT));
+        }
+    }
+    status
 }
 
 /// What remains when the figures that change with every write are left out, and something of each text that people read.
