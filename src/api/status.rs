@@ -219,7 +219,7 @@ pub struct MemberStatus {
     pub server_uuid: Option<String>,
     /// Server UUIDs of earlier lives of this ordinal, oldest first.
     #[serde(default, rename = "formerServerUUIDs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("maxItems" = 10000))]
+    #[schemars(extend("maxItems" = 40000))]
     pub former_server_uuids: Vec<String>,
     /// Whether it takes writes (`super_read_only` is off); absent when it cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,7 +235,7 @@ pub struct MemberStatus {
     pub fenced_itself: Option<FencedItself>,
     /// Folders of its volume with data that it gave up while no other member had all of it. They are for people; nothing ever removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("maxItems" = 10000))]
+    #[schemars(extend("maxItems" = 40000))]
     pub kept: Vec<String>,
     /// The link whose downstream this member is, then channels that are left over from another ring.
     #[serde(default)]

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::Reason;
-use crate::api::status::{ComparisonStatus, MemberStatus};
+use crate::api::status::{ComparisonStatus, MemberState, MemberStatus};
 use crate::names;
 use crate::wire::agent::{Mark, Origin, Phase, Report};
 
@@ -264,6 +264,11 @@ impl Member {
 }
 
 impl Observed {
+    /// Status says that the member was in this state.
+    pub fn was(&self, ordinal: u8, state: MemberState) -> bool {
+        self.recorded(ordinal).is_some_and(|before| before.state == state)
+    }
+
     /// Name of the cluster.
     pub fn name(&self) -> &str {
         self.cluster.metadata.name.as_deref().unwrap_or_default()

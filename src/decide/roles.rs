@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::observed::{Channel, Member, Observed};
 use super::ring::topology::Ring;
 use super::serve::fencing;
+use crate::api::status::MemberState;
 
 /// The facts of a pass, and the part that each member has.
 #[derive(Clone, Debug)]
@@ -36,7 +37,7 @@ impl<'a> Roles<'a> {
             .last()
             .filter(|member| member.ordinal >= observed.cluster.spec.members)
             .filter(|member| ring.downstream(member.ordinal).is_some())
-            .filter(|_| !observed.status_waits);
+            .filter(|member| !observed.status_waits || observed.was(member.ordinal, MemberState::Leaving));
         Self {
             observed,
             ring,

@@ -36,8 +36,13 @@ impl<'a> View<'a> {
             .collect();
         let mut desired = states.iter().take(observed.cluster.spec.members.into());
         let ring_is_whole = findings.ring_is_closed && desired.all(|state| state.word.serves());
-        let next_restart = restart::next(&findings, ring_is_whole).filter(|_| !findings.observed.status_waits);
-        let next_restart = next_restart.map(|member| member.ordinal);
+        // What has begun goes on; nothing that status would have to say is begun.
+        let has_begun = |ordinal: &u8| {
+            let observed = findings.observed;
+            !observed.status_waits || observed.was(*ordinal, MemberState::Draining)
+        };
+        let next_restart = restart::next(&findings, ring_is_whole).map(|member| member.ordinal);
+        let next_restart = next_restart.filter(has_begun);
         Self {
             observed,
             findings,

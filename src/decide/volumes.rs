@@ -30,7 +30,7 @@ pub enum Growth {
     Nothing,
     /// The claim is to ask for the size.
     Ask,
-    /// The claim asks for it, and the volume has not grown yet.
+    /// The claim asks for it, and the volume has not grown yet. Or there is no volume yet, and the claim can ask for more once there is.
     Awaited,
     /// Nothing: the volume is larger, and cannot shrink.
     TooLarge,
@@ -40,12 +40,16 @@ impl Claim {
     /// What is to be done, so that its volume has the size that is wanted. A claim that asks in vain for more, and whose volume has what is wanted, is
     /// left alone: so growth that does not come about is taken back.
     pub fn growth(&self, wanted: &str) -> Growth {
+        // Kubernetes refuses to change a claim that has no volume yet.
+        let is_awaited = |wanted, asks| self.has.is_none() && wanted > asks;
         // A wanted size that is no quantity is not valid, and the API server has no others.
         let (Some(wanted), Some(asks), Some(has)) = (nanos(wanted), nanos(&self.asks), nanos(self.has())) else {
             return Growth::Nothing;
         };
         // A driver may round up.
-        if wanted < asks.min(has) {
+        if is_awaited(wanted, asks) {
+            Growth::Awaited
+        } else if wanted < asks.min(has) {
             Growth::TooLarge
         } else if wanted <= has {
             Growth::Nothing
@@ -69,12 +73,18 @@ impl Claim {
     }
 }
 
-/// Why a claim's volume does not get the size that is wanted: the StorageClass, the API server or the driver refuses it.
-pub fn refused(claim: &Claim, wanted: &str, why: &str) -> Problem {
+/// Why the volume of one of the claims does not get the size that is wanted: the StorageClass, the API server or the driver refuses it.
+pub fn refused(claims: &[Claim], claim: &Claim, wanted: &str, why: &str) -> Problem {
+    let size = claim.has();
+    // Others may have grown meanwhile.
+    let may_go_back = claims.iter().all(|other| other.growth(size) != Growth::TooLarge);
+    let way_out = match may_go_back {
+        true => format!("Set it back to {size}, or remove the cause"),
+        false => "Remove the cause".to_owned(),
+    };
     problem(format!(
-        "{wanted} is refused for the claim {}, whose volume has {size}: {why}. Set it back to {size}, or remove the cause: the operator tries again",
+        "{wanted} is refused for the claim {}, whose volume has {size}: {why}. {way_out}: the operator tries again",
         claim.name,
-        size = claim.has(),
     ))
 }
 
@@ -87,7 +97,7 @@ pub fn forbids_growth(class: &str) -> String {
 pub fn told(claims: &[Claim], wanted: &str) -> Option<Problem> {
     claims.iter().find_map(|claim| match claim.growth(wanted) {
         Growth::TooLarge => Some(too_large(claims, claim, wanted)),
-        Growth::Awaited => claim.failure.as_ref().map(|why| refused(claim, wanted, why)),
+        Growth::Awaited => claim.failure.as_ref().map(|why| refused(claims, claim, wanted, why)),
         Growth::Nothing | Growth::Ask => None,
     })
 }
@@ -103,6 +113,15 @@ pub fn recorded(cluster: &MultiMasterCluster) -> Option<Problem> {
 
 fn too_large(claims: &[Claim], claim: &Claim, wanted: &str) -> Problem {
     let least = claims.iter().map(Claim::least).max_by_key(|size| nanos(size));
+    if claim.has.is_none() {
+        return problem(format!(
+            "is {wanted}, and the claim {} asks for {}; it has no volume yet, and cannot ask for less. If the ring is new, delete this resource and \
+             its claims, and create it again; otherwise set it to {}",
+            claim.name,
+            claim.asks,
+            least.unwrap_or(claim.least()),
+        ));
+    }
     problem(format!(
         "is {wanted}, and the volume of the claim {} has {}; a volume cannot shrink: set it to {}",
         claim.name,

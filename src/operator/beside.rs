@@ -2,11 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio::task::AbortHandle;
 
 use super::guard::{PASS_END, guarded};
+
+/// How often it is looked whether all is done.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// One queue for each cluster: its work is done in order, each piece within [`PASS_END`].
 pub struct Beside {
@@ -49,6 +53,13 @@ impl Beside {
             }
         }
         true
+    }
+
+    /// Waits for ever until nothing is under way.
+    pub async fn done(&self) {
+        while !lock(&self.queues).is_empty() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Ends all work.

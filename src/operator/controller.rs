@@ -69,7 +69,7 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     tracing::info!(identity = options.identity, "waiting for the lease");
     tokio::select! {
         leads = leader.leads() => leads?,
-        () = &mut stop => return Ok(()),
+        () = &mut stop => return leader.give_back().await.context("giving back the lease"),
         result = health => return result?.context("serving health and metrics"),
     }
     metrics.leads(true);
@@ -110,6 +110,7 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     // Passes and keeper were dropped. When nothing acts any more, another replica may lead.
     beside.end();
     if result.is_ok() {
+        beside.say_the_rest().await;
         leader.give_back().await.context("giving back the lease")?;
     }
     result

@@ -22,8 +22,9 @@ use super::act::{ActError, Actor};
 use super::guard::guarded;
 use super::observe::members;
 use super::observe::objects::balancers;
-use super::shared::{Context, LastAnswer, WriterLease};
+use super::shared::Context;
 use super::watched::Watched;
+use super::writer_lease::{LastAnswer, WriterLease};
 use crate::api::MultiMasterCluster;
 use crate::decide::observed::{ComparisonRun, Observed, Probe};
 use crate::decide::serve::balance::{is_impatient, withdrawals};
@@ -68,7 +69,9 @@ pub async fn run(clusters: Store<Watched>, context: Arc<Context>) -> Infallible 
                         let context = context.clone();
                         under_way.insert(renews.clone());
                         tasks.push(async move {
-                            renew(&renews.0, &lease, &context).await;
+                            if let Err(why) = guarded(CHECK_END, renew(&renews.0, &lease, &context)).await {
+                                tracing::warn!(uid = renews.0, %why, "the writer's lease is not renewed");
+                            }
                             renews
                         }.boxed());
                     }
@@ -90,11 +93,10 @@ pub async fn run(clusters: Store<Watched>, context: Arc<Context>) -> Infallible 
 /// Sends the last pass's renewal to the writer's agent again, with the clock value of the agent's last answer.
 async fn renew(uid: &str, lease: &WriterLease, context: &Context) {
     let last = context.last_answer(uid, lease.ordinal);
-    let mut renewal = LeaseRenewal {
+    let renewal = LeaseRenewal {
         clock: last.filter(|last| last.pod_uid == lease.pod_uid).map(|last| last.clock),
         ..lease.renewal.clone()
     };
-    context.number(&mut renewal);
     let asked = Instant::now();
     match members::agent(&lease.agent, Some(&renewal)).await {
         Probe::Reached(report) => {

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
 use tokio::time::timeout;
+
+use super::watched::Watched;
+use crate::api::MultiMasterCluster;
 
 /// Deadline of a call to the API server.
 pub const API_DEADLINE: Duration = Duration::from_secs(5);
@@ -28,6 +33,20 @@ impl KubernetesError {
     pub fn is_overtaken(&self) -> bool {
         matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.is_conflict() || status.is_not_found())
     }
+}
+
+/// The resource as the API server has it now. The operator may list resources, and not get one by its name.
+///
+/// # Errors
+/// [`KubernetesError`].
+pub async fn fresh(
+    cluster: &MultiMasterCluster,
+    client: &Client,
+) -> Result<Option<MultiMasterCluster>, KubernetesError> {
+    let api: Api<Watched> = Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let only = ListParams::default().fields(&format!("metadata.name={}", cluster.name_any()));
+    let mut found = ask("the resource", api.list(&only)).await?.items;
+    Ok(found.pop().map(|found| found.0))
 }
 
 /// Awaits an answer of the API server with a deadline.

@@ -5,7 +5,7 @@
 //! - [`reconcile`]: one pass: [`observe`], decide, write status ([`status_write`]), [`act`].
 //! - [`guard`]: the end of a pass that does not end by itself.
 //! - [`beside`]: events, and objects that are applied, beside the passes.
-//! - [`keeper`]: small tasks beside the passes.
+//! - [`keeper`]: small tasks beside the passes.  [`writer_lease`]: what it renews.
 //! - [`compare`]: compares what members hold, beside the passes.
 //! - [`watched`]: reads what a watch delivers, each resource by itself.
 //! - [`web`]: who served whom, as JSON beside the metrics.
@@ -31,3 +31,4 @@ pub mod status_write;
 pub mod telemetry;
 pub mod watched;
 pub mod web;
+pub mod writer_lease;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
-use kube::{Api, ResourceExt};
 
 use super::act::{ActError, Actor};
 use super::guard::{BrokenOff, PASS_END, Pause, guarded};
-use super::kubernetes::{KubernetesError, ask};
+use super::kubernetes::{KubernetesError, fresh};
 use super::members::Credentials;
 use super::observe::objects::{find, observe};
 use super::shared::Context;
@@ -134,8 +135,9 @@ async fn tell_broken_off(
     context: &Context,
     why: (&str, u32),
 ) -> Result<(), ReconcileError> {
-    let api: Api<Watched> = Api::namespaced(context.client.clone(), &cached.namespace().unwrap_or_default());
-    let fresh = ask("the resource", api.get(&cached.name_any())).await?.0;
+    let Some(fresh) = fresh(cached, &context.client).await? else {
+        return Ok(());
+    };
     // Another operator may lead by now, if this one was frozen.
     let written = context.recall(&cached.uid().unwrap_or_default()).written;
     let version = fresh.resource_version();
@@ -157,8 +159,6 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
             .forget(&cached.namespace().unwrap_or_default(), &cached.name_any());
         return Ok(Action::await_change());
     }
-    let named = (cached.namespace().unwrap_or_default(), cached.name_any());
-    context.remember(&uid, |memory| memory.named = Some(named));
     if context
         .recall(&uid)
         .replaced
@@ -191,7 +191,11 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
     // Steps read what was observed, too.
     apart(&mut observed);
     let now = Timestamp::now();
-    let decision = decide(&observed, now);
+    let mut decision = decide(&observed, now);
+    if observed.status_waits {
+        // Only a write shows that the API server takes status again.
+        decision.status.recorded_at = Some(Time(now));
+    }
     let before = cluster.status.clone().unwrap_or_default();
     let has_compared = matches!(observed.comparison, ComparisonRun::Finished(_));
     let mut writing = pin!(record(&cluster, decision.status.clone(), (has_compared, now), context).fuse());
@@ -200,7 +204,10 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
         false => Some(writing.as_mut().await?),
     };
     let is_written = present.is_some();
-    context.remember(&uid, |memory| memory.status_waits = !is_written);
+    let named = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    context.remember(&uid, |memory| {
+        (memory.status_waits, memory.named) = (!is_written, Some(named))
+    });
     context.metrics.cluster(
         &cluster.namespace().unwrap_or_default(),
         &cluster.name_any(),
@@ -223,7 +230,16 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
         // Its answer may come while a step waits for something else.
         false => {
             let (done, written) = tokio::join!(carrying_out, writing);
-            observed.cluster = written?;
+            match written {
+                Ok(written) => {
+                    observed.cluster = written;
+                    context.remember(&uid, |memory| memory.status_waits = false);
+                }
+                Err(error) if error.is_overtaken() => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "the status is not written")
+                }
+            }
             done?
         }
     };
@@ -263,8 +279,8 @@ async fn carry_out(
     };
     for step in &decision.steps {
         let creates = matches!(step.on_member(), Some(step::Action::CreateDatabase));
-        // That it is done could not be noted.
-        if creates && !is_written {
+        // That it is done, or under way, could not be noted.
+        if !is_written && (creates || matches!(step.on_pod(), Some(step::PodAction::Restart { .. }))) {
             continue;
         }
         if step.ages() && looked.elapsed() > STALE {

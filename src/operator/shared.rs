@@ -23,16 +23,18 @@ use super::kubernetes::{API_DEADLINE, KubernetesError, ask};
 use super::liveness::Liveness;
 use super::members::{Credentials, MemberClients};
 use super::telemetry::Metrics;
+use super::writer_lease::{LastAnswer, WriterLease};
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
 use crate::decide::observed::Problem;
 use crate::decide::report::fitted::fitted;
 use crate::resources::Settings;
 use crate::wire::agent::LeaseRenewal;
-use crate::wire::io::client::AgentClient;
 
 /// Events of one cluster that wait at once, the one that is being published included. A ring of nine members that all fail has fewer.
 const MOST_EVENTS: usize = 100;
+/// How long an operator that ends waits until its last events are published.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 /// The most applies without effect that are remembered.
 const MOST_IN_VAIN: usize = 10_000;
 
@@ -157,21 +159,6 @@ pub struct Memory {
     pub fenced: HashSet<u8>,
 }
 
-/// The lease renewal of the one writer, as the last pass sent it.
-#[derive(Clone)]
-pub struct WriterLease {
-    /// Ordinal of the writer.
-    pub ordinal: u8,
-    /// The writer's pod.
-    pub pod_uid: String,
-    /// Its agent.
-    pub agent: AgentClient,
-    /// What the pass said. Its clock value is that of the last answer when it is sent again.
-    pub renewal: LeaseRenewal,
-    /// When the agent was last asked.
-    pub asked: Instant,
-}
-
 /// A look at the sizes of the volumes.
 #[derive(Clone)]
 pub struct VolumeSizes {
@@ -196,28 +183,6 @@ pub struct Explanation {
     pub of: String,
     /// The one that says why.
     pub why: Option<String>,
-}
-
-/// The last answer of an agent.
-#[derive(Clone)]
-pub struct LastAnswer {
-    /// The agent's pod.
-    pub pod_uid: String,
-    /// When it was asked.
-    pub asked: Instant,
-    /// When the answer had arrived.
-    pub at: Instant,
-    /// The agent's own clock in the answer. It was read before `at`. After a restart of the agent it begins anew.
-    pub clock: u64,
-}
-
-impl LastAnswer {
-    /// What is known after another answer, which need not be the later one.
-    fn and(self, other: Self) -> Self {
-        let at = self.at.max(other.at);
-        let later = if other.asked >= self.asked { other } else { self };
-        Self { at, ..later }
-    }
 }
 
 impl Context {
@@ -350,6 +315,8 @@ impl Context {
         let is_due = now.saturating_duration_since(lease.asked) >= quarter;
         is_due.then(|| {
             lease.asked = now;
+            // While the memory is locked: a pass that says something else is numbered after it.
+            self.number(&mut lease.renewal);
             lease.clone()
         })
     }
@@ -377,8 +344,15 @@ impl Context {
     /// Ends what is under way beside the passes: another replica may lead soon.
     pub fn end(&self) {
         self.applies.end();
-        self.events.end();
         self.comparisons.keep_only(|_| false);
+    }
+
+    /// Waits for a moment until events are published. What is left then is lost.
+    pub async fn say_the_rest(&self) {
+        if tokio::time::timeout(LAST_EVENTS, self.events.done()).await.is_err() {
+            tracing::warn!("the operator ends, and its last events are not published");
+        }
+        self.events.end();
     }
 
     /// Numbers a lease renewal that is about to be sent.

@@ -123,7 +123,7 @@ fn container(cluster: &MultiMasterCluster, settings: &Settings) -> Container {
         resources: balancer
             .resources
             .clone()
-            .or_else(|| Some(pod::small([("cpu", "25m"), ("memory", "64Mi")], &[]))),
+            .or_else(|| Some(pod::small([("cpu", "50m"), ("memory", "64Mi")], &[]))),
         startup_probe: Some(probe("/livez", 1, 5, 120)),
         liveness_probe: Some(probe("/livez", 10, 5, 6)),
         readiness_probe: Some(probe("/readyz", 1, 1, 2)),

@@ -1,7 +1,7 @@
 //! Merges `spec.podTemplate` over the built template.
 
 use k8s_openapi::DeepMerge;
-use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec, ResourceRequirements};
 
 use super::labels;
 use super::reserved::{MOUNTS, VARIABLES};
@@ -39,11 +39,26 @@ pub(super) fn merge(cluster: &MultiMasterCluster, built: PodTemplateSpec, theirs
             annotations.insert(key, value);
         }
     }
+    // Their requests may be above our limits.
+    let resources = theirs.spec.as_ref().and_then(agent_resources);
     merged.spec.merge_from(theirs.spec);
+    let agent = merged.spec.as_mut().and_then(|spec| spec.init_containers.as_mut());
+    let agent = agent.and_then(|all| all.iter_mut().find(|one| one.name == names::AGENT_INIT_CONTAINER));
+    if let Some((agent, resources)) = agent.zip(resources) {
+        agent.resources = Some(resources);
+    }
     if let (Some(merged), Some(built)) = (&mut merged.spec, built.spec) {
         put_back(merged, built);
     }
     merged
+}
+
+/// What they let the container ask for that installs the agent.
+fn agent_resources(theirs: &PodSpec) -> Option<ResourceRequirements> {
+    let mut all = theirs.init_containers.iter().flatten();
+    all.find(|one| one.name == names::AGENT_INIT_CONTAINER)?
+        .resources
+        .clone()
 }
 
 fn put_back(merged: &mut PodSpec, built: PodSpec) {

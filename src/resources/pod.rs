@@ -101,7 +101,7 @@ pub(super) fn init_container(settings: &Settings) -> Container {
                 .to_vec(),
         ),
         resources: Some(small(
-            [("cpu", "10m"), ("memory", "32Mi")],
+            [("cpu", "50m"), ("memory", "64Mi")],
             &[("cpu", "500m"), ("memory", "128Mi")],
         )),
         volume_mounts: Some(vec![mount("binary", BINARY_IN_INIT, false)]),

@@ -2,16 +2,16 @@
 
 use jiff::SignedDuration;
 use multimaster::api::reasons::{EventReason, Reason};
-use multimaster::api::status::{Phase, conditions};
+use multimaster::api::status::{MemberState, Phase, conditions};
 use multimaster::decide::observed::{Problem, SqlError};
 use multimaster::decide::report::events::events;
 use multimaster::decide::report::judgement::not_observed;
-use multimaster::decide::step::{Action, ClusterAction, Step};
+use multimaster::decide::step::{Action, ClusterAction, PodAction, Step};
 use multimaster::decide::{decide, observed::Probe};
 use multimaster::wire::agent::Origin;
 use strum::IntoEnumIterator;
 
-use crate::fixture::{at, condition, link, new, pod, report, settle, unreachable, whole};
+use crate::fixture::{at, condition, link, member_status, new, pod, report, settle, unreachable, whole};
 
 #[test]
 fn every_condition_carries_the_generation_and_flips_move_the_time() {
@@ -254,4 +254,47 @@ fn texts_of_others_never_make_a_status_too_large_to_be_written() {
     assert!(bytes < 256 << 10, "{bytes}");
     let last = status.member_statuses[1].links[0].last_error.as_ref().unwrap();
     assert!(last.starts_with("1205: éé") && last.ends_with("é ..."), "{last}");
+}
+
+#[test]
+fn while_status_is_refused_nothing_planned_begins_and_what_has_begun_stays() {
+    let mut observed = whole();
+    observed.update_revision = Some("next".into());
+    let withdraws = |decision: &multimaster::decide::Decision| {
+        let mut steps = decision.steps.iter();
+        steps.any(|step| matches!(step.on_pod(), Some(PodAction::Withdraw { .. })))
+    };
+    assert!(withdraws(&decide(&observed, at(60))));
+    observed.status_waits = true;
+    assert!(!withdraws(&decide(&observed, at(60))));
+    // It is out of the Service, and status says so.
+    observed.status_waits = false;
+    let withdrawn = settle(&mut observed, 60);
+    let draining = withdrawn
+        .steps
+        .iter()
+        .find(|step| matches!(step.on_pod(), Some(PodAction::Withdraw { .. })));
+    let draining = draining.and_then(Step::ordinal).unwrap();
+    pod(&mut observed, draining).serving = false;
+    let drained = settle(&mut observed, 61);
+    assert_eq!(member_status(&drained, draining).state, MemberState::Draining);
+    for waits in [false, true] {
+        observed.status_waits = waits;
+        let decision = decide(&observed, at(62));
+        let served = decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_pod(), Some(PodAction::Serve)));
+        assert!(!served, "{waits}: {:?}", decision.steps);
+    }
+    // Its clients had their time.
+    for (waits, restarts) in [(true, false), (false, true)] {
+        observed.status_waits = waits;
+        let decision = decide(&observed, at(600));
+        let restarted = decision
+            .steps
+            .iter()
+            .any(|step| matches!(step.on_pod(), Some(PodAction::Restart { .. })));
+        assert_eq!(restarted, restarts, "{waits}: {:?}", decision.steps);
+    }
 }

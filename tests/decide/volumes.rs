@@ -38,7 +38,7 @@ fn a_volume_gets_the_size_that_is_wanted() {
         ("1Gi", Some("1Gi"), "1024Mi", Growth::Nothing),
         ("1Gi", None, "1Gi", Growth::Nothing),
         ("1Gi", Some("1Gi"), "2Gi", Growth::Ask),
-        ("1Gi", None, "2Gi", Growth::Ask),
+        ("1Gi", None, "2Gi", Growth::Awaited),
         ("2Gi", Some("1Gi"), "2Gi", Growth::Awaited),
         // The driver has rounded up.
         ("1500Mi", Some("2Gi"), "1500Mi", Growth::Nothing),
@@ -58,7 +58,7 @@ fn a_volume_gets_the_size_that_is_wanted() {
 #[test]
 fn what_is_told_has_a_way_out_that_works() {
     let small = claim("1Gi", Some("1Gi"));
-    let why = refused(&small, "2Gi", &forbids_growth("standard"));
+    let why = refused(std::slice::from_ref(&small), &small, "2Gi", &forbids_growth("standard"));
     assert_eq!(
         why.message,
         "spec.storage.size: 2Gi is refused for the claim data-demo-0, whose volume has 1Gi: the StorageClass \"standard\" does not let volumes grow \
@@ -82,7 +82,7 @@ fn what_is_told_has_a_way_out_that_works() {
 
 #[test]
 fn a_size_that_cannot_be_had_holds_up_nothing_else() {
-    let refusal = refused(&claim("1Gi", Some("1Gi")), "2Gi", "forbidden");
+    let refusal = refused(&[], &claim("1Gi", Some("1Gi")), "2Gi", "forbidden");
     let invalid = Problem {
         reason: Reason::InvalidSpec,
         message: "spec.storage.size: is not a size; write it like 10Gi".into(),
@@ -113,7 +113,7 @@ fn a_size_that_cannot_be_had_holds_up_nothing_else() {
 
 #[test]
 fn setting_the_size_back_makes_the_ring_ready_in_the_next_pass() {
-    let refusal = refused(&claim("1Gi", Some("1Gi")), "2Gi", "forbidden");
+    let refusal = refused(&[], &claim("1Gi", Some("1Gi")), "2Gi", "forbidden");
     let mut observed = with(&refusal);
     let status = settle(&mut observed, 1).status;
     // Another operator begins with what is recorded, until the spec is changed.
@@ -128,7 +128,7 @@ fn setting_the_size_back_makes_the_ring_ready_in_the_next_pass() {
 
 #[test]
 fn a_member_that_is_away_is_told_before_a_size() {
-    let mut observed = with(&refused(&claim("1Gi", Some("1Gi")), "2Gi", "forbidden"));
+    let mut observed = with(&refused(&[], &claim("1Gi", Some("1Gi")), "2Gi", "forbidden"));
     unreachable(&mut observed, 1);
     pod(&mut observed, 1).ready = false;
     let decision = settle(&mut observed, 40);
@@ -156,5 +156,20 @@ fn a_size_that_is_no_size_is_an_invalid_spec_also_while_members_run() {
         !decide(&observed, at(0))
             .steps
             .contains(&Step::Cluster(ClusterAction::Apply))
+    );
+}
+
+#[test]
+fn the_way_out_is_one() {
+    let claims = [claim("2Gi", Some("2Gi")), claim("1Gi", Some("1Gi"))];
+    let why = refused(&claims, &claims[1], "2Gi", "quota").message;
+    assert!(!why.contains("back") && why.contains("Remove the cause"), "{why}");
+    let alone = refused(&claims[1..], &claims[1], "2Gi", "quota").message;
+    assert!(alone.contains("Set it back to 1Gi"), "{alone}");
+    let new = [claim("2Gi", None)];
+    let why = told(&new, "1Gi").unwrap().message;
+    assert!(
+        why.contains("no volume yet") && why.contains("create it again"),
+        "{why}"
     );
 }

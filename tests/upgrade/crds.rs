@@ -65,9 +65,10 @@ const HARMLESS_LIMITS: [(&str, &str, u32); 28] = [
     ("/status/memberStatuses/items/links", "maxItems", 257),
     ("/status/comparison/differences", "maxItems", 20),
     ("/status/conditions", "maxItems", 100),
-    // A volume remembers a life for each loss of its data: one a day for a quarter of a century.
-    ("/status/memberStatuses/items/formerServerUUIDs", "maxItems", 9_000),
-    ("/status/memberStatuses/items/kept", "maxItems", 9_000),
+    // A volume remembers a life for each loss of its data, and agents of the version before one for each clone that failed. More than this is larger
+    // than a resource may be.
+    ("/status/memberStatuses/items/formerServerUUIDs", "maxItems", 40_000),
+    ("/status/memberStatuses/items/kept", "maxItems", 40_000),
 ];
 
 /// Keys of a schema that hold for a value: what was promised must stay so, word for word.

@@ -41,9 +41,7 @@ pub fn goes_on_draining(findings: &Findings, member: &Member) -> bool {
 }
 
 fn was(observed: &Observed, member: &Member, state: MemberState) -> bool {
-    observed
-        .recorded(member.ordinal)
-        .is_some_and(|before| before.state == state)
+    observed.was(member.ordinal, state)
 }
 
 /// A member that is out of the Service: its clients are gone, or had their time to go.

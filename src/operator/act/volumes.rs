@@ -108,7 +108,7 @@ async fn let_ask(
             None => let_it_ask(cluster, claim, context).await?,
         };
         match why {
-            Some(why) => refusal = refusal.or_else(|| Some(volumes::refused(claim, wanted, &why))),
+            Some(why) => refusal = refusal.or_else(|| Some(volumes::refused(claims, claim, wanted, &why))),
             None => written = true,
         }
     }
@@ -137,7 +137,11 @@ async fn let_it_ask(
         Err(KubernetesError::Api {
             source: kube::Error::Api(status),
             ..
-        }) => Ok(Some(status.message)),
+        }) if matches!(status.code, 400 | 403 | 422) => Ok(Some(status.message)),
+        Err(KubernetesError::Api {
+            source: kube::Error::Api(status),
+            ..
+        }) if status.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -215,11 +215,15 @@ impl Run<'_> {
             .into_iter()
             .partition(|object| matches!(object, Object::Rows(_)));
         let too_many = rows.len() > MOST_IN_SNAPSHOT || others.len() > MOST_STOPPED;
+        let waits = |for_what: &str| self.progress.send_replace(for_what.to_owned());
+        waits("the members, to be in step");
         close_up(self.peers).await?;
+        waits("a pass that lets writes be stopped");
         let permit = permit.await.ok_or_else(|| CompareError::NotStopped {
             why: "not every member serves".into(),
         })?;
         let others: Vec<Object> = others.into_iter().take(MOST_STOPPED).collect();
+        self.progress.send_replace("snapshots".to_owned());
         let stopped = snapshots(self.peers, &others).await;
         drop(permit);
         let stopped = stopped?;

@@ -87,8 +87,8 @@ async fn remembered(
     let uid = cluster.uid().unwrap_or_default();
     let before = context.recall(&uid).explanations.remove(&ordinal);
     let is_fresh = |before: &Explanation| before.of == selector && before.at.elapsed() < READ_AGAIN;
-    if let Some(before) = before.filter(is_fresh) {
-        return before.why;
+    if let Some(before) = before.as_ref().filter(|before| is_fresh(before)) {
+        return before.why.clone();
     }
     let why = match read(cluster, &selector, context).await {
         Ok(events) => {
@@ -97,7 +97,9 @@ async fn remembered(
         }
         Err(error) => {
             tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), error, "events cannot be read");
-            None
+            before
+                .filter(|before| before.of == selector)
+                .and_then(|before| before.why)
         }
     };
     context.remember(&uid, |memory| {
