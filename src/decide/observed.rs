@@ -34,7 +34,8 @@ pub struct Observed {
     pub comparison: ComparisonRun,
     /// Steps about conflicts wait, because the last ones did not end.
     pub conflicts_wait: bool,
-    /// The API server did not take the status of the last pass. The ring is healed; what only goes on by what status says is not begun.
+    /// The API server did not take the status of the last pass. The ring is healed as it is recorded: nobody is bypassed or taken back, the writer stays,
+    /// and nothing is begun that only goes on by what status says.
     pub status_waits: bool,
 }
 

@@ -37,7 +37,10 @@ impl<'a> Roles<'a> {
             .last()
             .filter(|member| member.ordinal >= observed.cluster.spec.members)
             .filter(|member| ring.downstream(member.ordinal).is_some())
-            .filter(|member| !observed.status_waits || observed.was(member.ordinal, MemberState::Leaving));
+            .filter(|member| {
+                let has_begun = || observed.was(member.ordinal, MemberState::Leaving) && !member.has_label();
+                !observed.status_waits || has_begun()
+            });
         Self {
             observed,
             ring,

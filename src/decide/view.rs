@@ -39,7 +39,8 @@ impl<'a> View<'a> {
         // What has begun goes on; nothing that status would have to say is begun.
         let has_begun = |ordinal: &u8| {
             let observed = findings.observed;
-            !observed.status_waits || observed.was(*ordinal, MemberState::Draining)
+            let is_out = || observed.member(*ordinal).is_some_and(|member| !member.has_label());
+            !observed.status_waits || observed.was(*ordinal, MemberState::Draining) && is_out()
         };
         let next_restart = restart::next(&findings, ring_is_whole).map(|member| member.ordinal);
         let next_restart = next_restart.filter(has_begun);

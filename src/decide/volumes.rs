@@ -77,7 +77,10 @@ impl Claim {
 pub fn refused(claims: &[Claim], claim: &Claim, wanted: &str, why: &str) -> Problem {
     let size = claim.has();
     // Others may have grown meanwhile.
-    let may_go_back = claims.iter().all(|other| other.growth(size) != Growth::TooLarge);
+    let fits = |other: &Claim| {
+        other.growth(size) == Growth::Nothing || other.has.is_none() && other.growth(size) == Growth::Awaited
+    };
+    let may_go_back = claims.iter().all(fits);
     let way_out = match may_go_back {
         true => format!("Set it back to {size}, or remove the cause"),
         false => "Remove the cause".to_owned(),

@@ -1,6 +1,7 @@
 //! Work beside the passes: events, and objects that are applied. Nothing that heals waits for it, and no cluster waits for another's.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub struct Beside {
     what: &'static str,
     most: usize,
+    /// No more work is begun.
+    ended: AtomicBool,
     queues: Arc<Mutex<HashMap<String, Queue>>>,
 }
 
@@ -31,6 +34,7 @@ impl Beside {
         Self {
             what,
             most,
+            ended: AtomicBool::new(false),
             queues: Arc::default(),
         }
     }
@@ -38,6 +42,9 @@ impl Beside {
     /// Begins work for the cluster with this UID, after what it has begun before; `false`: it has too much already, and this is not done.
     pub fn begin(&self, uid: &str, work: impl Future<Output = ()> + Send + 'static) -> bool {
         let mut queues = lock(&self.queues);
+        if self.ended.load(Ordering::Relaxed) {
+            return false;
+        }
         let has = queues.get(uid).map_or(0, |queue| queue.waiting.len() + 1);
         if has >= self.most {
             return false;
@@ -62,9 +69,11 @@ impl Beside {
         }
     }
 
-    /// Ends all work.
+    /// Ends all work. None is begun any more.
     pub fn end(&self) {
-        for (_, queue) in lock(&self.queues).drain() {
+        let mut queues = lock(&self.queues);
+        self.ended.store(true, Ordering::Relaxed);
+        for (_, queue) in queues.drain() {
             queue.worker.abort();
         }
     }

@@ -69,7 +69,13 @@ pub async fn run(options: Options, mut stop: BoxFuture<'static, ()>) -> anyhow::
     tracing::info!(identity = options.identity, "waiting for the lease");
     tokio::select! {
         leads = leader.leads() => leads?,
-        () = &mut stop => return leader.give_back().await.context("giving back the lease"),
+        () = &mut stop => {
+            // It may be about to take the lease.
+            if let Err(error) = leader.give_back().await {
+                tracing::warn!(%error, "the lease is not given back");
+            }
+            return Ok(());
+        }
         result = health => return result?.context("serving health and metrics"),
     }
     metrics.leads(true);

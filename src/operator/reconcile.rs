@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use futures::future::FusedFuture;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
@@ -18,7 +17,7 @@ use super::kubernetes::{KubernetesError, fresh};
 use super::members::Credentials;
 use super::observe::objects::{find, observe};
 use super::shared::Context;
-use super::status_write::{patiently, record, write_status};
+use super::status_write::{not_written, patiently, record, write_status};
 use super::watched::Watched;
 use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
@@ -192,16 +191,22 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
     apart(&mut observed);
     let now = Timestamp::now();
     let mut decision = decide(&observed, now);
-    if observed.status_waits {
-        // Only a write shows that the API server takes status again.
-        decision.status.recorded_at = Some(Time(now));
-    }
     let before = cluster.status.clone().unwrap_or_default();
     let has_compared = matches!(observed.comparison, ComparisonRun::Finished(_));
     let mut writing = pin!(record(&cluster, decision.status.clone(), (has_compared, now), context).fuse());
-    let present = match decision.status.records_as(&before) {
-        true => patiently(&mut writing, &cluster, context).await?,
-        false => Some(writing.as_mut().await?),
+    let rests_on_it = !decision.status.records_as(&before);
+    let present = match rests_on_it {
+        false => patiently(&mut writing, &cluster, context).await?,
+        true => match writing.as_mut().await {
+            Ok(written) => Some(written),
+            Err(error) if error.is_overtaken() => return Err(error.into()),
+            Err(error) => {
+                not_written(&cluster, context, &error.to_string());
+                // Whom clients must not reach, they must not reach in any case.
+                decision.steps.retain(|step| !step.ages());
+                None
+            }
+        },
     };
     let is_written = present.is_some();
     let named = (cluster.namespace().unwrap_or_default(), cluster.name_any());

@@ -34,7 +34,7 @@ use crate::wire::agent::LeaseRenewal;
 /// Events of one cluster that wait at once, the one that is being published included. A ring of nine members that all fail has fewer.
 const MOST_EVENTS: usize = 100;
 /// How long an operator that ends waits until its last events are published.
-const LAST_EVENTS: Duration = Duration::from_secs(2);
+const LAST_EVENTS: Duration = Duration::from_millis(500);
 /// The most applies without effect that are remembered.
 const MOST_IN_VAIN: usize = 10_000;
 

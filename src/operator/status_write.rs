@@ -67,13 +67,20 @@ pub async fn patiently(
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the API server did not answer within {STATUS_PATIENCE:?}"),
     };
+    not_written(cluster, context, &why);
+    Ok(None)
+}
+
+/// Tells that a status is not written: in the log, and once a minute by an event.
+pub fn not_written(cluster: &MultiMasterCluster, context: &Context, why: &str) {
     let uid = cluster.uid().unwrap_or_default();
     tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), why, "going on without a status");
     let told = context.recall(&uid).status_not_written;
     if told.is_none_or(|at| at.elapsed() >= TOLD_AGAIN) {
         context.remember(&uid, |memory| memory.status_not_written = Some(Instant::now()));
         let message = format!(
-            "the status of this cluster is not written, so it may be old; the ring is healed all the same: {why}"
+            "the status of this cluster is not written, so it may be old. The ring is healed as it is recorded; until status is written no member is \
+             bypassed or taken back, no other writer is chosen, and nothing planned begins: {why}"
         );
         context.publish(
             cluster,
@@ -83,7 +90,6 @@ pub async fn patiently(
             None,
         );
     }
-    Ok(None)
 }
 
 /// Replaces the status of exactly the resource that was read: the resourceVersion in it makes the API server refuse a stale operator. What this
@@ -109,7 +115,9 @@ pub async fn write_status(
     )
     .await?;
     context.remember(&cluster.uid().unwrap_or_default(), |memory| {
-        memory.replaced = cluster.resource_version();
+        // A write that changes nothing is in no watch.
+        let is_another = written.0.resource_version() != cluster.resource_version();
+        memory.replaced = cluster.resource_version().filter(|_| is_another);
         memory.written = written.0.resource_version();
     });
     Ok(written.0.as_recorded())

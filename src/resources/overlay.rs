@@ -56,9 +56,11 @@ pub(super) fn merge(cluster: &MultiMasterCluster, built: PodTemplateSpec, theirs
 /// What they let the container ask for that installs the agent.
 fn agent_resources(theirs: &PodSpec) -> Option<ResourceRequirements> {
     let mut all = theirs.init_containers.iter().flatten();
-    all.find(|one| one.name == names::AGENT_INIT_CONTAINER)?
+    let resources = all
+        .find(|one| one.name == names::AGENT_INIT_CONTAINER)?
         .resources
-        .clone()
+        .clone();
+    resources.filter(|resources| resources.requests.is_some() || resources.limits.is_some())
 }
 
 fn put_back(merged: &mut PodSpec, built: PodSpec) {

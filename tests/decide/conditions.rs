@@ -11,7 +11,7 @@ use multimaster::decide::{decide, observed::Probe};
 use multimaster::wire::agent::Origin;
 use strum::IntoEnumIterator;
 
-use crate::fixture::{at, condition, link, member_status, new, pod, report, settle, unreachable, whole};
+use crate::fixture::{at, condition, link, lose, member_status, new, pod, report, settle, unreachable, whole};
 
 #[test]
 fn every_condition_carries_the_generation_and_flips_move_the_time() {
@@ -297,4 +297,25 @@ fn while_status_is_refused_nothing_planned_begins_and_what_has_begun_stays() {
             .any(|step| matches!(step.on_pod(), Some(PodAction::Restart { .. })));
         assert_eq!(restarted, restarts, "{waits}: {:?}", decision.steps);
     }
+}
+
+#[test]
+fn while_status_is_refused_the_ring_is_healed_as_it_is_recorded_and_each_pass_tries_to_write() {
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    settle(&mut observed, 60);
+    assert_eq!(decide(&observed, at(90)).status.epoch, 2);
+    observed.status_waits = true;
+    let decision = decide(&observed, at(90));
+    assert_eq!(decision.status.epoch, 1);
+    assert!(decision.status.records_as(observed.cluster.status.as_ref().unwrap()));
+    let is_withdrawn = |step: &&Step| matches!(step.on_pod(), Some(PodAction::Withdraw { .. }));
+    assert_eq!(
+        decision.steps.iter().find(is_withdrawn).and_then(Step::ordinal),
+        Some(1)
+    );
+    observed.cluster.status = Some(decision.status.clone());
+    let again = decide(&observed, at(91)).status;
+    assert_ne!(again, decision.status, "only a write shows that status is taken again");
+    assert!(again.records_as(&decision.status));
 }

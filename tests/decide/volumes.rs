@@ -166,6 +166,10 @@ fn the_way_out_is_one() {
     assert!(!why.contains("back") && why.contains("Remove the cause"), "{why}");
     let alone = refused(&claims[1..], &claims[1], "2Gi", "quota").message;
     assert!(alone.contains("Set it back to 1Gi"), "{alone}");
+    // At 3Gi the other one would be refused again.
+    let two = [claim("3Gi", Some("3Gi")), claim("1Gi", Some("1Gi"))];
+    let why = refused(&two, &two[0], "5Gi", "quota").message;
+    assert!(!why.contains("back"), "{why}");
     let new = [claim("2Gi", None)];
     let why = told(&new, "1Gi").unwrap().message;
     assert!(

@@ -14,7 +14,7 @@ use crate::support::world::in_namespace;
 use crate::support::writers::{At, Writers};
 use crate::support::{eventually, kubectl, sql};
 
-const CONDITIONS: [&str; 8] = [
+const CONDITIONS: [&str; 9] = [
     "Available",
     "ConflictFree",
     "Converged",
@@ -23,6 +23,7 @@ const CONDITIONS: [&str; 8] = [
     "Progressing",
     "Ready",
     "RingClosed",
+    "Stalled",
 ];
 
 #[tokio::test]

@@ -41,6 +41,11 @@ pub fn status(
 ) -> MultiMasterClusterStatus {
     let mut next = limited(fresh(view, &present, steps, now)).over(&present);
     next.recorded_at = present.recorded_at.clone();
+    // Only a write shows that the API server takes status again.
+    if view.observed.status_waits {
+        next.recorded_at = Some(Time(now));
+        return next;
+    }
     if next == present {
         return present;
     }

@@ -45,7 +45,8 @@ pub fn of_this_pass(observed: &Observed, now: Timestamp) -> Observed {
             ..MemberStatus::default()
         });
     }
-    if observed.cluster.spec.paused == Some(true) || is_blind(&next) {
+    // What status could not say is not decided: the ring is healed as it is recorded.
+    if observed.cluster.spec.paused == Some(true) || observed.status_waits || is_blind(&next) {
         return next;
     }
     record_absences(&mut next, now);

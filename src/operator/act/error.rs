@@ -10,9 +10,9 @@ pub enum ActError {
     /// The API server.
     #[error(transparent)]
     Api(#[from] KubernetesError),
-    /// The resource could not be read again before something was written. No object was refused.
+    /// The API server could not do it now. No object was refused.
     #[error(transparent)]
-    NotRead(KubernetesError),
+    NotNow(KubernetesError),
     /// A member's server.
     #[error("{member}: {source}")]
     Sql {

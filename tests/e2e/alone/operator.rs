@@ -1,4 +1,4 @@
-//! The operator is killed: rings do not notice, and its successor goes on where it was.
+//! The operator is killed, or cut off: rings do not notice, and its successor goes on where it was.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -35,6 +35,36 @@ async fn a_ring_does_not_notice_the_death_of_the_leader() -> Result<()> {
         ring.delete_pod(1).await?;
         history.went_and_came_back("demo-1", 0).await?;
         ring.wait_ready().await?;
+        writers.settle().await.map(drop)
+    })
+    .await
+}
+
+/// Only the leader's pod does not reach the API server: it ends before another one leads.
+#[tokio::test]
+#[ignore = "needs a cluster: hack/test.sh"]
+async fn a_leader_that_is_cut_off_ends_before_another_leads() -> Result<()> {
+    alone("cutoff", |world| async move {
+        let ring = Ring::ready(&world, "demo", 2, json!({})).await?;
+        let writers = Writers::at_members(&ring).await?;
+        writers.go_on_everywhere().await?;
+        let leader = operator::leader().await?;
+        let (cut, before) = (operator::cut_off(&leader).await?, operator::restarts(&leader).await?);
+        let succeeded = eventually("another leader, and the end of this one", || async {
+            let next = operator::leader().await?;
+            ensure!(next != leader, "still {leader}");
+            ensure!(operator::restarts(&leader).await? > before, "{leader} has not ended");
+            Ok(())
+        })
+        .await;
+        cut.mend().await?;
+        succeeded?;
+        let (ended, led) = (operator::ended_at(&leader).await?, operator::led_since().await?);
+        eprintln!("{leader} ended at {ended}, the next one has led since {led}");
+        ensure!(ended <= led, "two led: until {ended}, and since {led}");
+        writers.go_on_everywhere().await?;
+        ensure!(writers.failures() == 0, "{} writes failed", writers.failures());
+        operator::passes(10.0).await?;
         writers.settle().await.map(drop)
     })
     .await

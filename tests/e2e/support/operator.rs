@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::ring::Ring;
 use super::times::timed;
-use super::{eventually, http_get, kubectl};
+use super::{docker, eventually, http_get, kubectl};
 
 pub const NAMESPACE: &str = "multimaster-system";
 pub const DEPLOYMENT: &str = "deployment/multimaster-operator";
@@ -141,6 +142,70 @@ pub async fn leader() -> Result<String> {
         Ok(lease)
     })
     .await
+}
+
+/// A pod of the operator that does not reach the API server.
+pub struct CutOff {
+    node: String,
+    rule: Vec<String>,
+}
+
+/// Cuts a pod of the operator off from the API server, and from nobody else.
+pub async fn cut_off(pod: &str) -> Result<CutOff> {
+    let of = async |path: &str| kubectl(&["get", "pod", pod, "-n", NAMESPACE, "-o", path]).await;
+    let (node, ip) = (
+        of("jsonpath={.spec.nodeName}").await?,
+        of("jsonpath={.status.podIP}").await?,
+    );
+    let path = "jsonpath={.subsets[0].addresses[0].ip}";
+    let server = kubectl(&["get", "endpoints", "kubernetes", "-n", "default", "-o", path]).await?;
+    let rule = ["FORWARD", "-s", &ip, "-d", &server, "-j", "DROP"]
+        .map(str::to_owned)
+        .to_vec();
+    let cut = CutOff { node, rule };
+    cut.filter("-I").await?;
+    Ok(cut)
+}
+
+impl CutOff {
+    async fn filter(&self, action: &str) -> Result<()> {
+        let rule = self.rule.iter().map(String::as_str);
+        let command: Vec<&str> = ["exec", &self.node, "iptables", action]
+            .into_iter()
+            .chain(rule)
+            .collect();
+        docker(&command).await.map(drop)
+    }
+
+    pub async fn mend(self) -> Result<()> {
+        self.filter("-D").await
+    }
+}
+
+/// How often the container of a pod was started again.
+pub async fn restarts(pod: &str) -> Result<u32> {
+    let path = "jsonpath={.status.containerStatuses[0].restartCount}";
+    Ok(kubectl(&["get", "pod", pod, "-n", NAMESPACE, "-o", path])
+        .await?
+        .parse()?)
+}
+
+/// When the process before the present one ended in a pod.
+pub async fn ended_at(pod: &str) -> Result<Timestamp> {
+    let path = "jsonpath={.status.containerStatuses[0].lastState.terminated.finishedAt}";
+    Ok(kubectl(&["get", "pod", pod, "-n", NAMESPACE, "-o", path])
+        .await?
+        .parse()?)
+}
+
+/// Since when the leader holds the lease.
+pub async fn led_since() -> Result<Timestamp> {
+    let path = "jsonpath={.spec.acquireTime}";
+    Ok(
+        kubectl(&["get", "lease", "multimaster-operator", "-n", NAMESPACE, "-o", path])
+            .await?
+            .parse()?,
+    )
 }
 
 /// Values of the metrics with this name, by their labels.
