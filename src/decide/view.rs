@@ -3,7 +3,7 @@
 
 use super::conflicts::Sides;
 use super::findings::Findings;
-use super::observed::Observed;
+use super::observed::{Member, Observed};
 use super::report::states::{State, state};
 use super::roles::Roles;
 use super::serve::restart;
@@ -39,7 +39,11 @@ impl<'a> View<'a> {
         // What has begun goes on; nothing that status would have to say is begun.
         let has_begun = |ordinal: &u8| {
             let observed = findings.observed;
-            let is_out = || observed.member(*ordinal).is_some_and(|member| !member.has_label());
+            let is_out = || {
+                let has_clients =
+                    |member: &Member| member.has_label() || member.pod.as_ref().is_some_and(|pod| pod.reads);
+                observed.member(*ordinal).is_some_and(|member| !has_clients(member))
+            };
             !observed.status_waits || observed.was(*ordinal, MemberState::Draining) && is_out()
         };
         let next_restart = restart::next(&findings, ring_is_whole).map(|member| member.ordinal);

@@ -190,21 +190,22 @@ async fn pass(cached: &MultiMasterCluster, context: &Arc<Context>) -> Result<Act
     // Steps read what was observed, too.
     apart(&mut observed);
     let now = Timestamp::now();
-    let mut decision = decide(&observed, now);
+    let decision = decide(&observed, now);
     let before = cluster.status.clone().unwrap_or_default();
     let has_compared = matches!(observed.comparison, ComparisonRun::Finished(_));
     let mut writing = pin!(record(&cluster, decision.status.clone(), (has_compared, now), context).fuse());
-    let rests_on_it = !decision.status.records_as(&before);
+    // The next pass decides by what is recorded, if this is not.
+    let rests_on_it = !observed.status_waits && !decision.status.records_as(&before);
     let present = match rests_on_it {
         false => patiently(&mut writing, &cluster, context).await?,
         true => match writing.as_mut().await {
             Ok(written) => Some(written),
-            Err(error) if error.is_overtaken() => return Err(error.into()),
             Err(error) => {
-                not_written(&cluster, context, &error.to_string());
-                // Whom clients must not reach, they must not reach in any case.
-                decision.steps.retain(|step| !step.ages());
-                None
+                if !error.is_overtaken() {
+                    not_written(&cluster, context, &error.to_string());
+                    context.remember(&uid, |memory| memory.status_waits = true);
+                }
+                return Err(error.into());
             }
         },
     };
@@ -286,6 +287,7 @@ async fn carry_out(
         let creates = matches!(step.on_member(), Some(step::Action::CreateDatabase));
         // That it is done, or under way, could not be noted.
         if !is_written && (creates || matches!(step.on_pod(), Some(step::PodAction::Restart { .. }))) {
+            done.requeue = RETRY;
             continue;
         }
         if step.ages() && looked.elapsed() > STALE {

@@ -46,7 +46,13 @@ pub async fn grow(cluster: &MultiMasterCluster, context: &Context) -> Result<boo
     if claims.iter().any(|claim| claim.growth(&wanted) == Growth::Ask) {
         is_current(cluster, context).await?;
     }
-    let (written, refusal) = let_ask(cluster, &claims, context).await.map_err(ActError::NotNow)?;
+    let (written, refusal) = match let_ask(cluster, &claims, context).await {
+        Ok(done) => done,
+        Err(error) => {
+            tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), %error, "a volume cannot ask for its size now");
+            (false, None)
+        }
+    };
     let problem = refusal.or_else(|| volumes::told(&claims, &wanted));
     let have_it = claims.iter().all(|claim| claim.growth(&wanted) == Growth::Nothing);
     let settled = have_it && claims.len() == cluster.ordinals().count();
