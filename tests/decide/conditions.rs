@@ -275,7 +275,8 @@ fn while_status_is_refused_nothing_planned_begins_and_what_has_begun_stays() {
         .iter()
         .find(|step| matches!(step.on_pod(), Some(PodAction::Withdraw { .. })));
     let draining = draining.and_then(Step::ordinal).unwrap();
-    pod(&mut observed, draining).serving = false;
+    let out = pod(&mut observed, draining);
+    (out.serving, out.reads) = (false, false);
     let drained = settle(&mut observed, 61);
     assert_eq!(member_status(&drained, draining).state, MemberState::Draining);
     for waits in [false, true] {
