@@ -30,7 +30,7 @@ pub struct Balancer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 5").message("spec.balancer.replicas: 1 to 5"))]
     pub replicas: Option<u8>,
-    /// Compute resources of each HAProxy container. Unset: it requests 25m CPU and 64Mi of memory, without a limit.
+    /// Compute resources of each HAProxy container. Unset: it requests 50m CPU and 64Mi of memory, without a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = super::limits::resources)]
     pub resources: Option<ResourceRequirements>,

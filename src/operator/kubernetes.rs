@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client};
 use tokio::time::timeout;
 
 use super::watched::Watched;
@@ -40,12 +40,13 @@ impl KubernetesError {
 /// # Errors
 /// [`KubernetesError`].
 pub async fn fresh(
-    cluster: &MultiMasterCluster,
     client: &Client,
+    namespace: &str,
+    name: &str,
 ) -> Result<Option<MultiMasterCluster>, KubernetesError> {
-    let api: Api<Watched> = Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
-    let only = ListParams::default().fields(&format!("metadata.name={}", cluster.name_any()));
-    let mut found = ask("the resource", api.list(&only)).await?.items;
+    let api: Api<Watched> = Api::namespaced(client.clone(), namespace);
+    let only = ListParams::default().fields(&format!("metadata.name={name}"));
+    let mut found = ask("MultiMasterCluster", api.list(&only)).await?.items;
     Ok(found.pop().map(|found| found.0))
 }
 

@@ -134,7 +134,8 @@ async fn tell_broken_off(
     context: &Context,
     why: (&str, u32),
 ) -> Result<(), ReconcileError> {
-    let Some(fresh) = fresh(cached, &context.client).await? else {
+    let (namespace, name) = (cached.namespace().unwrap_or_default(), cached.name_any());
+    let Some(fresh) = fresh(&context.client, &namespace, &name).await? else {
         return Ok(());
     };
     // Another operator may lead by now, if this one was frozen.

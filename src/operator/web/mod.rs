@@ -28,10 +28,9 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Semaphore;
 
-use super::kubernetes::ask;
+use super::kubernetes::{ask, fresh};
 use super::members::Credentials;
 use super::observe::{credentials, pods};
-use super::watched::Watched;
 use crate::api::MultiMasterCluster;
 use crate::names::{self, keys};
 use crate::resources::labels;
@@ -140,16 +139,8 @@ fn not_found(namespace: &str, name: &str) -> Refusal {
 
 /// A cluster that has HAProxy.
 async fn find(client: &Client, namespace: &str, name: &str) -> Result<MultiMasterCluster, Refusal> {
-    let api: Api<Watched> = Api::namespaced(client.clone(), namespace);
-    let named = ListParams::default().fields(&format!("metadata.name={name}"));
-    let found = ask("MultiMasterCluster", api.list(&named)).await?;
-    let cluster = found
-        .items
-        .into_iter()
-        .next()
-        .ok_or_else(|| not_found(namespace, name))?
-        .0
-        .as_recorded();
+    let found = fresh(client, namespace, name).await?;
+    let cluster = found.ok_or_else(|| not_found(namespace, name))?.as_recorded();
     if !cluster.spec.balancer.is_haproxy() {
         let message = format!(
             "spec.balancer.type of {name} is Service: kube-proxy balances and keeps no record of connections; HAProxy does"
