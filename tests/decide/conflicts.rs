@@ -14,7 +14,7 @@ use multimaster::mysql::transaction::Cell;
 use multimaster::names::ANNOTATION_SETTLE;
 
 use crate::fixture::{
-    at, channel, condition, executed, fence, gtid, link, member_status, server, steps, unreachable, uuid, whole,
+    at, channel, condition, executed, fence, gtid, link, member_status, pod, server, steps, unreachable, uuid, whole,
 };
 
 /// The eleventh transaction of a member: in nobody's `executed` but its own.
@@ -134,6 +134,28 @@ fn it_is_not_examined_while_its_upstream_cannot_be_read() {
             .iter()
             .any(|step| matches!(step.on_member(), Some(Action::Examine { .. })))
     );
+}
+
+/// It was opened just now, and a channel of an earlier ring came to stand at a conflict before it was behind the Service.
+#[test]
+fn a_halted_member_that_has_no_clients_yet_does_not_serve() {
+    let mut observed = whole();
+    for (labelled, status) in [(true, "True"), (false, "False")] {
+        pod(&mut observed, 1).serving = labelled;
+        server(&mut observed, 1).channels = vec![channel(0), channel(2)];
+        let left_over = &mut server(&mut observed, 1).channels[1];
+        left_over.applier_running = false;
+        left_over.blocked = Some(eleventh(2));
+        left_over.applier_error = Some(SqlError {
+            number: 1062,
+            text: "Duplicate entry".into(),
+        });
+        let decision = decide(&observed, at(60));
+        assert_eq!(member_status(&decision, 1).state, MemberState::Halted);
+        assert_eq!(condition(&decision, conditions::READY).status, status);
+        let available = &condition(&decision, conditions::AVAILABLE).message;
+        assert_eq!(available.contains("demo-1"), labelled, "{available}");
+    }
 }
 
 #[test]

@@ -68,7 +68,8 @@ fn member(ordinal: u8) -> Member {
         kept: Vec::new(),
         fenced_itself: None,
         volume_full: false,
-        clock: 0,
+        // It has run for an hour.
+        clock: 3_600_000,
         lease: None,
         volume: Some(Volume {
             mark: Some(mark(ordinal)),

@@ -265,6 +265,24 @@ fn nobody_is_bypassed_on_the_word_of_the_operator_alone() {
     }
 }
 
+/// The only other member is out of the ring, and follows the one that does not answer.
+#[test]
+fn a_member_that_is_out_of_the_ring_bears_witness_too() {
+    let mut observed = healed();
+    thaw(&mut observed, 1, true);
+    unreachable(&mut observed, 0);
+    pod(&mut observed, 0).ready = false;
+    link(&mut observed, 2).source_uuid = Some(uuid(1));
+    for channel in &mut server(&mut observed, 2).channels {
+        (channel.receiver, channel.seconds_since_contact) = (Receiver::Connecting, Some(9));
+    }
+    for seconds in 100..160 {
+        let decision = settle(&mut observed, seconds);
+        assert_eq!(member_status(&decision, 0).state, MemberState::Suspect);
+        assert_eq!(decision.status.epoch, 2);
+    }
+}
+
 #[test]
 fn an_agent_that_was_asked_to_look_is_a_witness() {
     for by in [0, 1] {
@@ -550,6 +568,7 @@ fn a_foreign_volume_is_gone_around() {
     let stranger = "f0000000-0000-0000-0000-000000000000";
     server(&mut observed, 1).uuid = stranger.into();
     report(&mut observed, 1).server_uuid = Some(stranger.into());
+    report(&mut observed, 1).volume = None;
     server(&mut observed, 1).executed = gtid(&format!("{stranger}:1-5"));
     fence(&mut observed, 1);
     run(&mut observed, 60);

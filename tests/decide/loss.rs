@@ -4,8 +4,8 @@ use multimaster::api::reasons::Reason;
 use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::decide;
 use multimaster::decide::observed::{Probe, Receiver, SqlError};
-use multimaster::decide::step::{Action, PodAction, Step};
-use multimaster::wire::agent::{Origin, Phase as AgentPhase};
+use multimaster::decide::step::{Action, PodAction, StartAt, Step};
+use multimaster::wire::agent::{Origin, Phase as AgentPhase, Volume};
 
 use crate::fixture::{
     at, condition, executed, fence, gtid, link, member_status, pod, report, server, settle, steps, unreachable, uuid,
@@ -356,6 +356,7 @@ fn somebody_elses_volume_is_quarantined() {
     server(&mut observed, 1).executed = gtid(&format!("{other}:1-7"));
     server(&mut observed, 1).channels.clear();
     report(&mut observed, 1).server_uuid = Some(other);
+    report(&mut observed, 1).volume = None;
     let decision = decide(&observed, at(60));
     // Nobody takes its history over.
     let due: Vec<_> = steps(&decision).into_iter().map(Step::on_member).collect();
@@ -364,6 +365,37 @@ fn somebody_elses_volume_is_quarantined() {
     link(&mut observed, 2).receiver = Receiver::Off;
     let decision = decide(&observed, at(60));
     assert!(steps(&decision).is_empty(), "{:?}", decision.steps);
+}
+
+/// It was cloned from a member that was lost just after, before status had the clone's server UUID.
+#[test]
+fn a_volume_with_this_clusters_mark_is_no_strangers_even_if_nobody_has_its_history() {
+    let mut observed = whole();
+    fence(&mut observed, 1);
+    let (clone, donor) = (
+        "eeeeeeee-0000-0000-0000-000000000000",
+        "dddddddd-0000-0000-0000-000000000000",
+    );
+    server(&mut observed, 1).uuid = clone.into();
+    server(&mut observed, 1).executed = gtid(&format!("{donor}:1-7"));
+    server(&mut observed, 1).channels.clear();
+    report(&mut observed, 1).server_uuid = Some(clone.into());
+    report(&mut observed, 1).origin = Origin::Cloned;
+    let decision = decide(&observed, at(60));
+    assert_eq!(member_status(&decision, 1).state, MemberState::Returning);
+    let attach = Action::Attach {
+        upstream: 0,
+        start: StartAt::AutoPosition,
+    };
+    assert_eq!(steps(&decision), [&Step::member(1, clone, attach)]);
+    // The mark of another claim, or none that is known, is no such proof.
+    for volume in [None, Some(Volume { mark: None })] {
+        report(&mut observed, 1).volume = volume;
+        assert_eq!(
+            member_status(&decide(&observed, at(60)), 1).state,
+            MemberState::Quarantined
+        );
+    }
 }
 
 #[test]

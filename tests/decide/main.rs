@@ -25,6 +25,7 @@ mod restart;
 mod restore;
 mod retry;
 mod scale;
+mod sides;
 mod unexplained;
 mod unread;
 mod versions;

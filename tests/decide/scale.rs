@@ -256,6 +256,7 @@ fn a_new_member_on_somebody_elses_old_volume_is_foreign() {
     let stranger = "f0000000-0000-0000-0000-000000000000";
     report(&mut observed, 3).origin = Origin::Founded;
     report(&mut observed, 3).server_uuid = Some(stranger.into());
+    report(&mut observed, 3).volume = None;
     server(&mut observed, 3).uuid = stranger.into();
     server(&mut observed, 3).executed = gtid(&format!("{stranger}:1-5"));
     for seconds in 60..70 {

@@ -200,6 +200,20 @@ fn one_that_cannot_be_asked_is_followed_when_its_lease_has_ended() {
     assert_eq!(opens(&observed, 12), None);
 }
 
+/// The pod of the next writer was deleted while the writer had no operator: the agent that had confirmed the writer is gone.
+#[test]
+fn an_agent_that_began_just_now_does_not_know_whom_the_one_before_it_confirmed() {
+    let mut observed = single();
+    lose(&mut observed, 0);
+    observed.members[0].since_contact = SignedDuration::from_secs(20);
+    settle(&mut observed, 10);
+    told(&mut observed, 1);
+    report(&mut observed, 1).clock = 3999;
+    assert_eq!(opens(&observed, 11), None);
+    report(&mut observed, 1).clock = 4000;
+    assert_eq!(opens(&observed, 11), Some(1));
+}
+
 #[test]
 fn a_pod_that_is_gone_proves_nothing() {
     let mut observed = single();

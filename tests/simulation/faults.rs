@@ -244,6 +244,7 @@ impl World {
         for id in before.iter().filter(|id| !after.has(*id)) {
             self.judge.lost_with_disks.put(id);
         }
+        self.judge_return(&before, &after);
     }
 
     fn stop_threads(&mut self, member: u8, receivers: bool, appliers: bool) {

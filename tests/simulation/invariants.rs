@@ -155,6 +155,16 @@ impl World {
         }
     }
 
+    /// A disk of an earlier time is there again: does it have a transaction whose GTID was given a second time, while nobody had the first?
+    pub fn judge_return(&mut self, before: &Bits, after: &Bits) {
+        let is_named_again = |id: Id| {
+            let transaction = self.ledger.transactions[id];
+            let newest = self.judge.names.get(&(transaction.life, transaction.number));
+            newest.is_some_and(|newest| *newest != id && after.has(*newest))
+        };
+        self.judge.tainted |= after.iter().any(|id| !before.has(id) && is_named_again(id));
+    }
+
     /// `super_read_only` goes off: what of this member's own earlier writes is somewhere and not here?
     pub fn judge_opening(&mut self, ordinal: u8) {
         let at = usize::from(ordinal);

@@ -232,6 +232,7 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
     for (number, place) in by_age.iter().enumerate() {
         age[*place] = number;
     }
+    let by_name: HashMap<_, usize> = records.iter().map(|record| record.name()).zip(0..).collect();
     let named: Vec<Option<u8>> = (0..records.len())
         .map(|place| {
             let group = groups[place].iter().map(|other| records[*other]);
@@ -258,7 +259,12 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
             })
             .collect();
         let observer = || writer(observed, &records[*place].observer);
-        owners[*place] = inherited(observed, records[*place], &older).or_else(observer);
+        // What it has decided about the other side, maybe long ago.
+        let decided = |gtid: &str| {
+            let own = by_name.get(&(records[*place].observer.as_str(), gtid))?;
+            winners[*own].filter(|_| age[*own] < number)
+        };
+        owners[*place] = inherited(observed, records[*place], &older, decided).or_else(observer);
         // A person has said something, and what is not known.
         let is_unclear = is_halt && records[*place].winner.is_none() && orders::disagree(&orders, records[*place]);
         if !is_unclear {
@@ -356,10 +362,19 @@ fn winner(
     }
 }
 
-/// The row at the observer is its own, unless an earlier side of this conflict has put it there: the member that wrote it then.
-fn inherited(observed: &Observed, record: &Record, older: &[Older]) -> Option<u8> {
+/// The row at the observer is its own, unless an earlier side of this conflict has put it there: the member that wrote it then. `decided`: who has
+/// won against a transaction that the observer itself has stopped at before.
+fn inherited(
+    observed: &Observed,
+    record: &Record,
+    older: &[Older],
+    decided: impl Fn(&str) -> Option<u8>,
+) -> Option<u8> {
     let own = older.iter().find(|older| older.record.observer == record.observer);
     let put = |older: &Older| {
+        if let Some(winner) = decided(&older.record.gtid) {
+            return Some(winner);
+        }
         let (origin, observer) = (origin(observed, older.record), writer(observed, &older.record.observer));
         // Its observer may have had the rows of another, too.
         let wrote = |member: &u8| origin == Some(*member) || older.owner == Some(*member);

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::api::reasons::Reason;
-use crate::api::status::{MemberState, MultiMasterClusterStatus, conditions};
+use crate::api::status::{MemberState, MemberStatus, MultiMasterClusterStatus, conditions};
 use crate::names;
 use crate::wire::agent::Origin;
 
@@ -68,8 +68,9 @@ impl Facts<'_> {
             .member_statuses
             .iter()
             .take(self.view.observed.cluster.spec.members.into())
-            .filter(|member| !member.state.serves() && member.state != MemberState::Halted)
-            .map(|member| {
+            .zip(&self.view.observed.members)
+            .filter(|(member, seen)| !member.state.serves() && !self.serves_halted(member, seen))
+            .map(|(member, _)| {
                 let bypassed = if member.bypassed { " and bypassed" } else { "" };
                 let why = member.message.as_ref().map(|message| format!(" ({message})"));
                 format!(
@@ -81,6 +82,11 @@ impl Facts<'_> {
             })
             .collect();
         (!absent.is_empty()).then(|| absent.join(", "))
+    }
+
+    /// It stands at a conflict and keeps its clients. It may have come to stand there before it had any: by a channel of an earlier ring.
+    fn serves_halted(&self, member: &MemberStatus, seen: &Member) -> bool {
+        member.state == MemberState::Halted && (seen.has_label() || self.view.roles().is_reader(seen.ordinal))
     }
 
     /// Why no member is asked anything.
@@ -168,9 +174,10 @@ impl Facts<'_> {
             .next
             .member_statuses
             .iter()
-            .filter(|member| matches!(member.state, MemberState::Serving | MemberState::Halted))
-            .filter(|member| member.writable == Some(true))
-            .map(|member| member.name.as_str())
+            .zip(&self.view.observed.members)
+            .filter(|(member, seen)| member.state == MemberState::Serving || self.serves_halted(member, seen))
+            .filter(|(member, _)| member.writable == Some(true))
+            .map(|(member, _)| member.name.as_str())
             .collect();
         if self.next.balancer.is_haproxy() && self.next.balancer.serving == 0 {
             let message = self.next.balancer.message.clone().unwrap_or_default();

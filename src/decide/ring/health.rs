@@ -111,9 +111,12 @@ fn defender(member: &Member, roles: &Roles) -> Option<String> {
             .is_some_and(|seconds| seconds < LATELY_SECONDS);
         link.receiver == Receiver::On && lately
     };
-    let by_link = channel_from(member, roles)
-        .filter(|(_, link)| is_in_contact(link))
-        .map(|(name, _)| format!("{name} replicates from it"));
+    // Not only its downstream: a member that is out of the ring follows one of the ring, and may be the only other one.
+    let by_link = roles
+        .observed
+        .others(member.ordinal)
+        .find(|other| other.link(member.ordinal).is_some_and(is_in_contact));
+    let by_link = by_link.map(|other| format!("{} replicates from it", other.name(roles.observed.name())));
     let by_agent = || {
         let reached = |probe: &&WitnessProbe| probe.answered && probe.by != member.ordinal;
         let by = member.witness_probes.iter().find(reached)?.by;

@@ -8,7 +8,7 @@ use crate::decide::observed::{Member, Observed, Outsider, Ownership, Probe, Serv
 use crate::decide::step::{Action, Step};
 use crate::mysql::gtid::GtidSet;
 use crate::names::{self, ANNOTATION_ADOPT};
-use crate::wire::agent::{Mark, Report};
+use crate::wire::agent::{Mark, Report, Volume};
 
 /// Judges the data of one member.
 pub fn of(observed: &Observed, member: &Member) -> Ownership {
@@ -143,7 +143,10 @@ fn is_stranger(observed: &Observed, member: &Member) -> bool {
     let Some((server, report)) = member.with_data() else {
         return false;
     };
-    if remembers(observed, member.ordinal, server, report) || server.executed.is_empty() {
+    if has_the_mark(observed, member, report)
+        || remembers(observed, member.ordinal, server, report)
+        || server.executed.is_empty()
+    {
         return false;
     }
     let mut histories = observed
@@ -153,6 +156,14 @@ fn is_stranger(observed: &Observed, member: &Member) -> bool {
         .filter(|set| !set.is_empty())
         .peekable();
     histories.peek().is_some() && histories.all(|history| server.executed.difference(history) == server.executed)
+}
+
+/// Marked for this cluster and this claim. So its history is this ring's, even if nobody has it any more: it may be a copy of a member that was
+/// lost just after, before status had the copy's server UUID.
+fn has_the_mark(observed: &Observed, member: &Member, report: &Report) -> bool {
+    let mark_of = |volume: &Volume| volume.mark.clone();
+    let ours = member.claim.as_ref().map(|claim| mark(observed, claim));
+    ours.is_some() && report.volume.as_ref().and_then(mark_of) == ours
 }
 
 /// The members whose volumes are copies, and the way out.

@@ -38,17 +38,18 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
     let Some(known) = lease_seen.filter(|lease| lease.writer == member.ordinal && lease.held) else {
         return Err("its agent does not know yet that it is the writer".into());
     };
-    // Until its agent knew, it may have confirmed the writer before it, which then has a lease that only that agent knows of.
-    let confirmed = known
-        .since_confirmed_milliseconds
-        .map(|milliseconds| SignedDuration::from_millis(i64::try_from(milliseconds).unwrap_or(i64::MAX)));
+    // Until its agent knew, it may have confirmed the writer before it, which then has a lease that only that agent knows of. What the agent
+    // before it confirmed, in the same pod or another one, is known to nobody: it may have been just before this one began.
+    let began = member.report().map_or(0, |report| report.clock);
+    let confirmed = known.since_confirmed_milliseconds.unwrap_or(began);
+    let confirmed = SignedDuration::from_millis(i64::try_from(confirmed).unwrap_or(i64::MAX));
     let may_write = |other: &&Member| !takes_no_writes(other) && !other.last_seen_fenced;
     for other in observed.others(member.ordinal).filter(may_write) {
         let name = other.name(observed.name());
         if other.server().is_some() {
             return Err(format!("{name} still takes writes and is fenced first"));
         }
-        if other.since_contact < lease || confirmed.is_some_and(|since| since < lease) {
+        if other.since_contact < lease || confirmed < lease {
             return Err(format!(
                 "{name} does not answer, and may take writes until its lease has ended"
             ));
