@@ -15,15 +15,18 @@ use tracing::warn;
 
 use super::member::{Accepted, Member, Refused, Request, Shared, Work};
 use crate::wire::agent::{
-    CloneOrder, EmptyOrder, LeaseRenewal, MarkOrder, Order, PATH_ANSWERS, PATH_CLONE, PATH_CONFIRM, PATH_EMPTY,
-    PATH_FOUND, PATH_LIVE, PATH_MARK, PATH_NEW_LIFE, PATH_REPORT, PATH_WITNESS, Phase, WitnessAnswer,
+    CloneOrder, EmptyOrder, MarkOrder, Order, PATH_ANSWERS, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_LIVE, PATH_MARK,
+    PATH_NEW_LIFE, PATH_REPORT, PATH_WITNESS, Phase, WitnessAnswer,
 };
 use crate::wire::io::ports::{self, Ports, Servers, only_with_token};
+use crate::wire::lease::{Confirm, LeaseRenewal, PATH_CONFIRM};
 
 /// Deadline of a readiness probe. It is below the kubelet's timeout of one second, so that the agent answers, and says why.
 const PROBE_DEADLINE: Duration = Duration::from_millis(900);
 /// Deadline of a witness probe. It is shorter than the operator's, so that the operator gets the answer "no answer" and not none from this agent.
 const WITNESS_DEADLINE: Duration = Duration::from_millis(700);
+/// A deadline that is noticed so much later was noticed by an agent that had no processor.
+const WITNESS_LATE: Duration = Duration::from_millis(150);
 /// Deadline of an order. It is answered once it is recorded, which takes an fsync.
 const ORDER_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -143,8 +146,13 @@ async fn witness(State(context): State<Handles>, Query(query): Query<WitnessQuer
         "http://{}{PATH_ANSWERS}",
         SocketAddr::new(query.address, context.member.args.probe_port)
     );
+    let begun = Instant::now();
     let asked = context.http.get(url).timeout(WITNESS_DEADLINE).send().await;
     let answered = asked.is_ok_and(|answer| answer.status().is_success());
+    if !answered && begun.elapsed() > WITNESS_DEADLINE + WITNESS_LATE {
+        // This agent was late itself, so it proves nothing.
+        return (StatusCode::SERVICE_UNAVAILABLE, "this agent had no processor\n").into_response();
+    }
     Json(WitnessAnswer { answered }).into_response()
 }
 
@@ -166,15 +174,9 @@ async fn report(State(context): State<Handles>, uri: Uri) -> Response {
     }
 }
 
-/// Query of another agent: the member that it takes for the writer.
-#[derive(serde::Deserialize)]
-struct ConfirmQuery {
-    writer: u8,
-}
-
 /// Answers another member's agent whether that member is still the writer.
-async fn confirm(State(context): State<Handles>, Query(query): Query<ConfirmQuery>) -> Response {
-    match context.shared.lease().confirm(query.writer, Instant::now()) {
+async fn confirm(State(context): State<Handles>, Query(question): Query<Confirm>) -> Response {
+    match context.shared.lease().confirm(question, Instant::now()) {
         true => "ok\n".into_response(),
         false => (StatusCode::CONFLICT, "another member is the writer\n").into_response(),
     }
@@ -256,8 +258,24 @@ mod tests {
     use axum::http::Uri;
     use std::net::IpAddr;
 
-    use super::{LeaseRenewal, PATH_REPORT};
+    use super::{Confirm, LeaseRenewal, PATH_REPORT};
     use crate::api::IsolationPolicy;
+    use crate::wire::lease::PATH_CONFIRM;
+    use crate::wire::lease::Voter;
+
+    #[test]
+    fn a_question_of_another_agent_is_read_as_it_was_written() {
+        for (voter, knowing) in [(None, false), (Some(2), false), (Some(8), true)] {
+            let question = Confirm {
+                writer: 1,
+                voter,
+                knowing,
+            };
+            let uri: Uri = question.path().parse().unwrap();
+            assert_eq!(uri.path(), PATH_CONFIRM);
+            assert_eq!(Query::<Confirm>::try_from_uri(&uri).unwrap().0, question);
+        }
+    }
 
     #[test]
     fn a_lease_renewal_is_read_as_it_was_written() {
@@ -275,6 +293,14 @@ mod tests {
                 writer,
                 lease_seconds: writer.map_or(0, |_| 3),
                 clock: writer.map(|writer| u64::from(writer) << 60),
+                voters: (0..)
+                    .zip(&members)
+                    .map(|(ordinal, address)| Voter {
+                        ordinal,
+                        address: (ordinal > 0).then_some(*address),
+                    })
+                    .collect(),
+                knowing: members.len() != 2,
                 ring: members.into_iter().take(1).collect(),
             };
             let uri: Uri = format!("{PATH_REPORT}?{renewal}").parse().unwrap();

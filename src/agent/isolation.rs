@@ -24,7 +24,8 @@ use crate::api::IsolationPolicy;
 use crate::api::status::FencedItself;
 use crate::mysql::io::contact::Contacts;
 use crate::mysql::io::statements::LAST_CONTACT;
-use crate::wire::agent::{LeaseRenewal, PATH_LIVE, Phase};
+use crate::wire::agent::{PATH_LIVE, Phase};
+use crate::wire::lease::LeaseRenewal;
 
 /// From one check to the next. So `afterSeconds` checks in a row take that many seconds.
 const PERIOD: Duration = Duration::from_secs(1);

@@ -1,13 +1,16 @@
 //! The lease of the one writer (`spec.writes: SingleWriter`; `docs/ring.md`, "One writer").
 //!
-//! The writer holds a lease. The operator renews it with each request for the report. While there is no operator, all other members of the ring
-//! together can renew it. A writer without its lease is fenced by its agent, or its mysqld is killed.
+//! The writer holds a lease. The operator renews it with each request for the report. While there is no operator, more than half of the voters can
+//! renew it. A writer without its lease is fenced by its agent, or its mysqld is killed.
 
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::wire::agent::{LeaseRenewal, LeaseReport};
+use crate::api::voters::Voters;
+use crate::wire::agent::LeaseReport;
+use crate::wire::lease::{Confirm, LeaseRenewal, Voter};
 
 /// In the last quarter of the lease the agent asks the other agents. They have a quarter of the lease to answer.
 const LAST_PART: u32 = 4;
@@ -21,10 +24,27 @@ pub struct Lease {
     writer: Option<(u8, Duration)>,
     /// When this member's own lease ends, or has ended.
     until: Option<Instant>,
-    /// When this agent last confirmed another member as the writer.
-    confirmed: Option<Instant>,
+    /// When this agent last confirmed other members as the writer, by ordinal.
+    last_confirmed: BTreeMap<u8, Instant>,
     /// The lease was renewed since [`Lease::take_wrote`], so the server may be open.
     wrote: bool,
+    /// The voters of the renewal with the latest clock value, and that value. None while this member is not the writer, and from an operator that
+    /// names none.
+    voters: Vec<Voter>,
+    voters_as_of: u64,
+    /// See [`LeaseRenewal::knowing`].
+    knowing: bool,
+}
+
+/// Whom the writer asks to confirm it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// The other voters.
+    pub others: Vec<Voter>,
+    /// How many of them have to say yes.
+    pub needed: usize,
+    /// Only those count that know the writer from an operator.
+    pub knowing: bool,
 }
 
 /// What follows from the lease for this member's server.
@@ -50,8 +70,11 @@ impl Lease {
             began,
             writer: None,
             until: None,
-            confirmed: None,
+            last_confirmed: BTreeMap::new(),
             wrote: false,
+            voters: Vec::new(),
+            voters_as_of: 0,
+            knowing: true,
         }
     }
 
@@ -60,7 +83,7 @@ impl Lease {
         let lasts = Duration::from_secs(renewal.lease_seconds.into());
         self.writer = renewal.writer.map(|writer| (writer, lasts));
         if renewal.writer != Some(self.own) {
-            self.until = None;
+            (self.until, self.voters, self.voters_as_of) = (None, Vec::new(), 0);
             return;
         }
         // A clock value ahead of this agent's clock is from the agent before it, and renews nothing.
@@ -70,11 +93,30 @@ impl Lease {
         if let Some(reported) = reported.filter(|reported| *reported <= now) {
             self.until = self.until.max(Some(reported + lasts));
             self.wrote = true;
+            // An operator that was frozen knows an earlier clock value, and earlier voters.
+            if let Some(clock) = renewal.clock.filter(|clock| *clock >= self.voters_as_of) {
+                (self.voters, self.voters_as_of, self.knowing) = (renewal.voters.clone(), clock, renewal.knowing);
+            }
         }
     }
 
-    /// Renews the lease from this time on: the other members of the ring were asked then, and all confirm this member as the writer.
-    pub fn confirmed_by_all(&mut self, asked: Instant) {
+    /// Whom to ask before the lease ends. `None`: no operator has named voters.
+    pub fn vote(&self) -> Option<Vote> {
+        let voters = self.counted();
+        let others = self.voters.iter().filter(|voter| voter.ordinal != self.own).copied();
+        (!voters.is_empty()).then(|| Vote {
+            others: others.collect(),
+            needed: voters.needed().max(1),
+            knowing: self.knowing,
+        })
+    }
+
+    fn counted(&self) -> Voters {
+        self.voters.iter().map(|voter| voter.ordinal).collect()
+    }
+
+    /// Renews the lease from this time on: others were asked then, and enough of them confirm this member as the writer.
+    pub fn confirmed(&mut self, asked: Instant) {
         if let Some((writer, lasts)) = self.writer
             && writer == self.own
         {
@@ -83,10 +125,15 @@ impl Lease {
     }
 
     /// Whether this agent confirms that member as the writer. It does if no renewal named another one.
-    pub fn confirm(&mut self, writer: u8, now: Instant) -> bool {
-        let confirms = self.writer.is_none_or(|(known, _)| known == writer);
+    pub fn confirm(&mut self, question: Confirm, now: Instant) -> bool {
+        let is_meant = question.voter.is_none_or(|voter| voter == self.own);
+        let knows = match self.writer {
+            Some((known, _)) => known == question.writer,
+            None => !question.knowing,
+        };
+        let confirms = is_meant && knows;
         if confirms {
-            self.confirmed = Some(now);
+            self.last_confirmed.insert(question.writer, now);
         }
         confirms
     }
@@ -105,10 +152,16 @@ impl Lease {
     /// The lease in the agent's report; `None` where all members take writes.
     pub fn report(&self, now: Instant) -> Option<LeaseReport> {
         let (writer, _) = self.writer?;
+        let others = self
+            .last_confirmed
+            .iter()
+            .filter(|(confirmed, _)| **confirmed != writer);
+        let last = others.map(|(_, at)| *at).max();
         Some(LeaseReport {
             writer,
             held: matches!(self.verdict(now), Verdict::Held | Verdict::Ending),
-            since_confirmed_milliseconds: self.confirmed.map(|at| milliseconds(now.duration_since(at))),
+            since_confirmed_milliseconds: last.map(|at| milliseconds(now.duration_since(at))),
+            voters: Some(self.counted()),
         })
     }
 
@@ -147,6 +200,16 @@ mod tests {
             lease_seconds: 3,
             clock,
             ring: Vec::new(),
+            voters: Vec::new(),
+            knowing: true,
+        }
+    }
+
+    fn ask(writer: u8) -> Confirm {
+        Confirm {
+            writer,
+            voter: None,
+            knowing: false,
         }
     }
 
@@ -183,7 +246,7 @@ mod tests {
         let (mut lease, now) = renewed(3.0);
         lease.renew(&renewal(Some(0), Some(2500)), now);
         assert_eq!(lease.verdict(now), Verdict::Reader);
-        lease.confirmed_by_all(now);
+        lease.confirmed(now);
         assert_eq!(lease.verdict(now), Verdict::Reader);
         lease.renew(&renewal(Some(OWN), None), now);
         assert_eq!(lease.verdict(now), Verdict::Ended(None));
@@ -192,7 +255,7 @@ mod tests {
     #[test]
     fn without_an_operator_the_others_renew_it() {
         let (mut lease, now) = renewed(4.5);
-        lease.confirmed_by_all(now);
+        lease.confirmed(now);
         assert_eq!(lease.verdict(now + Duration::from_secs(1)), Verdict::Held);
     }
 
@@ -200,14 +263,68 @@ mod tests {
     fn an_agent_confirms_the_writer_that_it_knows_and_any_writer_before_that() {
         let began = Instant::now();
         let mut lease = Lease::new(OWN, began);
-        assert!(lease.confirm(0, began));
+        assert!(lease.confirm(ask(0), began));
         assert_eq!(lease.report(began), None);
         lease.renew(&renewal(Some(2), None), began);
         let later = began + Duration::from_millis(1500);
-        assert!(!lease.confirm(0, later));
+        assert!(!lease.confirm(ask(0), later));
         let since = lease.report(later).unwrap().since_confirmed_milliseconds;
         assert_eq!(since, Some(1500));
-        assert!(lease.confirm(2, later));
+        // That it confirms the present one does not keep the present one waiting.
+        assert!(lease.confirm(ask(2), later));
+        let since = lease.report(later).unwrap().since_confirmed_milliseconds;
+        assert_eq!(since, Some(1500));
+    }
+
+    #[test]
+    fn a_voter_answers_for_itself_and_may_have_to_know_the_writer() {
+        let now = Instant::now();
+        let mut lease = Lease::new(OWN, now);
+        let question = |voter: u8, knowing: bool| Confirm {
+            voter: Some(voter),
+            knowing,
+            ..ask(0)
+        };
+        assert!(!lease.confirm(question(2, false), now), "its address was another one's");
+        assert!(
+            !lease.confirm(question(OWN, true), now),
+            "no operator has named the writer"
+        );
+        assert_eq!(lease.report(now), None);
+        assert!(lease.confirm(question(OWN, false), now));
+        lease.renew(&renewal(Some(0), None), now);
+        assert!(lease.confirm(question(OWN, true), now));
+    }
+
+    #[test]
+    fn more_than_half_of_the_voters_are_asked_for_and_an_earlier_set_does_not_come_back() {
+        let began = Instant::now();
+        let mut lease = Lease::new(OWN, began);
+        let now = began + Duration::from_secs(4);
+        let named = |ordinals: &[u8], clock: Option<u64>| LeaseRenewal {
+            voters: ordinals
+                .iter()
+                .map(|ordinal| Voter {
+                    ordinal: *ordinal,
+                    address: None,
+                })
+                .collect(),
+            knowing: ordinals.len() > 2,
+            ..renewal(Some(OWN), clock)
+        };
+        lease.renew(&named(&[0, 1, 2], None), now);
+        assert_eq!(lease.vote(), None, "without a clock value it may be of any time");
+        for (ordinals, clock, expected) in [
+            (&[0, 1, 2][..], 1000, Some((2, 1, true))),
+            (&[0, 1], 2000, Some((1, 1, false))),
+            (&[0, 1, 2], 1500, Some((1, 1, false))),
+            (&[0, 1, 2, 3, 4], 2000, Some((4, 2, true))),
+            (&[], 2500, None),
+        ] {
+            lease.renew(&named(ordinals, Some(clock)), now);
+            let vote = lease.vote().map(|vote| (vote.others.len(), vote.needed, vote.knowing));
+            assert_eq!(vote, expected, "{ordinals:?} as of {clock}");
+        }
     }
 
     #[test]

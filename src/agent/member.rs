@@ -17,8 +17,9 @@ use crate::api::status::FencedItself;
 use crate::args::AgentArgs;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
-use crate::wire::agent::{LeaseRenewal, Mark, Origin, Phase, Report, VERSION, Volume};
+use crate::wire::agent::{Mark, Origin, Phase, Report, VERSION, Volume};
 use crate::wire::io::ports;
+use crate::wire::lease::LeaseRenewal;
 
 /// What never changes while the agent runs.
 #[derive(Clone, Debug)]

@@ -52,6 +52,8 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ("ssl-ca", tls("ca.crt")),
         ("ssl-cert", tls("tls.crt")),
         ("ssl-key", tls("tls.key")),
+        // Without an authority CLONE verifies no donor, whoever orders it (manual, "Cloning Remote Data").
+        ("clone-ssl-ca", tls("ca.crt")),
         (
             "report-host",
             names::member_host(&args.cluster, &args.pod_namespace, member.ordinal),
@@ -341,6 +343,7 @@ mod tests {
             "--report-host=demo-2.demo-members.shop.svc",
             "--datadir=/var/lib/mysql/data",
             "--relay-log-recovery=OFF",
+            "--clone-ssl-ca=/etc/multimaster/tls/ca.crt",
         ] {
             assert!(line.iter().any(|a| a == argument), "{argument}");
         }

@@ -22,6 +22,7 @@ pub mod schema;
 )]
 pub mod status;
 mod stored;
+pub mod voters;
 
 pub use cluster::*;
 pub use ring::*;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::as_read::AsRead;
 use super::balancer::BalancerType;
+use super::voters::Voters;
 
 /// The observed state of a ring. Never better than the truth: what cannot be seen is `Unknown` or absent.
 // `remote`: how it is read and written is in `as_read`, on top of what is derived here.
@@ -233,6 +234,11 @@ pub struct MemberStatus {
     /// Its own agent fenced it, because it was cut off; absent once it is open again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fenced_itself: Option<FencedItself>,
+    /// Ordinals of the members whose agents may confirm it as the one writer while no operator does; two sets while its agent may not have the
+    /// second yet. None once it is seen fenced and another member is the writer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 2))]
+    pub voters: Vec<Voters>,
     /// Folders of its volume with data that it gave up while no other member had all of it. They are for people; nothing ever removes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 40000))]

@@ -10,7 +10,7 @@ use super::schema;
 use super::status::{MemberStatus, MultiMasterClusterStatus};
 
 /// Fields that decisions rest on and that a pass cannot observe again. `[]` stands for every entry of a list.
-const RECORDED: [&str; 10] = [
+const RECORDED: [&str; 11] = [
     "epoch",
     "databaseCreated",
     "writer",
@@ -21,6 +21,7 @@ const RECORDED: [&str; 10] = [
     "memberStatuses[].formerServerUUIDs",
     "memberStatuses[].gtidExecuted",
     "memberStatuses[].catchUpTo",
+    "memberStatuses[].voters",
 ];
 
 impl MultiMasterClusterStatus {
@@ -44,6 +45,7 @@ impl MultiMasterClusterStatus {
                 server_uuid: member.server_uuid.clone(),
                 former_server_uuids: member.former_server_uuids.clone(),
                 catch_up_to: member.catch_up_to.clone(),
+                voters: member.voters.clone(),
                 ..MemberStatus::default()
             });
             let writer = status.writer.as_ref().map(|writer| writer.name.clone());

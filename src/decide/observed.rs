@@ -37,6 +37,8 @@ pub struct Observed {
     /// The API server did not take the status of the last pass. The ring is healed as it is recorded: nobody is bypassed or taken back, the writer stays,
     /// and nothing is begun that only goes on by what status says.
     pub status_waits: bool,
+    /// This operator's own timers ran late while it looked: it had no processor. That a member has not answered in time proves nothing then.
+    pub looked_late: bool,
 }
 
 /// How far the comparison of the members of one cluster is.
@@ -122,6 +124,9 @@ pub struct Member {
     pub witness_probes: Vec<WitnessProbe>,
     /// For how long its agent has not answered this operator; since this operator first looked, if it never has.
     pub since_contact: SignedDuration,
+    /// For how long its agent cannot have confirmed another member than the one that status names as the writer;
+    /// see [`voters`](super::serve::voters).
+    pub since_confirmed: SignedDuration,
     /// It took no writes when this operator last saw it, and this operator has not opened it since: only operators do.
     pub last_seen_fenced: bool,
 }

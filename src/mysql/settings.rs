@@ -26,6 +26,7 @@ pub const RING_OWNED: &[&str] = &[
     "bootstrap",
     "chroot",
     "clone",
+    "clone_ssl_ca",
     "clone_valid_donor_list",
     "console",
     "create_admin_listener_thread",

@@ -20,6 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::act::{ActError, Actor};
 use super::guard::guarded;
+use super::observe::lateness::noting_lateness;
 use super::observe::members;
 use super::observe::objects::balancers;
 use super::shared::Context;
@@ -28,7 +29,7 @@ use super::writer_lease::{LastAnswer, WriterLease};
 use crate::api::MultiMasterCluster;
 use crate::decide::observed::{ComparisonRun, Observed, Probe};
 use crate::decide::serve::balance::{is_impatient, withdrawals};
-use crate::wire::agent::LeaseRenewal;
+use crate::wire::lease::LeaseRenewal;
 
 /// From one check to the next.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -130,17 +131,22 @@ async fn check(cluster: &MultiMasterCluster, context: &Arc<Context>) -> Result<(
     let Some((_, credentials)) = context.recall(&cluster.uid().unwrap_or_default()).credentials else {
         return Ok(());
     };
+    let (balancers, late) = noting_lateness(balancers(cluster, Some(&credentials), context)).await;
+    if late {
+        return Ok(());
+    }
     let observed = Observed {
         cluster: cluster.clone(),
         update_revision: None,
         problems: Vec::new(),
         volumes: None,
         members: Vec::new(),
-        balancers: balancers(cluster, Some(&credentials), context).await,
+        balancers,
         balancer_refusal: None,
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
         status_waits: false,
+        looked_late: false,
     };
     let actor = Actor {
         observed: &observed,

@@ -28,8 +28,9 @@ use crate::api::MultiMasterCluster;
 use crate::api::reasons::EventReason;
 use crate::decide::observed::Problem;
 use crate::decide::report::fitted::fitted;
+use crate::decide::serve::voters::LastConfirmations;
 use crate::resources::Settings;
-use crate::wire::agent::LeaseRenewal;
+use crate::wire::lease::LeaseRenewal;
 
 /// Events of one cluster that wait at once, the one that is being published included. A ring of nine members that all fail has fewer.
 const MOST_EVENTS: usize = 100;
@@ -157,6 +158,10 @@ pub struct Memory {
     pub in_conflict_step: bool,
     /// Ordinals of the members that took no writes when they were last seen, and were not opened since.
     pub fenced: HashSet<u8>,
+    /// Since when every look of a pass was late.
+    pub late_since: Option<Instant>,
+    /// When the members' agents may last have confirmed another writer, by ordinal.
+    pub last_confirmations: LastConfirmations,
 }
 
 /// A look at the sizes of the volumes.

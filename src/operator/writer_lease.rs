@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::wire::agent::LeaseRenewal;
 use crate::wire::io::client::AgentClient;
+use crate::wire::lease::LeaseRenewal;
 
 /// The lease renewal of the one writer, as the last pass sent it.
 #[derive(Clone)]

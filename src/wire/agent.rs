@@ -7,20 +7,16 @@
 //! The two ends can have different versions (`docs/ring.md`, "Versions side by side"): fields are only added, each with a default, and a reader
 //! ignores fields that it does not know.
 
-use std::fmt;
-use std::net::IpAddr;
-
-use serde::de::value::StrDeserializer;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::api::status::FencedItself;
-use crate::api::{IsolationPolicy, MultiMasterCluster};
+use crate::api::voters::Voters;
 use crate::mysql::gtid::GtidSet;
 
 /// Version of this contract. 0: an operator or agent from before there was a number.
 pub const VERSION: u32 = 1;
 
-/// `GET`, with [`LeaseRenewal`] as query: answers a [`Report`].
+/// `GET`, with [`LeaseRenewal`](super::lease::LeaseRenewal) as query: answers a [`Report`].
 pub const PATH_REPORT: &str = "/v1/report";
 /// `POST` an [`Order`]: an initialised but empty member becomes a founder of the ring.
 pub const PATH_FOUND: &str = "/v1/found";
@@ -40,123 +36,8 @@ pub const PATH_LIVE: &str = "/livez";
 /// `GET` on the open port: 200 when mysqld answered a query just now, fenced or not.
 pub const PATH_ANSWERS: &str = "/answers";
 
-/// `GET` with `?writer=<ordinal>`, from another agent: 409 if the last lease renewal of this agent names another writer, else 200.
-pub const PATH_CONFIRM: &str = "/v1/confirm";
 /// `GET` on the open port: 200 when the member takes writes. An agent of an earlier version ignores the query and answers the same.
 pub const PATH_WRITABLE: &str = "/readyz?writes=true";
-
-/// What the operator sends with each request for the report: who the writer is and for how long, what the agent does when it is cut off, and
-/// the addresses of the other members. It is a query, because an agent of an earlier version ignores a query.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LeaseRenewal {
-    /// A random number of the operator's process; 0: one of an earlier version, which does not number its renewals.
-    #[serde(default)]
-    pub operator: u64,
-    /// Grows with each renewal that this process sends. They may arrive in another order.
-    #[serde(default)]
-    pub number: u64,
-    /// [`VERSION`] of the operator.
-    #[serde(default)]
-    pub version: u32,
-    /// `spec.isolation.policy`. A policy that this agent does not know is read as `KeepWriting`, which is what an agent does without a renewal.
-    #[serde(deserialize_with = "policy")]
-    pub policy: IsolationPolicy,
-    /// `spec.isolation.afterSeconds`.
-    pub after_seconds: u16,
-    /// IP addresses of the other members' pods (the agent resolves no names).
-    #[serde(deserialize_with = "addresses")]
-    pub members: Vec<IpAddr>,
-    /// Whether the member is to serve reads although it takes no writes.
-    #[serde(default)]
-    pub reads: bool,
-    /// Ordinal of the one writer; `None`: all members take writes.
-    #[serde(default)]
-    pub writer: Option<u8>,
-    /// `spec.isolation.leaseSeconds`.
-    #[serde(default)]
-    pub lease_seconds: u16,
-    /// [`Report::clock`] of the last report that this operator got. The writer's lease counts from that value: a late request of an operator that
-    /// was frozen renews nothing.
-    #[serde(default)]
-    pub clock: Option<u64>,
-    /// IP addresses of the other members of the ring. Their agents can confirm the writer while no operator does.
-    #[serde(default, deserialize_with = "addresses")]
-    pub ring: Vec<IpAddr>,
-}
-
-impl LeaseRenewal {
-    /// Whether the same process sent it before `other`.
-    pub fn is_older_than(&self, other: &Self) -> bool {
-        self.operator != 0 && self.operator == other.operator && self.number < other.number
-    }
-
-    /// The renewal for one member. `clock`: of its agent's last report; `others`: ordinals and addresses of the other members that have an address.
-    pub fn of(cluster: &MultiMasterCluster, ordinal: u8, clock: Option<u64>, others: &[(u8, IpAddr)]) -> Self {
-        let status = |ordinal: u8| {
-            let statuses = &cluster.status.as_ref()?.member_statuses;
-            statuses.get(usize::from(ordinal))
-        };
-        let in_ring = |ordinal: u8| status(ordinal).is_none_or(|status| !status.bypassed);
-        Self {
-            operator: 0,
-            number: 0,
-            version: VERSION,
-            policy: cluster.spec.isolation.policy,
-            after_seconds: cluster.spec.isolation.after_seconds,
-            members: others.iter().map(|(_, address)| *address).collect(),
-            reads: cluster.has_single_writer() && status(ordinal).is_some_and(|status| status.reads),
-            writer: cluster.writer(),
-            lease_seconds: cluster.spec.isolation.lease_seconds,
-            clock,
-            ring: others
-                .iter()
-                .filter(|(other, _)| in_ring(*other))
-                .map(|(_, address)| *address)
-                .collect(),
-        }
-    }
-}
-
-/// Writes the query, without its question mark. Nothing in it needs escaping.
-impl fmt::Display for LeaseRenewal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |addresses: &[IpAddr]| {
-            let addresses: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-            addresses.join(",")
-        };
-        let (policy, after, reads) = (self.policy, self.after_seconds, self.reads);
-        let members = list(&self.members);
-        write!(
-            f,
-            "version={}&policy={policy:?}&afterSeconds={after}&members={members}&reads={reads}",
-            self.version
-        )?;
-        if let Some(writer) = self.writer {
-            let (lease, ring) = (self.lease_seconds, list(&self.ring));
-            write!(f, "&writer={writer}&leaseSeconds={lease}&ring={ring}")?;
-        }
-        if let Some(clock) = self.clock {
-            write!(f, "&clock={clock}")?;
-        }
-        if self.operator != 0 {
-            write!(f, "&operator={}&number={}", self.operator, self.number)?;
-        }
-        Ok(())
-    }
-}
-
-fn policy<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IsolationPolicy, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let known = IsolationPolicy::deserialize(StrDeserializer::<serde::de::value::Error>::new(&text));
-    Ok(known.unwrap_or_default())
-}
-
-fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpAddr>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let addresses = text.split(',').filter(|address| !address.is_empty()).map(str::parse);
-    addresses.collect::<Result<_, _>>().map_err(serde::de::Error::custom)
-}
 
 /// An agent's answer to a request for a witness probe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -318,6 +199,9 @@ pub struct LeaseReport {
     /// Milliseconds since this agent last confirmed another member as the writer; `None`: it never has.
     #[serde(default, rename = "silentMilliseconds")]
     pub since_confirmed_milliseconds: Option<u64>,
+    /// The voters that this agent counts, as the writer; empty: it was named none. `None`: it is of a version that counts none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub voters: Option<Voters>,
 }
 
 /// An order for the server with this UUID and for no other.

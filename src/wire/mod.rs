@@ -4,3 +4,4 @@ pub mod agent;
 pub mod balancer;
 pub mod history;
 pub mod io;
+pub mod lease;

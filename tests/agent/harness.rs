@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use multimaster::names;
-use multimaster::wire::agent::{LeaseRenewal, Mark, MarkOrder, PATH_MARK, PATH_REPORT, Phase, Report, VERSION};
+use multimaster::wire::agent::{Mark, MarkOrder, PATH_MARK, PATH_REPORT, Phase, Report, VERSION};
+use multimaster::wire::lease::LeaseRenewal;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use multimaster::api::IsolationPolicy;
 use multimaster::names::accounts;
-use multimaster::wire::agent::{LeaseRenewal, PATH_FOUND, VERSION};
+use multimaster::wire::agent::{PATH_FOUND, VERSION};
+use multimaster::wire::lease::LeaseRenewal;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -30,6 +31,8 @@ fn fence(members: &[&Agent]) -> LeaseRenewal {
         lease_seconds: 0,
         clock: None,
         ring: Vec::new(),
+        voters: Vec::new(),
+        knowing: true,
     }
 }
 

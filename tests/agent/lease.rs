@@ -1,7 +1,8 @@
 //! The one writer loses its lease: without the operator's and the others' confirmation, when another writer is chosen, and with a frozen mysqld.
 
 use multimaster::api::IsolationPolicy;
-use multimaster::wire::agent::{LeaseRenewal, PATH_FOUND, Report, VERSION};
+use multimaster::wire::agent::{PATH_FOUND, Report, VERSION};
+use multimaster::wire::lease::LeaseRenewal;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -25,6 +26,8 @@ fn renewal(writer: u8, last: &Report, ring: &[&Agent]) -> LeaseRenewal {
         lease_seconds: LEASE,
         clock: Some(last.clock),
         ring: ring.iter().map(|member| member.address.parse().unwrap()).collect(),
+        voters: Vec::new(),
+        knowing: true,
     }
 }
 

@@ -156,6 +156,7 @@ impl Ring {
                 pod: Some(pod),
                 witness_probes: Vec::new(),
                 since_contact: SignedDuration::ZERO,
+                since_confirmed: SignedDuration::ZERO,
                 last_seen_fenced: false,
             });
         }
@@ -170,6 +171,7 @@ impl Ring {
             comparison: ComparisonRun::Idle,
             conflicts_wait: false,
             status_waits: false,
+            looked_late: false,
         }
     }
 

@@ -94,6 +94,7 @@ fn member(ordinal: u8) -> Member {
         server: Probe::Reached(server),
         witness_probes: Vec::new(),
         since_contact: jiff::SignedDuration::ZERO,
+        since_confirmed: jiff::SignedDuration::from_hours(1),
         last_seen_fenced: false,
     }
 }
@@ -134,6 +135,7 @@ pub fn whole() -> Observed {
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
         status_waits: false,
+        looked_late: false,
     };
     settle(&mut observed, 0);
     observed
@@ -152,6 +154,7 @@ pub fn new() -> Observed {
         comparison: ComparisonRun::Idle,
         conflicts_wait: false,
         status_waits: false,
+        looked_late: false,
     };
     for ordinal in 0..3 {
         fence(&mut observed, ordinal);

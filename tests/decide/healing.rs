@@ -12,7 +12,7 @@ use crate::fixture::{
 };
 
 /// The node of this member is gone: nobody hears of it any more.
-fn lose(observed: &mut Observed, ordinal: u8) {
+pub fn lose(observed: &mut Observed, ordinal: u8) {
     unreachable(observed, ordinal);
     pod(observed, ordinal).ready = false;
     for member in &mut observed.members {
@@ -281,6 +281,40 @@ fn a_member_that_is_out_of_the_ring_bears_witness_too() {
         assert_eq!(member_status(&decision, 0).state, MemberState::Suspect);
         assert_eq!(decision.status.epoch, 2);
     }
+}
+
+/// A look that was late neither condemns nor clears. Pods that do not run are facts all the same.
+#[test]
+fn an_operator_that_looked_late_proves_nothing() {
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    settle(&mut observed, 60);
+    observed.looked_late = true;
+    for seconds in 61..90 {
+        let decision = settle(&mut observed, seconds);
+        assert_eq!(member_status(&decision, 1).state, MemberState::Suspect);
+        assert_eq!(decision.status.epoch, 1);
+    }
+    observed.looked_late = false;
+    assert_eq!(settle(&mut observed, 90).status.epoch, 2);
+
+    let mut observed = whole();
+    lose(&mut observed, 1);
+    observed.looked_late = true;
+    settle(&mut observed, 60);
+    observed.looked_late = false;
+    assert_eq!(
+        settle(&mut observed, 66).status.epoch,
+        1,
+        "its absence counts from here"
+    );
+    assert_eq!(settle(&mut observed, 71).status.epoch, 2);
+
+    let mut observed = whole();
+    unreachable(&mut observed, 1);
+    pod(&mut observed, 1).running = false;
+    observed.looked_late = true;
+    assert_eq!(member_status(&decide(&observed, at(60)), 1).state, MemberState::Pending);
 }
 
 #[test]

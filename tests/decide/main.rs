@@ -30,4 +30,5 @@ mod unexplained;
 mod unread;
 mod versions;
 mod volumes;
+mod voters;
 mod writer;

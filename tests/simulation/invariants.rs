@@ -56,6 +56,8 @@ pub enum Invariant {
     Witnesses,
     /// One member takes writes, where only one is to.
     OneWriter,
+    /// A writer that runs, and that enough of its voters reach, is not fenced because its lease has ended.
+    HealthyWriter,
     /// At most one risky step in a pass, none from an operator that is blind, and the epoch counts changes of the ring.
     Caution,
 }
@@ -94,6 +96,8 @@ pub struct Judge {
     pub outside_since: [Option<u64>; 9],
     /// Ticks in a row in which two members took writes, where one is to.
     pub two_writers: u64,
+    /// By ordinal: ticks in a row in which enough voters could confirm the writer.
+    pub confirmable: [u64; 9],
 }
 
 impl Judge {
@@ -117,6 +121,7 @@ impl Judge {
             hidden: Bits::default(),
             outside_since: [None; 9],
             two_writers: 0,
+            confirmable: [0; 9],
         }
     }
 }

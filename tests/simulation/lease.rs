@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use multimaster::agent::lease::{Lease, Verdict};
-use multimaster::wire::agent::{LeaseRenewal, Report};
+use multimaster::wire::agent::Report;
+use multimaster::wire::lease::{Confirm, LeaseRenewal};
 
 use crate::invariants::Invariant;
 use crate::model::member::{Frozen, Mysqld};
@@ -14,6 +15,9 @@ use crate::world::World;
 
 /// Two members may take writes for so many ticks: a frozen one that thaws is fenced by its agent, which was frozen too.
 const OVERLAP: u64 = 2;
+
+/// `isolation.leaseSeconds`, and a look of the agent.
+const LEASE: u64 = 31;
 
 /// The beginning of time.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -41,6 +45,29 @@ impl Agent {
             lease: Lease::new(ordinal, instant(now)),
             terms: None,
         }
+    }
+
+    /// Whom it asks to confirm it, how many must, and whether they must know it: as `others_confirm` in `src/agent/lease/watch.rs`.
+    fn asks(&self, all: bool) -> (Vec<usize>, usize, bool) {
+        if let Some(mut vote) = self.lease.vote() {
+            if all {
+                vote.needed = vote.others.len();
+            }
+            let others = vote.others.iter().map(|voter| usize::from(voter.ordinal));
+            return (others.collect(), vote.needed, vote.knowing);
+        }
+        let terms = self.terms.iter();
+        let addresses = terms.flat_map(|terms| {
+            if terms.ring.is_empty() {
+                &terms.members
+            } else {
+                &terms.ring
+            }
+        });
+        let ordinal = |asked: &IpAddr| (0..9).find(|ordinal| address(*ordinal) == *asked);
+        let others: Vec<usize> = addresses.filter_map(ordinal).map(usize::from).collect();
+        let all = others.len().max(1);
+        (others, all, false)
     }
 
     /// It is to serve reads.
@@ -97,6 +124,9 @@ impl World {
     /// One tick of all agents.
     pub fn leases(&mut self) {
         for at in 0..self.members.len() {
+            let confirmable = self.is_confirmable(at);
+            let since = &mut self.judge.confirmable[at];
+            *since = if confirmable { *since + 1 } else { 0 };
             if self.members[at].agent_answers() && !self.flaws.keeps_writing {
                 self.enforce(at);
             }
@@ -120,7 +150,7 @@ impl World {
                 if self.others_confirm(at, now)
                     && let Some(agent) = &mut self.members[at].agent
                 {
-                    agent.lease.confirmed_by_all(now);
+                    agent.lease.confirmed(now);
                 }
             }
             Verdict::Ended(_) | Verdict::Reader => {
@@ -132,6 +162,11 @@ impl World {
                 match it.frozen {
                     Frozen::No => {
                         it.super_read_only = true;
+                        if self.judge.confirmable[at] > LEASE {
+                            self.fail(Invariant::HealthyWriter, || {
+                                format!("{at} is fenced, and enough confirm it")
+                            });
+                        }
                         self.say(|| format!("{at} fences itself: it is not the writer any more"));
                     }
                     Frozen::Mysqld if wrote => {
@@ -145,23 +180,53 @@ impl World {
         }
     }
 
+    /// Whether enough of those that an agent asks confirm it, and those that do.
     fn others_confirm(&mut self, at: usize, now: Instant) -> bool {
         let writer = u8::try_from(at).unwrap();
-        let terms = self.members[at].agent.as_ref().and_then(|agent| agent.terms.clone());
-        let Some(terms) = terms else { return false };
-        let asked = if terms.ring.is_empty() {
-            &terms.members
-        } else {
-            &terms.ring
+        let agent = self.members[at].agent.as_ref();
+        let Some(agent) = agent.filter(|agent| agent.terms.is_some()) else {
+            return false;
         };
-        let is_asked = |other: &usize| asked.contains(&address(u8::try_from(*other).unwrap()));
-        let others: Vec<usize> = (0..self.members.len()).filter(is_asked).collect();
-        let mut all = !others.is_empty();
-        for other in others {
-            let reached = self.cut[at][other] == 0 && self.members[other].agent_answers();
+        let (asked, needed, knowing) = agent.asks(self.flaws.asks_all);
+        let mut confirmed = 0;
+        for other in asked.into_iter().filter(|other| *other != at) {
+            let question = Confirm {
+                writer,
+                voter: Some(u8::try_from(other).unwrap()),
+                knowing,
+            };
+            let reached = self.reaches(at, other);
             let agent = self.members[other].agent.as_mut().filter(|_| reached);
-            all &= agent.is_some_and(|agent| agent.lease.confirm(writer, now));
+            confirmed += usize::from(agent.is_some_and(|agent| agent.lease.confirm(question, now)));
         }
-        all
+        confirmed >= needed
+    }
+
+    /// Whether this member runs, is open as the one writer, and enough of its voters would confirm it now.
+    fn is_confirmable(&self, at: usize) -> bool {
+        let member = &self.members[at];
+        let vote = member.agent.as_ref().filter(|_| member.takes_writes());
+        let Some(vote) = vote.and_then(|agent| agent.lease.vote()) else {
+            return false;
+        };
+        let writer = u8::try_from(at).unwrap();
+        let would = |other: usize, voter: u8| {
+            let agent = self.members[other].agent.as_ref().filter(|_| self.reaches(at, other));
+            let question = Confirm {
+                writer,
+                voter: Some(voter),
+                knowing: vote.knowing,
+            };
+            agent.is_some_and(|agent| agent.lease.clone().confirm(question, instant(self.now)))
+        };
+        let others = vote.others.iter();
+        others
+            .filter(|other| would(usize::from(other.ordinal), other.ordinal))
+            .count()
+            >= vote.needed
+    }
+
+    fn reaches(&self, at: usize, other: usize) -> bool {
+        self.cut[at][other] == 0 && self.members[other].agent_answers()
     }
 }

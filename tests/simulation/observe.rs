@@ -1,11 +1,13 @@
 //! What an operator sees: its caches of Kubernetes' objects, which may be behind, and its probes, which are not.
 
+use jiff::SignedDuration;
 use multimaster::api::MultiMasterCluster;
 use multimaster::decide::conflicts::record::Unread;
 use multimaster::decide::observed::{
     Channel, ComparisonRun, Member, Observed, Pod, Probe, Receiver, Server, SqlError, WitnessProbe,
 };
 use multimaster::decide::serve::opening::note_fenced;
+use multimaster::decide::serve::voters::note_confirmation;
 use multimaster::names;
 use multimaster::wire::agent::Report;
 
@@ -27,7 +29,7 @@ impl World {
         let (cluster, pods) = self.cached(operator);
         let silent = std::mem::take(&mut self.operators[operator].silent);
         let members: Vec<Member> = (0..self.setup.members)
-            .map(|ordinal| self.look(operator, ordinal, &pods, silent.contains(&ordinal)))
+            .map(|ordinal| self.look(operator, ordinal, &pods, silent.contains(&ordinal), cluster.writer()))
             .collect();
         self.operators[operator].silent = members
             .iter()
@@ -45,6 +47,7 @@ impl World {
             comparison: ComparisonRun::Idle,
             conflicts_wait: false,
             status_waits: false,
+            looked_late: false,
         }
     }
 
@@ -67,7 +70,7 @@ impl World {
             .clone()
     }
 
-    fn look(&mut self, operator: usize, ordinal: u8, pods: &Pods, was_silent: bool) -> Member {
+    fn look(&mut self, operator: usize, ordinal: u8, pods: &Pods, was_silent: bool, writer: Option<u8>) -> Member {
         let at = usize::from(ordinal);
         let cached = pods[at].as_ref();
         let (mut agent, mut server) = (Probe::NoAddress, Probe::NoAddress);
@@ -100,9 +103,17 @@ impl World {
                 true => self.witness_probes(operator, ordinal, pods),
                 false => Vec::new(),
             },
+            since_confirmed: SignedDuration::ZERO,
             last_seen_fenced: false,
         };
         note_fenced(&mut self.operators[operator].fenced, &mut member);
+        let now = SignedDuration::from_millis(i64::try_from(self.now * 100).unwrap());
+        note_confirmation(
+            &mut self.operators[operator].last_confirmations,
+            &mut member,
+            writer,
+            now,
+        );
         member
     }
 

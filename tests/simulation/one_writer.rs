@@ -1,7 +1,7 @@
 //! `writes: SingleWriter`: with a rule broken on purpose two members take writes.
 
 use jiff::{SignedDuration, Timestamp};
-use multimaster::decide::observed::{Observed, Probe};
+use multimaster::decide::observed::{Member, Observed};
 use multimaster::decide::{Decision, decide};
 
 use crate::event::{Event, Fault, Scenario};
@@ -22,7 +22,7 @@ fn does_not_wait(observed: &Observed, now: Timestamp) -> Decision {
     for member in &mut observed.members {
         member.since_contact = SignedDuration::MAX;
     }
-    decide(&forgetting_confirmations(observed), now)
+    decide(&forgetting_confirmations(observed, |_| true), now)
 }
 
 /// Every member that does not answer is taken for one that was fenced when it last did.
@@ -36,16 +36,18 @@ fn takes_silence_for_a_fence(observed: &Observed, now: Timestamp) -> Decision {
 
 /// That others may have confirmed the writer before is not asked for.
 fn forgets_confirmations(observed: &Observed, now: Timestamp) -> Decision {
-    decide(&forgetting_confirmations(observed.clone()), now)
+    decide(&forgetting_confirmations(observed.clone(), |_| true), now)
 }
 
-fn forgetting_confirmations(mut observed: Observed) -> Observed {
-    for member in &mut observed.members {
-        if let Probe::Reached(report) = &mut member.agent
-            && let Some(lease) = &mut report.lease
-        {
-            lease.since_confirmed_milliseconds = None;
-        }
+/// Nor of those that the operator does not reach.
+fn forgets_the_silent(observed: &Observed, now: Timestamp) -> Decision {
+    let silent = |member: &Member| member.report().is_none();
+    decide(&forgetting_confirmations(observed.clone(), silent), now)
+}
+
+fn forgetting_confirmations(mut observed: Observed, of: fn(&Member) -> bool) -> Observed {
+    for member in observed.members.iter_mut().filter(|member| of(member)) {
+        member.since_confirmed = SignedDuration::MAX;
     }
     observed
 }
@@ -97,6 +99,47 @@ fn a_new_writer_forgets_whom_it_has_confirmed() {
         forgets_confirmations,
         Flaws::default(),
     );
+}
+
+/// The operators reach one reader and nobody else, and the writer reaches the other one.
+fn cut_in_two(seed: u64) -> Scenario {
+    let mut scenario = single(seed);
+    let lasts = 30 * SECOND;
+    let cut = (0..2).flat_map(|operator| {
+        [0, 2].map(|member| Fault::CutOperator {
+            operator,
+            member: Some(member),
+            lasts,
+        })
+    });
+    let alone = Fault::Isolate {
+        member: 1,
+        operators: false,
+        lasts,
+    };
+    let event = |fault| Event { at: 12 * SECOND, fault };
+    scenario.setup.members = 3;
+    scenario.events = cut.chain([alone]).map(event).collect();
+    scenario.setup.faults_until = 45 * SECOND;
+    scenario
+}
+
+#[test]
+fn a_new_writer_forgets_those_whom_the_operator_does_not_reach() {
+    finds_in(cut_in_two, Invariant::OneWriter, forgets_the_silent, Flaws::default());
+    for seed in 0..50 {
+        let outcome = crate::run::run(&cut_in_two(seed), decide, Flaws::default(), false);
+        assert!(outcome.failure.is_none(), "{seed}: {:?}", outcome.failure);
+    }
+}
+
+#[test]
+fn a_writer_needs_every_voter() {
+    let flaws = Flaws {
+        asks_all: true,
+        ..Flaws::default()
+    };
+    finds_in(single, Invariant::HealthyWriter, decide, flaws);
 }
 
 #[test]

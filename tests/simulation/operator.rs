@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use multimaster::api::MultiMasterCluster;
 use multimaster::decide::Decision;
 use multimaster::decide::observed::Observed;
+use multimaster::decide::serve::voters::LastConfirmations;
 use multimaster::decide::step::{ClusterAction, Step};
 use multimaster::names::LABEL_READS;
 
@@ -45,6 +46,8 @@ pub struct Operator {
     pub heard: HashMap<u8, (u64, u64, u64)>,
     /// `Memory::fenced`.
     pub fenced: HashSet<u8>,
+    /// `Memory::last_confirmations`.
+    pub last_confirmations: LastConfirmations,
     /// When it looks again.
     pub wakes: u64,
     pub pass: Option<Pass>,

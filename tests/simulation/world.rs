@@ -41,6 +41,8 @@ pub struct Flaws {
     pub loses_effects: bool,
     /// Agents do not enforce the lease of the one writer.
     pub keeps_writing: bool,
+    /// The writer needs every voter.
+    pub asks_all: bool,
     /// Rows in conflict are deleted, not written again.
     pub deletes_all: bool,
     /// A row that a losing side has written again counts as the winner's.

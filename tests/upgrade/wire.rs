@@ -7,10 +7,11 @@ use axum::http::Uri;
 use multimaster::api::IsolationPolicy;
 use multimaster::operator::web::merge::{Asked, merge};
 use multimaster::wire::agent::{
-    CloneOrder, EmptyOrder, LeaseRenewal, Order, Origin, PATH_REPORT, Phase, Report, VERSION, WitnessAnswer,
+    CloneOrder, EmptyOrder, Order, Origin, PATH_REPORT, Phase, Report, VERSION, WitnessAnswer,
 };
 use multimaster::wire::balancer::{self, State};
 use multimaster::wire::history::Extract;
+use multimaster::wire::lease::LeaseRenewal;
 use serde::de::DeserializeOwned;
 
 use crate::VERSIONS;

@@ -10,10 +10,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use multimaster::agent::life::{Intent, Life};
 use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::FencedItself;
+use multimaster::wire::agent::LeaseReport;
 use multimaster::wire::agent::{
-    CloneFailures, CloneOrder, EmptyOrder, LeaseRenewal, LeaseReport, Mark, Order, Origin, Phase, Report, VERSION,
-    Volume, WitnessAnswer,
+    CloneFailures, CloneOrder, EmptyOrder, Mark, Order, Origin, Phase, Report, VERSION, Volume, WitnessAnswer,
 };
+use multimaster::wire::lease::LeaseRenewal;
 use serde::Serialize;
 
 const UUID: &str = "0b6a8a3c-2d0f-11f0-9c7e-0242ac110002";
@@ -122,6 +123,7 @@ fn report(phase: Phase) -> Report {
             writer: 2,
             held: false,
             since_confirmed_milliseconds: Some(1500),
+            voters: Some([0, 2].into_iter().collect()),
         }),
         volume: Some(Volume {
             mark: Some(Mark {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use futures::future::join_all;
+use futures::stream::{FuturesUnordered, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -17,8 +17,9 @@ use crate::agent::member::{Member, Shared};
 use crate::agent::sql;
 use crate::api::status::FencedItself;
 use crate::names::{self, keys};
-use crate::wire::agent::{PATH_CONFIRM, Phase};
+use crate::wire::agent::Phase;
 use crate::wire::io::client::AgentClient;
+use crate::wire::lease::Confirm;
 
 /// How often the lease is checked. After a freeze clients can write for this long.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -43,7 +44,7 @@ pub async fn watch(member: Arc<Member>, shared: Arc<Shared>) -> Infallible {
             Verdict::Ending => {
                 seen_fenced = None;
                 if others_confirm(&member, &shared).await {
-                    shared.lease().confirmed_by_all(now);
+                    shared.lease().confirmed(now);
                 }
             }
             Verdict::Ended(_) | Verdict::Reader => {
@@ -59,36 +60,66 @@ pub async fn watch(member: Arc<Member>, shared: Arc<Shared>) -> Infallible {
     }
 }
 
-/// Whether every other member of the ring, by the operator's last renewal, confirms that this member is the writer. If it is alone in the ring,
-/// whether every other member does: the operator may have chosen one that has come back since.
+/// Whether more than half of the voters confirm that this member is the writer. If no operator has named voters: whether every other member of the
+/// ring does, by the operator's last renewal, or, if it is alone in the ring, every other member.
 async fn others_confirm(member: &Member, shared: &Shared) -> bool {
     let Some(renewal) = shared.renewal() else { return false };
-    let others = match renewal.ring.is_empty() {
-        true => &renewal.members,
-        false => &renewal.ring,
+    let (vote, deadline) = (shared.lease().vote(), shared.lease().lasts() / LAST_PART);
+    let writer = member.ordinal;
+    let (questions, needed): (Vec<(IpAddr, Confirm)>, usize) = if let Some(vote) = vote {
+        let others = vote.others.iter();
+        let question = |voter: u8| Confirm {
+            writer,
+            voter: Some(voter),
+            knowing: vote.knowing,
+        };
+        let questions = others.filter_map(|other| Some((other.address?, question(other.ordinal))));
+        (questions.collect(), vote.needed)
+    } else {
+        let others = match renewal.ring.is_empty() {
+            true => renewal.members,
+            false => renewal.ring,
+        };
+        let question = Confirm {
+            writer,
+            voter: None,
+            knowing: false,
+        };
+        let questions: Vec<_> = others.into_iter().map(|address| (address, question)).collect();
+        let all = questions.len().max(1);
+        (questions, all)
     };
-    if others.is_empty() {
-        return false;
+    let asked = questions.into_iter();
+    let asked = asked.map(|(address, question)| confirms(member, address, question, deadline));
+    let mut answers: FuturesUnordered<_> = asked.collect();
+    let (mut confirmed, mut refusal) = (0, None);
+    // Not longer than it takes: one of the others may be frozen.
+    while confirmed < needed
+        && let Some(answer) = answers.next().await
+    {
+        match answer {
+            Ok(()) => confirmed += 1,
+            Err(error) => refusal = Some(error),
+        }
     }
-    let deadline = shared.lease().lasts() / LAST_PART;
-    let asked = join_all(others.iter().map(|address| confirms(member, *address, deadline))).await;
-    let refusal = asked.iter().find_map(|answer| answer.as_ref().err());
-    if let Some(error) = refusal {
-        warn!("no operator confirms that this member is the writer, nor does every other member: {error:#}");
+    if confirmed < needed {
+        let why = refusal.map_or_else(String::new, |error| format!(": {error:#}"));
+        warn!(
+            "no operator confirms that this member is the writer, and of the {needed} others that it needs {confirmed} do{why}"
+        );
     }
-    refusal.is_none()
+    confirmed >= needed
 }
 
-async fn confirms(member: &Member, address: IpAddr, deadline: Duration) -> anyhow::Result<()> {
+async fn confirms(member: &Member, address: IpAddr, question: Confirm, deadline: Duration) -> anyhow::Result<()> {
     let authority = member.args.tls.join("ca.crt");
     let authority = std::fs::read(&authority).with_context(|| format!("cannot read {}", authority.display()))?;
     // All pods of the cluster have one certificate.
     let host = names::service_host(&member.args.cluster, &member.args.pod_namespace);
     let token = member.credential(keys::AGENT_TOKEN)?;
     let client = AgentClient::new(address, &host, member.args.port, &authority, token)?;
-    let path = format!("{PATH_CONFIRM}?writer={}", member.ordinal);
     client
-        .ask(&path, deadline)
+        .ask(&question.path(), deadline)
         .await
         .with_context(|| format!("the agent at {address}"))
 }
@@ -128,7 +159,7 @@ fn note_fenced(shared: &Shared, until: Option<Instant>) {
         SignedDuration::try_from(unconfirmed).unwrap_or(SignedDuration::ZERO),
     );
     warn!(
-        "no operator has confirmed for {unconfirmed:#} that this member is the writer, nor has every other member: fenced"
+        "no operator has confirmed for {unconfirmed:#} that this member is the writer, nor have enough other members: fenced"
     );
     shared.set_fenced_itself(Some(FencedItself {
         cut_off_since: Time(now - unconfirmed),

@@ -210,6 +210,7 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
             Some(report) => report.kept.clone(),
             None => before.map(|before| before.kept.clone()).unwrap_or_default(),
         },
+        voters: before.map(|before| before.voters.clone()).unwrap_or_default(),
         links: link_statuses(roles, member, steps, before),
     }
 }

@@ -84,6 +84,11 @@ impl Health {
         if let Some(witness) = defender(member, roles) {
             return Self::Suspect(format!("{why}; but {witness}"));
         }
+        if roles.observed.looked_late {
+            return Self::Suspect(format!(
+                "{why}; but this operator was late itself, for want of a processor"
+            ));
+        }
         match accuser(member, roles) {
             Some(witness) => Self::Failed(format!("{why}; {witness}")),
             None => Self::Suspect(why),

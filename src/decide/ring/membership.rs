@@ -18,7 +18,7 @@ use super::topology::Ring;
 use crate::decide::findings::{Data, Findings};
 use crate::decide::observed::{Member, Observed};
 use crate::decide::roles::Roles;
-use crate::decide::serve::writer;
+use crate::decide::serve::{opening, voters, writer};
 use crate::decide::view::View;
 use crate::mysql::gtid::GtidSet;
 
@@ -71,6 +71,15 @@ pub fn of_this_pass(observed: &Observed, now: Timestamp) -> Observed {
     if let Some(status) = &mut next.cluster.status {
         status.writer = writer;
     }
+    let (roles, has_moved) = (Roles::of(&next), next.cluster.writer() != observed.cluster.writer());
+    let voters = next
+        .members
+        .iter()
+        .map(|member| voters::of_member(&roles, member, opening::takes_no_writes(member), has_moved));
+    let voters: Vec<_> = voters.collect();
+    for (status, voters) in statuses(&mut next).zip(voters) {
+        status.voters = voters;
+    }
     next
 }
 
@@ -93,7 +102,8 @@ fn begin_epoch(observed: &mut Observed) {
 fn let_go(observed: &mut Observed) {
     let roles = Roles::of(observed);
     let may_go = |member: &&Member| {
-        observed.epoch() == 0 || roles.is_bypassed(member.ordinal) && lineage::is_drained(&roles, member)
+        let is_out = || roles.is_bypassed(member.ordinal) && lineage::is_drained(&roles, member);
+        observed.epoch() == 0 || is_out() && !voters::is_counted(observed, member.ordinal)
     };
     if roles.leaving.filter(may_go).is_none() {
         return;
@@ -107,9 +117,14 @@ fn let_go(observed: &mut Observed) {
 fn record_absences(observed: &mut Observed, now: Timestamp) {
     let roles = Roles::of(observed);
     let members = observed.members.iter();
-    let absent: Vec<bool> = members.map(|member| is_absent(&roles, member)).collect();
+    // A late look says nothing of a member that has not answered.
+    let is_unknown = |member: &Member| observed.looked_late && matches!(Health::of(member, &roles), Health::Suspect(_));
+    let absent = members.map(|member| (!is_unknown(member)).then(|| is_absent(&roles, member)));
+    let absent: Vec<Option<bool>> = absent.collect();
     for (status, absent) in statuses(observed).zip(absent) {
-        status.absent_since = absent.then(|| status.absent_since.clone().unwrap_or(Time(now)));
+        if let Some(absent) = absent {
+            status.absent_since = absent.then(|| status.absent_since.clone().unwrap_or(Time(now)));
+        }
     }
 }
 
@@ -130,7 +145,13 @@ fn next_ring(findings: &Findings, now: Timestamp) -> Option<Ring> {
     if !observed.cluster.spec.knows_positioning() {
         return None;
     }
-    let (lost, left): (Vec<u8>, Vec<u8>) = ring.ordinals().partition(|ordinal| is_due(observed, *ordinal, now));
+    let is_lost = |ordinal: &u8| {
+        let finding = findings.member(*ordinal);
+        let is_unknown =
+            observed.looked_late && finding.is_some_and(|finding| matches!(finding.health, Health::Suspect(_)));
+        is_due(observed, *ordinal, now) && !is_unknown
+    };
+    let (lost, left): (Vec<u8>, Vec<u8>) = ring.ordinals().partition(is_lost);
     let heals = observed.cluster.spec.replication.healing() == Healing::Bypass;
     let holds_data = |ordinal: &u8| {
         findings

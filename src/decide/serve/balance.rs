@@ -56,7 +56,9 @@ pub fn steps(findings: &Findings, served: &[u8]) -> Vec<Step> {
                 action: BalancerAction::Serve,
             }),
     );
-    steps.extend(withdrawals(&observed.balancers));
+    if !observed.looked_late {
+        steps.extend(withdrawals(&observed.balancers));
+    }
     steps
 }
 

@@ -7,4 +7,5 @@ pub mod lag;
 pub mod opening;
 pub mod reads;
 pub mod restart;
+pub mod voters;
 pub mod writer;

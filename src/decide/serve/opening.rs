@@ -2,15 +2,12 @@
 
 use std::collections::HashSet;
 
-use jiff::SignedDuration;
-
+use super::voters;
 use crate::decide::findings::{Data, Finding, Findings};
 use crate::decide::observed::{Member, Server};
 use crate::mysql::gtid::GtidSet;
+use crate::names;
 use crate::wire::agent::Phase;
-
-/// Beyond the lease: a member that fences itself at its end has so long to do it.
-const MARGIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// Could take writes now, as far as it alone is concerned.
 pub fn is_sound(findings: &Findings, finding: &Finding) -> bool {
@@ -33,25 +30,38 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
     if !observed.cluster.has_single_writer() {
         return Ok(());
     }
-    let lease = SignedDuration::from_secs(observed.cluster.spec.longest_lease().into()) + MARGIN;
+    // What one that was only late has executed would be left out.
+    if observed.looked_late && observed.members.iter().any(|member| member.server().is_none()) {
+        return Err("this operator was late itself when it looked, for want of a processor".into());
+    }
+    let lease = voters::lease(observed);
     let lease_seen = member.report().and_then(|report| report.lease);
-    let Some(known) = lease_seen.filter(|lease| lease.writer == member.ordinal && lease.held) else {
+    if !lease_seen.is_some_and(|lease| lease.writer == member.ordinal && lease.held) {
         return Err("its agent does not know yet that it is the writer".into());
-    };
-    // Until its agent knew, it may have confirmed the writer before it, which then has a lease that only that agent knows of. What the agent
-    // before it confirmed, in the same pod or another one, is known to nobody: it may have been just before this one began.
-    let began = member.report().map_or(0, |report| report.clock);
-    let confirmed = known.since_confirmed_milliseconds.unwrap_or(began);
-    let confirmed = SignedDuration::from_millis(i64::try_from(confirmed).unwrap_or(i64::MAX));
+    }
     let may_write = |other: &&Member| !takes_no_writes(other) && !other.last_seen_fenced;
     for other in observed.others(member.ordinal).filter(may_write) {
         let name = other.name(observed.name());
         if other.server().is_some() {
             return Err(format!("{name} still takes writes and is fenced first"));
         }
-        if other.since_contact < lease || confirmed < lease {
+        // Also the one who is to open may have confirmed the other one.
+        if other.since_contact < lease || member.since_confirmed < lease {
             return Err(format!(
                 "{name} does not answer, and may take writes until its lease has ended"
+            ));
+        }
+        if let Some(voters) = voters::who_may_have_confirmed(observed, other) {
+            let voters: Vec<String> = voters
+                .iter()
+                .map(|ordinal| names::member(observed.name(), *ordinal))
+                .collect();
+            return Err(format!(
+                "{name} does not answer, and may take writes as long as {voters} may confirm it. For a voter whose node is gone for good, and only \
+                 then, delete its pod (not that of {name}): kubectl delete pod --force -n {} {}",
+                observed.namespace(),
+                voters.join(" "),
+                voters = voters.join(", "),
             ));
         }
     }
@@ -68,7 +78,7 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
 }
 
 /// Known to take no writes from clients: fenced, or its mysqld is down and will start fenced.
-fn takes_no_writes(member: &Member) -> bool {
+pub fn takes_no_writes(member: &Member) -> bool {
     let down = member.report().is_some_and(|report| match &report.phase {
         Phase::Initialising | Phase::Starting | Phase::Restarting { .. } => true,
         // CLONE needs super_read_only off; read_only keeps clients out: they have no right to get around it.

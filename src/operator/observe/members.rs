@@ -12,9 +12,10 @@ use crate::mysql::io::contact::Contacts;
 use crate::mysql::io::statements::LAST_CONTACT;
 use crate::operator::conflict_table::{self, Reading};
 use crate::operator::members::MemberClient;
-use crate::wire::agent::{LeaseRenewal, PATH_REPORT, PATH_WITNESS, Report, WitnessAnswer};
+use crate::wire::agent::{PATH_REPORT, PATH_WITNESS, Report, WitnessAnswer};
 use crate::wire::balancer;
 use crate::wire::io::client::AgentClient;
+use crate::wire::lease::LeaseRenewal;
 
 const GLOBALS: &str = "SELECT @@server_uuid AS uuid, @@server_id AS server_id, @@read_only AS fenced, \
      @@read_only AND NOT @@super_read_only AS half_fenced, @@GLOBAL.replica_exec_mode <> 'STRICT' AS idempotent, \

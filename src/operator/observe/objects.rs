@@ -16,15 +16,17 @@ use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::observed::{Balancer, Member, Observed, Probe, Problem, WitnessProbe};
 use crate::decide::serve::balance;
 use crate::decide::serve::opening::note_fenced;
+use crate::decide::serve::voters::note_confirmation;
 use crate::mysql::io::connection::PROBE_DEADLINE;
 use crate::names;
 use crate::operator::kubernetes::KubernetesError;
 use crate::operator::members::Credentials;
+use crate::operator::observe::lateness::{noting_lateness, proves_nothing};
 use crate::operator::shared::Context;
 use crate::operator::writer_lease::{LastAnswer, WriterLease};
 use crate::resources::labels;
 use crate::resources::validate::{self, InvalidField, validate};
-use crate::wire::agent::LeaseRenewal;
+use crate::wire::lease::LeaseRenewal;
 
 use super::pods::pod;
 use super::{controllers, credentials, storage};
@@ -67,10 +69,17 @@ pub async fn observe(
             message: refusal,
         });
     }
-    let (mut members, balancers) = tokio::join!(
-        members(cluster, credentials.as_ref(), context),
-        balancers(cluster, credentials.as_ref(), context)
-    );
+    let looks = async {
+        tokio::join!(
+            members(cluster, credentials.as_ref(), context),
+            balancers(cluster, credentials.as_ref(), context)
+        )
+    };
+    let ((mut members, balancers), late) = noting_lateness(looks).await;
+    let mut looked_late = late;
+    context.remember(&uid, |memory| {
+        looked_late = proves_nothing(&mut memory.late_since, late, Instant::now())
+    });
     controllers::explain(cluster, statefulset.as_deref(), &mut members, context).await;
     let update_revision = statefulset.as_deref().and_then(update_revision);
     let deployment = find(&context.stores.deployments, &names::balancer(&name), &namespace);
@@ -89,6 +98,7 @@ pub async fn observe(
                 .conflicts_pause
                 .is_some_and(|pause| pause.left(cluster.metadata.generation, Instant::now()).is_some()),
             status_waits: context.recall(&uid).status_waits,
+            looked_late,
         },
         credentials,
     ))
@@ -151,10 +161,12 @@ async fn members(cluster: &MultiMasterCluster, credentials: Option<&Credentials>
     for witness in members.iter_mut().filter(replicates_from_one) {
         read_contacts_again(cluster, witness, credentials, context).await;
     }
+    let now = SignedDuration::try_from(context.first_observed(&uid).elapsed()).unwrap_or(SignedDuration::MAX);
     context.remember(&uid, |memory| {
         memory.unanswered = unanswered;
         for member in &mut members {
             note_fenced(&mut memory.fenced, member);
+            note_confirmation(&mut memory.last_confirmations, member, cluster.writer(), now);
         }
     });
     members
@@ -231,6 +243,7 @@ async fn member(
         server: Probe::NoAddress,
         witness_probes: Vec::new(),
         since_contact: SignedDuration::ZERO,
+        since_confirmed: SignedDuration::ZERO,
         last_seen_fenced: false,
     };
     let mut asked = Instant::now();

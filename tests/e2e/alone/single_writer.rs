@@ -16,7 +16,8 @@ use crate::support::{docker, eventually, operator};
 #[ignore = "needs a cluster: hack/test.sh"]
 async fn readers_that_stand_still_cost_no_write_and_a_writer_is_fenced_and_merged() -> Result<()> {
     alone("writer", |world| async move {
-        let spec = json!({"writes": "SingleWriter", "failureDetection": {"holdOutSeconds": 0}});
+        let balancer = std::env::var("BALANCER").unwrap_or_else(|_| "Service".into());
+        let spec = json!({"writes": "SingleWriter", "failureDetection": {"holdOutSeconds": 0}, "balancer": {"type": balancer}});
         let ring = Ring::ready(&world, "demo", 3, spec).await?;
         let writers = Writers::start(&ring, vec![At::Service]).await?;
         readers_stand_still(&ring, &writers).await?;
@@ -56,7 +57,8 @@ async fn readers_that_stand_still_cost_no_write_and_a_writer_is_fenced_and_merge
     .await
 }
 
-/// Each reader in turn is frozen, agent and mysqld, until the others have closed the ring around it; `FREEZES` says how often (2).
+/// Each reader in turn is frozen, agent and mysqld, until the others have closed the ring around it; every second time the leading operator is
+/// killed just after. `FREEZES` says how often (2), `BALANCER` behind which balancer (Service).
 async fn readers_stand_still(ring: &Ring, writers: &Writers) -> Result<()> {
     let freezes: u8 = std::env::var("FREEZES")
         .ok()
@@ -72,18 +74,23 @@ async fn readers_stand_still(ring: &Ring, writers: &Writers) -> Result<()> {
             .map(|other| other.to_string())
             .collect();
         ring.signal_pod(reader, "STOP").await?;
+        let killed = match freeze % 2 {
+            1 => operator::kill(&[operator::leader().await?]).await,
+            _ => Ok(()),
+        };
         let closed = ring
             .wait_closed(&format!("{}→{}→{}", others[0], others[1], others[0]))
             .await;
         let went_on = writers.go_on(&[At::Service]).await;
         ring.signal_pod(reader, "CONT").await?;
-        closed.and(went_on)?;
+        killed.and(closed).and(went_on)?;
         ring.wait_ready().await?;
         let failed = writers.failures() - before;
         eprintln!(
-            "freeze {} of {freezes}, of {}: {failed} writes failed, {} acknowledged",
+            "freeze {} of {freezes}, of {}{}: {failed} writes failed, {} acknowledged",
             freeze + 1,
             ring.member(reader),
+            if freeze % 2 == 1 { ", the operator killed" } else { "" },
             writers.safe(At::Service)
         );
         ensure!(failed == 0, "{failed} writes failed");
