@@ -2,12 +2,15 @@
 
 use multimaster::api::IsolationPolicy;
 use multimaster::wire::agent::{PATH_FOUND, Report, VERSION};
-use multimaster::wire::lease::LeaseRenewal;
+use multimaster::wire::lease::{LeaseRenewal, Voter};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use crate::harness::{Agent, Cell, eventually};
 use crate::order;
+
+/// Nothing listens there.
+const NOBODY: &str = "127.250.0.1";
 
 /// Long enough for a busy machine.
 const LEASE: u16 = 6;
@@ -48,21 +51,35 @@ async fn a_writer_without_its_lease_takes_no_writes() {
     other.running().await;
     assert_eq!(agent.post(PATH_FOUND, &order(&uuid)).await.0, 200);
 
-    // No operator asks any more. The other member confirms for many leases; then it ends.
-    let report = agent
-        .renew(&renewal(0, &agent.report().await.unwrap(), &[&other]))
-        .await;
-    assert!(report.lease.unwrap().held);
+    // No operator asks any more. Of two other voters one does not answer, and the other one confirms for many leases; then it ends.
+    let voter = |ordinal: u8, address: Option<&str>| Voter {
+        ordinal,
+        address: address.map(|address| address.parse().unwrap()),
+    };
+    let voters = vec![voter(0, None), voter(1, Some(&other.address)), voter(2, Some(NOBODY))];
+    let named = LeaseRenewal {
+        voters,
+        ..renewal(0, &agent.report().await.unwrap(), &[&other])
+    };
+    let report = agent.renew(&named).await;
+    let lease = report.lease.unwrap();
+    assert!(
+        lease.held && lease.voters == Some([0, 1, 2].into_iter().collect()),
+        "{lease:?}"
+    );
     let mut client = agent.open(&cell).await;
     eventually("the other one confirms again and again", async || {
-        let confirmed = |report: Report| report.lease.and_then(|lease| lease.since_confirmed_milliseconds);
-        let renewed = other.renew(&renewal(0, &other.report().await.unwrap(), &[])).await;
-        let clock = agent.report().await.unwrap().clock;
-        confirmed(renewed).is_some() && clock > report.clock + 3 * u64::from(LEASE) * 1000
+        other.renew(&renewal(0, &other.report().await.unwrap(), &[])).await;
+        agent.report().await.unwrap().clock > report.clock + 3 * u64::from(LEASE) * 1000
     })
     .await;
     client.query_drop("DO 1").await.unwrap();
     assert_eq!(agent.probe("readyz?writes=true").await.0, 200);
+    // The next writer hears how long ago that was.
+    let renewed = other.renew(&renewal(1, &other.report().await.unwrap(), &[])).await;
+    let since = renewed.lease.unwrap().since_confirmed_milliseconds;
+    assert!(since.is_some_and(|since| since < u64::from(LEASE) * 1000), "{since:?}");
+    other.renew(&renewal(0, &other.report().await.unwrap(), &[])).await;
     assert_eq!(other.stop(), Some(0));
     is_fenced(&agent, &mut client).await;
     let report = agent.report().await.unwrap();

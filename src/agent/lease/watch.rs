@@ -64,7 +64,10 @@ pub async fn watch(member: Arc<Member>, shared: Arc<Shared>) -> Infallible {
 /// ring does, by the operator's last renewal, or, if it is alone in the ring, every other member.
 async fn others_confirm(member: &Member, shared: &Shared) -> bool {
     let Some(renewal) = shared.renewal() else { return false };
-    let (vote, deadline) = (shared.lease().vote(), shared.lease().lasts() / LAST_PART);
+    let (vote, deadline) = {
+        let lease = shared.lease();
+        (lease.vote(), lease.lasts() / LAST_PART)
+    };
     let writer = member.ordinal;
     let (questions, needed): (Vec<(IpAddr, Confirm)>, usize) = if let Some(vote) = vote {
         let others = vote.others.iter();
