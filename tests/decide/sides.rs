@@ -12,10 +12,15 @@ fn eleventh(member: u8) -> String {
 
 /// `observer` stopped at the row of `origin`, and had the row of `had`. `knew`: whose rows, in the end.
 fn record(observer: u8, origin: u8, had: u8, knew: &[u8], (stage, winner): (Stage, Option<u8>)) -> Record {
+    about("t", observer, origin, had, knew, (stage, winner))
+}
+
+/// The same for the row of another table.
+fn about(table: &str, observer: u8, origin: u8, had: u8, knew: &[u8], (stage, winner): (Stage, Option<u8>)) -> Record {
     let row = |member: u8| Some(format!("of {member}").into());
     let key = RowKey {
         schema: "d".into(),
-        table: "t".into(),
+        table: table.into(),
         columns: Vec::new(),
     };
     let knew = knew.iter().map(|member| gtid(&eleventh(*member)));
@@ -60,4 +65,26 @@ fn what_lost_at_a_member_is_not_what_it_has() {
     server(&mut observed, 2).conflicts = vec![record(2, 0, 2, &[0, 2], settled), last.clone()];
     let sides = Sides::of(&observed);
     assert_eq!((sides.winner(&third), sides.winner(&last)), (Some(2), Some(2)));
+}
+
+/// A transaction of member 0 wrote two rows. Member 2 stopped at it because of one of them, and won that; the other one it took from member 0.
+#[test]
+fn what_won_another_row_of_the_transaction_has_not_won_this_one() {
+    let mut observed = whole();
+    observed.cluster.spec.conflicts = Conflicts {
+        policy: ConflictPolicy::Prefer,
+        prefer: vec![2, 1, 0],
+    };
+    let third = Record {
+        seen: at(20),
+        ..record(1, 0, 1, &[0, 1], (Stage::Taken, Some(1)))
+    };
+    let last = Record {
+        seen: at(30),
+        ..record(2, 1, 0, &[0, 2], (Stage::Waiting, None))
+    };
+    server(&mut observed, 1).conflicts = vec![third];
+    let other_row = about("u", 2, 0, 2, &[0, 2], (Stage::Settled, Some(2)));
+    server(&mut observed, 2).conflicts = vec![other_row, last.clone()];
+    assert_eq!(Sides::of(&observed).winner(&last), Some(1));
 }

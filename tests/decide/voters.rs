@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use jiff::SignedDuration;
 use multimaster::api::voters::Voters;
 use multimaster::decide::observed::Observed;
-use multimaster::decide::serve::voters::{LastConfirmations, note_confirmation};
+use multimaster::decide::roles::Roles;
+use multimaster::decide::serve::voters::{LastConfirmations, note_confirmation, of_member};
 use multimaster::decide::step::{Action, Step};
 use multimaster::wire::agent::LeaseReport;
 
@@ -159,11 +160,34 @@ fn a_pod_that_answers_and_is_said_not_to_run_is_not_believed_to_be_down() {
     for seconds in 11..20 {
         assert_eq!(noted(&mut observed, last, seconds), 0);
     }
+    let mut successor = observed.clone();
     pod(&mut observed, 2).running = true;
     assert_eq!(noted(&mut observed, last, 20), 0);
     pod(&mut observed, 2).running = false;
     assert_eq!(noted(&mut observed, last, 21), 0);
     assert_eq!(noted(&mut observed, last, 30), 9);
+    // Another pod, in place of one that a person has deleted.
+    noted(&mut successor, last, 40);
+    pod(&mut successor, 2).uid = "another".into();
+    noted(&mut successor, last, 41);
+    assert!(noted(&mut successor, last, 50) >= 9);
+}
+
+/// While only one member is in the ring, all count but the one that leaves: otherwise it could not be forgotten.
+#[test]
+fn a_member_that_leaves_is_in_no_new_set() {
+    let mut observed = single();
+    observed.cluster.spec.members = 2;
+    counts(&mut observed, 0, Some(&[0, 2]));
+    let status = observed.cluster.status.as_mut().unwrap();
+    status.member_statuses[0].voters = vec![of(&[0, 2])];
+    for gone in [1, 2] {
+        status.member_statuses[gone].bypassed = true;
+    }
+    let roles = Roles::of(&observed);
+    assert!(roles.is_leaving(2));
+    let sets = of_member(&roles, &observed.members[0], false, false);
+    assert_eq!(sets, [of(&[0, 2]), of(&[0, 1])]);
 }
 
 /// Three members are lost one after the other, writers first.

@@ -213,6 +213,17 @@ fn groups(records: &[&Record]) -> Vec<Vec<usize>> {
     sharing.into_iter().enumerate().map(one).collect()
 }
 
+/// Whether both are about the same row. A record has only the rows that were in the way at its observer.
+fn shares_a_row(one: &Record, other: &Record) -> bool {
+    let mut rows = one.rows.iter();
+    rows.any(|row| {
+        other
+            .rows
+            .iter()
+            .any(|other| row.id == other.id || row.key == other.key)
+    })
+}
+
 /// Everything that is one conflict with a record that may not be one of those observed, or has other rows there.
 pub fn related<'a>(observed: &'a Observed, record: &Record) -> Vec<&'a Record> {
     let ids: HashSet<&str> = record.rows.iter().map(|row| row.id.as_str()).collect();
@@ -261,8 +272,8 @@ fn winners(observed: &Observed, records: &[&Record], groups: &[Vec<usize>], whol
         let observer = || writer(observed, &records[*place].observer);
         // What it has decided about the other side, maybe long ago.
         let decided = |gtid: &str| {
-            let own = by_name.get(&(records[*place].observer.as_str(), gtid))?;
-            winners[*own].filter(|_| age[*own] < number)
+            let own = *by_name.get(&(records[*place].observer.as_str(), gtid))?;
+            winners[own].filter(|_| age[own] < number && shares_a_row(records[own], records[*place]))
         };
         owners[*place] = inherited(observed, records[*place], &older, decided).or_else(observer);
         // A person has said something, and what is not known.

@@ -86,7 +86,8 @@ impl Facts<'_> {
 
     /// It stands at a conflict and keeps its clients. It may have come to stand there before it had any: by a channel of an earlier ring.
     fn serves_halted(&self, member: &MemberStatus, seen: &Member) -> bool {
-        member.state == MemberState::Halted && (seen.has_label() || self.view.roles().is_reader(seen.ordinal))
+        let reads = self.view.roles().is_reader(seen.ordinal) && seen.pod.as_ref().is_some_and(|pod| pod.reads);
+        member.state == MemberState::Halted && (seen.has_label() || reads)
     }
 
     /// Why no member is asked anything.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::voters;
 use crate::decide::findings::{Data, Finding, Findings};
-use crate::decide::observed::{Member, Server};
+use crate::decide::observed::{Member, Observed, Server};
 use crate::mysql::gtid::GtidSet;
 use crate::names;
 use crate::wire::agent::Phase;
@@ -52,17 +52,7 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
             ));
         }
         if let Some(voters) = voters::who_may_have_confirmed(observed, other) {
-            let voters: Vec<String> = voters
-                .iter()
-                .map(|ordinal| names::member(observed.name(), *ordinal))
-                .collect();
-            return Err(format!(
-                "{name} does not answer, and may take writes as long as {voters} may confirm it. For a voter whose node is gone for good, and only \
-                 then, delete its pod (not that of {name}): kubectl delete pod --force -n {} {}",
-                observed.namespace(),
-                voters.join(" "),
-                voters = voters.join(", "),
-            ));
+            return Err(held_by(observed, &name, &voters));
         }
     }
     // An applier that stands at a conflict would be waited for in vain.
@@ -75,6 +65,23 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
         Some(_) => Err("it has yet to get what others have executed".into()),
         None => Ok(()),
     }
+}
+
+/// What the writer waits for while these voters may have confirmed a member that does not answer. The way out names those that do not answer.
+fn held_by(observed: &Observed, name: &str, voters: &[u8]) -> String {
+    let is_silent = |ordinal: &&u8| observed.member(**ordinal).is_none_or(|voter| voter.report().is_none());
+    let silent = voters.iter().filter(is_silent);
+    let silent: Vec<String> = silent.map(|ordinal| names::member(observed.name(), *ordinal)).collect();
+    if silent.is_empty() {
+        return format!("{name} does not answer, and may take writes until its lease has ended");
+    }
+    format!(
+        "{name} does not answer, and may take writes as long as {} may confirm it. If the node of such a voter is gone for good, and only then, delete \
+         the voter's pod (not that of {name}): kubectl delete pod --force -n {} {}",
+        silent.join(", "),
+        observed.namespace(),
+        silent.join(" "),
+    )
 }
 
 /// Known to take no writes from clients: fenced, or its mysqld is down and will start fenced.

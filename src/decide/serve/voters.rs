@@ -55,12 +55,16 @@ pub fn of_member(roles: &Roles, member: &Member, is_fenced: bool, has_moved: boo
     sets
 }
 
-/// The members of the ring, or all while only one is in it.
+/// The members of the ring, or all that stay while only one is in it.
 fn set(roles: &Roles, writer: &Member) -> Voters {
     let others = roles.ring.ordinals().any(|ordinal| ordinal != writer.ordinal);
     match others && roles.ring.contains(writer.ordinal) {
         true => roles.ring.ordinals().collect(),
-        false => roles.observed.members.iter().map(|member| member.ordinal).collect(),
+        // Not the one that leaves: it becomes neither writer nor heir of the ring.
+        false => {
+            let ordinals = roles.observed.members.iter().map(|member| member.ordinal);
+            ordinals.filter(|ordinal| !roles.is_leaving(*ordinal)).collect()
+        }
     }
 }
 
@@ -82,11 +86,10 @@ pub fn who_may_have_confirmed(observed: &Observed, writer: &Member) -> Option<Ve
         lease(observed),
     );
     let may_have = |ordinal: &u8| {
-        // One that status does not have any more may live on.
-        let cannot = observed
+        let voter = observed
             .member(*ordinal)
-            .is_some_and(|voter| voter.since_confirmed >= lease);
-        *ordinal != writer.ordinal && !cannot
+            .filter(|voter| voter.ordinal != writer.ordinal);
+        voter.is_some_and(|voter| voter.since_confirmed < lease)
     };
     sets.unwrap_or_default().iter().find_map(|set| {
         let possible: Vec<u8> = set.ordinals().filter(may_have).collect();
@@ -94,8 +97,11 @@ pub fn who_may_have_confirmed(observed: &Observed, writer: &Member) -> Option<Ve
     })
 }
 
-/// Whether a member may still count this one as a voter.
+/// Whether the one writer, or one before it, may still count this member as a voter. So it is not forgotten.
 pub fn is_counted(observed: &Observed, ordinal: u8) -> bool {
+    if !observed.cluster.has_single_writer() {
+        return false;
+    }
     let status = observed.cluster.status.iter();
     let mut sets = status
         .flat_map(|status| &status.member_statuses)
@@ -104,14 +110,14 @@ pub fn is_counted(observed: &Observed, ordinal: u8) -> bool {
 }
 
 /// What an operator remembers of a voter.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LastConfirmation {
     /// The writer then.
     writer: Option<u8>,
     /// When the voter may last have confirmed another one, on the operator's clock. `None`: it may at any time.
     at: Option<SignedDuration>,
-    /// It has answered although its pod was said not to run: what Kubernetes says of this pod is late.
-    answered_though_stopped: bool,
+    /// UID of the pod that has answered although it was said not to run: what Kubernetes says of this pod is late.
+    answered_though_stopped: Option<String>,
 }
 
 /// By ordinal.
@@ -124,10 +130,18 @@ pub fn note_confirmation(last: &mut LastConfirmations, member: &mut Member, writ
         .and_then(|report| report.lease)
         .filter(|lease| Some(lease.writer) == writer);
     let milliseconds = |value: u64| SignedDuration::from_millis(i64::try_from(value).unwrap_or(i64::MAX));
-    let before = last.get(&member.ordinal).copied();
-    let is_stopped = member.pod.as_ref().is_some_and(|pod| !pod.running);
-    let answered_before = before.is_some_and(|before| before.answered_though_stopped);
-    let answered_though_stopped = is_stopped && (report.is_some() || answered_before);
+    let before = last.remove(&member.ordinal);
+    let stopped = member
+        .pod
+        .as_ref()
+        .filter(|pod| !pod.running)
+        .map(|pod| pod.uid.clone());
+    let answered_before = before
+        .as_ref()
+        .and_then(|before| before.answered_though_stopped.clone());
+    let answered_though_stopped = stopped
+        .clone()
+        .filter(|pod| report.is_some() || answered_before.as_ref() == Some(pod));
     let at = match (report, knows_it) {
         // What the agent before it confirmed, in the same pod or another one, is known to nobody.
         (Some(report), Some(lease)) => {
@@ -138,7 +152,7 @@ pub fn note_confirmation(last: &mut LastConfirmations, member: &mut Member, writ
             Some(now.saturating_sub(milliseconds(since)))
         }
         // Its next agent confirms nothing before an operator has named a writer to it.
-        (None, _) if is_stopped && !answered_though_stopped => {
+        (None, _) if stopped.is_some() && answered_though_stopped.is_none() => {
             let before = before.filter(|before| before.writer == writer);
             Some(before.and_then(|before| before.at).unwrap_or(now))
         }

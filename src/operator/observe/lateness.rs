@@ -33,7 +33,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub fn proves_nothing(since: &mut Option<Instant>, late: bool, now: Instant) -> bool {
     if late && since.is_none() {
         tracing::warn!(
-            "this operator was late itself when it looked, so it suspects nobody: it lacks a processor (resources.requests.cpu)"
+            "this operator was late itself when it looked, so it declares no member failed: it lacks a processor (resources.requests.cpu)"
         );
     }
     *since = late.then(|| since.unwrap_or(now));
