@@ -117,15 +117,19 @@ fn let_go(observed: &mut Observed) {
 fn record_absences(observed: &mut Observed, now: Timestamp) {
     let roles = Roles::of(observed);
     let members = observed.members.iter();
-    // A late look says nothing of a member that has not answered.
-    let is_unknown = |member: &Member| observed.looked_late && matches!(Health::of(member, &roles), Health::Suspect(_));
-    let absent = members.map(|member| (!is_unknown(member)).then(|| is_absent(&roles, member)));
+    let is_known = |member: &Member| !is_unknown(observed, &Health::of(member, &roles));
+    let absent = members.map(|member| is_known(member).then(|| is_absent(&roles, member)));
     let absent: Vec<Option<bool>> = absent.collect();
     for (status, absent) in statuses(observed).zip(absent) {
         if let Some(absent) = absent {
             status.absent_since = absent.then(|| status.absent_since.clone().unwrap_or(Time(now)));
         }
     }
+}
+
+/// A late look says nothing of a member that has not answered.
+fn is_unknown(observed: &Observed, health: &Health) -> bool {
+    observed.looked_late && matches!(health, Health::Suspect(_))
 }
 
 /// It cannot take part in the ring. A member that is suspect, alive but refusing, or halted is not absent: to go around it would spread a
@@ -147,8 +151,7 @@ fn next_ring(findings: &Findings, now: Timestamp) -> Option<Ring> {
     }
     let is_lost = |ordinal: &u8| {
         let finding = findings.member(*ordinal);
-        let is_unknown =
-            observed.looked_late && finding.is_some_and(|finding| matches!(finding.health, Health::Suspect(_)));
+        let is_unknown = finding.is_some_and(|finding| is_unknown(observed, &finding.health));
         is_due(observed, *ordinal, now) && !is_unknown
     };
     let (lost, left): (Vec<u8>, Vec<u8>) = ring.ordinals().partition(is_lost);

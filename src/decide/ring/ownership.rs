@@ -8,7 +8,7 @@ use crate::decide::observed::{Member, Observed, Outsider, Ownership, Probe, Serv
 use crate::decide::step::{Action, Step};
 use crate::mysql::gtid::GtidSet;
 use crate::names::{self, ANNOTATION_ADOPT};
-use crate::wire::agent::{Mark, Report, Volume};
+use crate::wire::agent::{Mark, Report};
 
 /// Judges the data of one member.
 pub fn of(observed: &Observed, member: &Member) -> Ownership {
@@ -161,9 +161,9 @@ fn is_stranger(observed: &Observed, member: &Member) -> bool {
 /// Marked for this cluster and this claim. So its history is this ring's, even if nobody has it any more: it may be a copy of a member that was
 /// lost just after, before status had the copy's server UUID.
 fn has_the_mark(observed: &Observed, member: &Member, report: &Report) -> bool {
-    let mark_of = |volume: &Volume| volume.mark.clone();
+    let theirs = report.volume.as_ref().and_then(|volume| volume.mark.as_ref());
     let ours = member.claim.as_ref().map(|claim| mark(observed, claim));
-    ours.is_some() && report.volume.as_ref().and_then(mark_of) == ours
+    ours.is_some() && theirs == ours.as_ref()
 }
 
 /// The members whose volumes are copies, and the way out.

@@ -47,9 +47,7 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
         }
         // Also the one who is to open may have confirmed the other one.
         if other.since_contact < lease || member.since_confirmed < lease {
-            return Err(format!(
-                "{name} does not answer, and may take writes until its lease has ended"
-            ));
+            return Err(held_by(observed, &name, &[]));
         }
         if let Some(voters) = voters::who_may_have_confirmed(observed, other) {
             return Err(held_by(observed, &name, &voters));
@@ -67,7 +65,8 @@ pub fn may_open(findings: &Findings, data: &Data) -> Result<(), String> {
     }
 }
 
-/// What the writer waits for while these voters may have confirmed a member that does not answer. The way out names those that do not answer.
+/// What the writer waits for while a member that does not answer may have a lease. `voters`: those that may go on renewing it. The way out names those
+/// of them that do not answer.
 fn held_by(observed: &Observed, name: &str, voters: &[u8]) -> String {
     let is_silent = |ordinal: &&u8| observed.member(**ordinal).is_none_or(|voter| voter.report().is_none());
     let silent = voters.iter().filter(is_silent);
