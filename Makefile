@@ -37,7 +37,7 @@ run: routes ## the operator on this host, against the cluster
 	kubectl config use-context kind-$(CLUSTER)
 	cargo run -- operator
 
-.PHONY: generate fmt clippy chaos test simulate exhaustive demo demo-app bench-balancer
+.PHONY: generate fmt clippy chaos test simulate exhaustive demo demo-app bench-balancer bench-many bench-neighbours bench-busy
 MULTIMASTER := cargo run --quiet --bin multimaster --
 generate: ## writes what is generated: the CRDs, and the chart's copy
 	@mkdir -p crds
@@ -61,6 +61,13 @@ demo: ## a ring that heals, step by step
 	@hack/demo.sh
 demo-app: cluster deploy routes ## WordPress on a ring, a browser, and the loss of the server it writes to; pictures go to PICTURES=FOLDER
 	@hack/demo-app.sh
+bench-many: ## a thousand clusters on an API server alone
+	CLUSTERS=1000 KUBERNETES=$$(hack/images.sh tool kubernetes)/kubernetes ETCD=$$(hack/images.sh tool etcd)/etcd \
+		cargo test --locked --test api_server -- --ignored --nocapture
+bench-neighbours: deploy routes ## a quarter of an hour: how a ring heals beside others that cannot; HOSTILE_IMAGE names the image of a hostile server
+	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) cargo test --locked --test e2e -- --ignored --nocapture bench::neighbours::
+bench-busy: deploy routes ## ten minutes: three rings on a busy machine
+	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) cargo test --locked --test e2e -- --ignored --nocapture bench::busy::
 bench-balancer: cluster deploy routes ## a quarter of an hour: one server, PEN, Service and HAProxy compared; PARTS=delay,sysbench,load,outages for some; the report goes to BENCH=FOLDER
 	@hack/load.sh applications bench
-	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) BENCH=$(or $(BENCH),$(CACHE)/bench) cargo test --locked --test e2e -- --ignored --nocapture bench::
+	MULTIMASTER_TEST_CONTEXT=kind-$(CLUSTER) BENCH=$(or $(BENCH),$(CACHE)/bench) cargo test --locked --test e2e -- --ignored --nocapture bench::balancers

@@ -117,12 +117,17 @@ check "generated files" generated
 # Without it, tests that need a real mysqld show nothing.
 MYSQL_ROOT=$(hack/mysqld.sh)
 export MYSQL_ROOT
+# The same for those that need an API server.
+KUBERNETES=$(hack/images.sh tool kubernetes)/kubernetes
+ETCD=$(hack/images.sh tool etcd)/etcd
+export KUBERNETES ETCD
 # Tests against a real mysqld, in the background: e2e tests that run one after the other wait for their members most of the time, and leave a core.
 # They yield to those, whose members must not seem to hang. Two long histories of the model run only by name: --ignored chance, --ignored purged.
 servers_log=$CACHE/logs/test-servers.log
 real_servers() {
 	local begin=$EPOCHREALTIME
 	cargo_test --test agent --test compare --test simulation --test conflicts -- --ignored --test-threads=2 --skip chance --skip purged --skip cut:: &&
+		cargo_test --test api_server -- --ignored &&
 		# What is cut off must be cut in the middle: by itself, as far as these tests go.
 		cargo_test --test conflicts -- --ignored --test-threads=1 cut:: &&
 		note "in the background: tests against a real mysqld" "$begin"

@@ -58,6 +58,8 @@ use view::View;
 
 /// A member that did not answer is looked at again without waiting for the period, now by others too; so is a writer that is not open.
 const SUSPICIOUS: Duration = Duration::from_millis(200);
+/// A cluster without any pod. When one comes, or another object changes, Kubernetes says so at once.
+const WITHOUT_PODS: Duration = Duration::from_secs(5);
 /// After a step the next decision waits for nothing but its effect.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -105,6 +107,10 @@ fn requeue(view: &View, steps: &[Step]) -> Duration {
     } else if view.findings.members().iter().any(is_suspect) || serve::writer::is_awaited(view.roles()) {
         SUSPICIOUS
     } else {
-        Duration::from_secs(view.observed.cluster.spec.failure_detection.period_seconds.into())
+        let period = Duration::from_secs(view.observed.cluster.spec.failure_detection.period_seconds.into());
+        match view.observed.members.iter().any(|member| member.pod.is_some()) {
+            true => period,
+            false => period.max(WITHOUT_PODS),
+        }
     }
 }

@@ -1,14 +1,15 @@
-//! Work beside the passes: events, and objects that are applied. Nothing that heals waits for it, and no cluster waits for another's.
+//! Work beside the passes: events, and objects that are applied. Nothing that heals waits for it. No cluster waits for one whose work hangs.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use tokio::task::AbortHandle;
 
 use super::guard::{PASS_END, guarded};
+use super::turns::Turns;
 
 /// How often it is looked whether all is done.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -17,6 +18,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub struct Beside {
     what: &'static str,
     most: usize,
+    turns: Arc<Turns>,
     /// No more work is begun.
     ended: AtomicBool,
     queues: Arc<Mutex<HashMap<String, Queue>>>,
@@ -29,11 +31,13 @@ struct Queue {
 }
 
 impl Beside {
-    /// `what`: for the log. `most`: pieces of work that one cluster may have at once, the one under way included.
-    pub fn new(what: &'static str, most: usize) -> Self {
+    /// `what`: for the log. `most`: pieces of work that one cluster may have at once, the one under way included. `at_once`: clusters whose work is
+    /// under way at the same time, see [`Turns`].
+    pub fn new(what: &'static str, most: usize, at_once: usize) -> Self {
         Self {
             what,
             most,
+            turns: Arc::new(Turns::new(at_once)),
             ended: AtomicBool::new(false),
             queues: Arc::default(),
         }
@@ -54,7 +58,8 @@ impl Beside {
             Some(queue) => queue.waiting.push_back(work),
             // The worker cannot look for more before the lock is given back.
             None => {
-                let worker = tokio::spawn(work_on(self.queues.clone(), uid.to_owned(), self.what, work)).abort_handle();
+                let shared = (self.queues.clone(), self.turns.clone());
+                let worker = tokio::spawn(work_on(shared, uid.to_owned(), self.what, work)).abort_handle();
                 let waiting = VecDeque::new();
                 queues.insert(uid.to_owned(), Queue { waiting, worker });
             }
@@ -83,21 +88,26 @@ impl Beside {
         if let Some(queue) = lock(&self.queues).remove(uid) {
             queue.worker.abort();
         }
+        self.turns.forget(uid);
     }
 }
 
 /// Does the work of one cluster until nothing waits.
 async fn work_on(
-    queues: Arc<Mutex<HashMap<String, Queue>>>,
+    (queues, turns): (Arc<Mutex<HashMap<String, Queue>>>, Arc<Turns>),
     uid: String,
     what: &'static str,
     first: BoxFuture<'static, ()>,
 ) {
     let mut next = Some(first);
     while let Some(work) = next {
+        let turn = turns.take(&uid).await;
+        let begun = Instant::now();
         if let Err(why) = guarded(PASS_END, work).await {
             tracing::warn!(uid, %why, "{what} of a cluster: broken off");
         }
+        turns.took(&uid, begun.elapsed());
+        drop(turn);
         let mut queues = lock(&queues);
         next = queues.get_mut(&uid).and_then(|queue| queue.waiting.pop_front());
         if next.is_none() {
@@ -118,7 +128,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_cluster_has_its_own_order_and_none_waits_for_another() {
-        let beside = Beside::new("work", 3);
+        let beside = Beside::new("work", 3, 2);
         let (done, mut seen) = mpsc::unbounded_channel();
         let (release, hangs) = oneshot::channel::<()>();
         let say = |text: &'static str| {
@@ -147,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_forgotten_ends_and_a_new_one_begins() {
-        let beside = Beside::new("work", 1);
+        let beside = Beside::new("work", 1, 1);
         let (kept, dropped) = oneshot::channel::<()>();
         assert!(beside.begin("a", async {
             let _kept = kept;

@@ -214,6 +214,8 @@ where
     let ours = watched().labels(names::LABEL_CLUSTER);
     let liveness = liveness.clone();
     let events = listing_anew(Api::all(client.clone()), ours).inspect(move |said| liveness.watch(kind, said));
+    // Nobody asks who wrote which field, and it is half of an object.
+    let events = events.modify(|object: &mut K| object.managed_fields_mut().clear());
     let stream = reflector(writer, events).default_backoff().touched_objects();
     (reader, boxed(stream))
 }

@@ -4,7 +4,7 @@
 //! - [`controller`]: watches; calls [`reconcile`] for every cluster, every second and on every change.
 //! - [`reconcile`]: one pass: [`observe`], decide, write status ([`status_write`]), [`act`].
 //! - [`guard`]: the end of a pass that does not end by itself.
-//! - [`beside`]: events, and objects that are applied, beside the passes.
+//! - [`beside`]: events, and objects that are applied, beside the passes.  [`turns`]: how many at a time.
 //! - [`keeper`]: small tasks beside the passes.  [`writer_lease`]: what it renews.
 //! - [`compare`]: compares what members hold, beside the passes.
 //! - [`watched`]: reads what a watch delivers, each resource by itself.
@@ -29,6 +29,7 @@ pub mod reconcile;
 pub mod shared;
 pub mod status_write;
 pub mod telemetry;
+pub mod turns;
 pub mod watched;
 pub mod web;
 pub mod writer_lease;

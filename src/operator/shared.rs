@@ -22,6 +22,7 @@ use super::guard::Pause;
 use super::kubernetes::{API_DEADLINE, KubernetesError, ask};
 use super::liveness::Liveness;
 use super::members::{Credentials, MemberClients};
+use super::observe::remembered::Explanation;
 use super::telemetry::Metrics;
 use super::writer_lease::{LastAnswer, WriterLease};
 use crate::api::MultiMasterCluster;
@@ -36,6 +37,8 @@ use crate::wire::lease::LeaseRenewal;
 const MOST_EVENTS: usize = 100;
 /// How long an operator that ends waits until its last events are published.
 const LAST_EVENTS: Duration = Duration::from_millis(500);
+/// Clusters whose objects are applied at the same time, and clusters whose events are published.
+const AT_ONCE: usize = 8;
 /// The most applies without effect that are remembered.
 const MOST_IN_VAIN: usize = 10_000;
 
@@ -179,17 +182,6 @@ pub struct VolumeSizes {
     pub problem: Option<Problem>,
 }
 
-/// What events said of a member.
-#[derive(Clone)]
-pub struct Explanation {
-    /// When they were read.
-    pub at: Instant,
-    /// The selector of the events.
-    pub of: String,
-    /// The one that says why.
-    pub why: Option<String>,
-}
-
 impl Context {
     /// A context without memory.
     pub fn new(
@@ -205,8 +197,8 @@ impl Context {
             members: MemberClients::default(),
             settings,
             recorder,
-            events: Beside::new("events", MOST_EVENTS),
-            applies: Beside::new("objects", 1),
+            events: Beside::new("events", MOST_EVENTS, AT_ONCE),
+            applies: Beside::new("objects", 1, AT_ONCE),
             metrics,
             liveness,
             comparisons: Arc::default(),

@@ -179,3 +179,21 @@ fn of_two_empty_neighbours_the_downstream_is_rebuilt_first() {
         [&Step::member(1, uuid(1), Action::Clone { donor: 2 })]
     );
 }
+
+/// Kubernetes says when a pod comes. A thousand clusters that wait for theirs would otherwise take the API server's time from all others.
+#[test]
+fn a_cluster_without_pods_is_looked_at_less_often() {
+    let mut observed = new();
+    let seconds = |observed: &_| decide(observed, at(0)).requeue.as_secs_f64();
+    for member in &mut observed.members {
+        (member.pod, member.agent, member.server) = (None, Probe::NoAddress, Probe::NoAddress);
+    }
+    assert_eq!(seconds(&observed), 5.0);
+    let other = new().members.remove(0);
+    observed.members[0].pod = other.pod;
+    assert!(seconds(&observed) <= 1.0);
+    let mut slow = observed.clone();
+    slow.cluster.spec.failure_detection.period_seconds = 30;
+    slow.members[0].pod = None;
+    assert_eq!(seconds(&slow), 30.0, "a person wants it less often still");
+}

@@ -3,10 +3,12 @@
 //!
 //! Every number is measured and none is asserted. What could not be measured is said in its place in the report.
 
+mod busy;
 mod client;
 mod delay;
 mod load;
 mod manifests;
+mod neighbours;
 mod outages;
 mod report;
 mod stage;

@@ -1,5 +1,6 @@
 //! Reads why Kubernetes' controllers do not make a pod or a volume. Healthy members cost nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
@@ -17,10 +18,9 @@ use crate::decide::report::fitted::fitted;
 use crate::decide::report::unexplained::{MOST_SHOWN, Said, Subject, explanation, note, subject};
 use crate::names;
 use crate::operator::kubernetes::ask;
-use crate::operator::shared::{Context, Explanation};
+use crate::operator::observe::remembered::Explanation;
+use crate::operator::shared::Context;
 
-/// While a member stays away, its events are read this often.
-const READ_AGAIN: Duration = Duration::from_secs(5);
 /// How long a pass waits for events.
 const SOON: Duration = Duration::from_millis(300);
 /// The most events of one object that are read. Kubernetes keeps them for an hour, and counts equal ones together.
@@ -34,16 +34,59 @@ pub(super) async fn explain(
     context: &Context,
 ) {
     let now = Timestamp::now();
-    let said = members.iter().map(|member| async move {
-        let subject = subject(member, recorded(cluster, member.ordinal), now)?;
-        let selector = selector(cluster, statefulset, member, subject)?;
-        let why = remembered(cluster, member.ordinal, (subject, selector), context).await?;
-        Some((subject, why))
-    });
-    let said = join_all(said).await;
-    for (member, said) in members.iter_mut().zip(said) {
-        if let Some((subject, why)) = said {
-            let name = member.name(&cluster.name_any());
+    let uid = cluster.uid().unwrap_or_default();
+    let mut wanted = Vec::new();
+    for member in members {
+        if let Some(subject) = subject(member, recorded(cluster, member.ordinal), now)
+            && let Some(selector) = selector(cluster, statefulset, member, subject)
+        {
+            wanted.push((member, subject, selector));
+        }
+    }
+    if wanted.is_empty() {
+        return;
+    }
+    let (now, before) = (Instant::now(), context.recall(&uid).explanations);
+    let known = |ordinal, selector: &str| {
+        before
+            .get(&ordinal)
+            .filter(|before: &&Explanation| before.is_of(selector))
+    };
+    let is_stale = |(member, _, selector): &&(&mut Member, Subject, String)| {
+        !known(member.ordinal, selector).is_some_and(|known| known.is_fresh(now))
+    };
+    // Members that have no pod share the events of their StatefulSet.
+    let stale: BTreeSet<&String> = wanted
+        .iter()
+        .filter(is_stale)
+        .map(|(_, _, selector)| selector)
+        .collect();
+    let said = join_all(
+        stale
+            .into_iter()
+            .map(async |selector| (selector.clone(), read(cluster, selector, context).await)),
+    );
+    let said: BTreeMap<String, Result<Vec<Said>, String>> = said.await.into_iter().collect();
+    for (member, subject, selector) in wanted {
+        let (ordinal, name) = (member.ordinal, member.name(&cluster.name_any()));
+        let before = known(ordinal, &selector);
+        let said_before = || before.and_then(|before| before.why.clone());
+        let why = match said.get(&selector) {
+            None => said_before(),
+            Some(answer) => {
+                let why = match answer {
+                    Ok(events) => explanation(subject, events, &name, recorded(cluster, ordinal)),
+                    Err(error) => {
+                        tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), error, "events cannot be read");
+                        said_before()
+                    }
+                };
+                let explanation = Explanation::after(before, &selector, why.clone(), now);
+                context.remember(&uid, |memory| drop(memory.explanations.insert(ordinal, explanation)));
+                why
+            }
+        };
+        if let Some(why) = why {
             note(member, &name, subject, why);
         }
     }
@@ -75,40 +118,6 @@ fn selector(
         ),
         Subject::Pod => format!("involvedObject.uid={},type=Warning", member.pod.as_ref()?.uid),
     })
-}
-
-/// What events say, or said lately.
-async fn remembered(
-    cluster: &MultiMasterCluster,
-    ordinal: u8,
-    (subject, selector): (Subject, String),
-    context: &Context,
-) -> Option<String> {
-    let uid = cluster.uid().unwrap_or_default();
-    let before = context.recall(&uid).explanations.remove(&ordinal);
-    let is_fresh = |before: &Explanation| before.of == selector && before.at.elapsed() < READ_AGAIN;
-    if let Some(before) = before.as_ref().filter(|before| is_fresh(before)) {
-        return before.why.clone();
-    }
-    let why = match read(cluster, &selector, context).await {
-        Ok(events) => {
-            let pod = names::member(&cluster.name_any(), ordinal);
-            explanation(subject, &events, &pod, recorded(cluster, ordinal))
-        }
-        Err(error) => {
-            tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), error, "events cannot be read");
-            before
-                .filter(|before| before.of == selector)
-                .and_then(|before| before.why)
-        }
-    };
-    context.remember(&uid, |memory| {
-        let (at, why) = (Instant::now(), why.clone());
-        memory
-            .explanations
-            .insert(ordinal, Explanation { at, of: selector, why });
-    });
-    why
 }
 
 async fn read(cluster: &MultiMasterCluster, selector: &str, context: &Context) -> Result<Vec<Said>, String> {
