@@ -231,6 +231,12 @@ impl MultiMasterCluster {
         ordinal.filter(|_| self.has_single_writer())
     }
 
+    /// Whether the Service for applications leads to HAProxy's pods: they are wanted, and have served.
+    pub fn leads_to_haproxy(&self) -> bool {
+        let status = self.status.as_ref();
+        self.spec.balancer.is_haproxy() && status.is_some_and(|status| status.balancer.is_haproxy())
+    }
+
     /// Ordinals of all members that there are to be: those that are desired, and those that status has not let go yet.
     pub fn ordinals(&self) -> impl Iterator<Item = u8> + use<> {
         let known = self.status.as_ref().map_or(0, |status| status.member_statuses.len());

@@ -14,6 +14,7 @@
 //! | ... which member takes writes, and when it may open? | [`serve::writer`], [`serve::opening`] |
 //! | ... which members serve reads? | [`serve::reads`], [`serve::lag`] |
 //! | ... what HAProxy does? | [`serve::balance`] |
+//! | ... that clients reach a member through its Services? | [`serve::endpoints`] |
 //! | ... which member drains and is restarted, and which one a person wants fenced? | [`serve::drain`], [`serve::restart`], [`serve::fencing`] |
 //! | ... what is one conflict, which rows win, and what is done next about it? | [`conflicts::sides`], [`conflicts::stages`] |
 //! | ... when members are compared? | [`comparison`] |

@@ -193,8 +193,10 @@ pub struct Pod {
     pub ip: Option<String>,
     /// It has a node.
     pub scheduled: bool,
-    /// Condition Ready.
+    /// Condition Ready. A Service leads no client to a pod that is not Ready.
     pub ready: bool,
+    /// What keeps it from being Ready, as Kubernetes says: containers, readiness gates, its node. At most 600 bytes.
+    pub hindrance: Option<String>,
     /// Its main container runs.
     pub running: bool,
     /// It is being deleted.
@@ -205,7 +207,7 @@ pub struct Pod {
     pub reads: bool,
     /// `controller-revision-hash`.
     pub revision: Option<String>,
-    /// Why it does not run, where Kubernetes or the agent's last words say so.
+    /// Why its main container does not run, where Kubernetes or the agent's last words say so.
     pub problem: Option<Problem>,
     /// What process 1 said when the main container last failed.
     pub last_words: Option<String>,

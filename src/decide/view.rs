@@ -18,7 +18,7 @@ pub struct View<'a> {
     pub findings: Findings<'a>,
     /// The conflicts that members have recorded.
     pub sides: Sides<'a>,
-    /// The ring is closed and every member serves: what Ready means.
+    /// The ring is closed and every member serves. For Ready, clients must reach the members, too.
     pub ring_is_whole: bool,
     /// The member whose turn it is to be restarted: no new client is to come to it, nor is it to be opened.
     pub next_restart: Option<u8>,

@@ -15,11 +15,7 @@ const AFFINITY_SECONDS: i32 = 10_800;
 
 /// Service `<cluster>` for applications. It leads to the members that serve, or to HAProxy's pods once these serve.
 pub fn service(cluster: &MultiMasterCluster) -> Service {
-    let through_haproxy = cluster
-        .status
-        .as_ref()
-        .is_some_and(|status| status.balancer.is_haproxy());
-    let selector = match cluster.spec.balancer.is_haproxy() && through_haproxy {
+    let selector = match cluster.leads_to_haproxy() {
         true => labels::balancer_selector(cluster),
         false => labels::selector(cluster),
     };

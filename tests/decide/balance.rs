@@ -38,7 +38,7 @@ fn begun() -> Observed {
 }
 
 /// Both follow the order and are in the Service.
-fn balanced() -> Observed {
+pub fn balanced() -> Observed {
     let mut observed = begun();
     for seconds in 60..62 {
         let decision = settle(&mut observed, seconds);

@@ -10,6 +10,7 @@ mod comparison;
 mod conditions;
 mod conflicts;
 mod copies;
+mod endpoints;
 mod fencing;
 mod founding;
 mod healing;

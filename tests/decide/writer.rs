@@ -338,7 +338,8 @@ fn a_rolling_restart_takes_the_writer_last_and_moves_it_first() {
     }
     assert_eq!(changes(&mut observed, 10), (vec![], vec![2]));
     for ordinal in [1, 2] {
-        pod(&mut observed, ordinal).revision = Some("a".into());
+        let back = pod(&mut observed, ordinal);
+        (back.reads, back.revision) = (true, Some("a".into()));
     }
     // Who takes over has to be close, because nobody writes until it has caught up.
     link(&mut observed, 1).lag_seconds = Some(30);

@@ -173,6 +173,7 @@ fn pod(pod: &member::Pod) -> Pod {
         ip: Some(format!("10.0.0.{}", pod.uid)),
         scheduled: true,
         ready: pod.ready,
+        hindrance: None,
         running: pod.running,
         terminating: pod.ends_at.is_some(),
         serving: pod.serving,

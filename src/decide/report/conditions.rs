@@ -85,7 +85,7 @@ impl Facts<'_> {
     }
 
     /// It stands at a conflict and keeps its clients. It may have come to stand there before it had any: by a channel of an earlier ring.
-    fn serves_halted(&self, member: &MemberStatus, seen: &Member) -> bool {
+    pub(super) fn serves_halted(&self, member: &MemberStatus, seen: &Member) -> bool {
         let reads = self.view.roles().is_reader(seen.ordinal) && seen.pod.as_ref().is_some_and(|pod| pod.reads);
         member.state == MemberState::Halted && (seen.has_label() || reads)
     }
@@ -142,7 +142,7 @@ impl Facts<'_> {
         if let Some(lost) = self.data_lost() {
             return lost;
         }
-        if let Some(absent) = self.absent() {
+        if let Some(absent) = self.absent().or_else(|| self.unreached()) {
             return Judgement::no(Reason::MembersAbsent, absent);
         }
         match self.broken_links() {
@@ -168,50 +168,6 @@ impl Facts<'_> {
             writer.map_or_else(String::new, |writer| format!("; {} takes the writes", writer.name))
         );
         Judgement::yes(Reason::AllMembersServe, message)
-    }
-
-    fn available(&self) -> Judgement {
-        let serving: Vec<&str> = self
-            .next
-            .member_statuses
-            .iter()
-            .zip(&self.view.observed.members)
-            .filter(|(member, seen)| member.state == MemberState::Serving || self.serves_halted(member, seen))
-            .filter(|(member, _)| member.writable == Some(true))
-            .map(|(member, _)| member.name.as_str())
-            .collect();
-        if self.next.balancer.is_haproxy() && self.next.balancer.serving == 0 {
-            let message = self.next.balancer.message.clone().unwrap_or_default();
-            let way_out = "with spec.balancer.type Service, and without HAProxy's settings, it leads to the members";
-            return Judgement::no(
-                Reason::BalancerNotServing,
-                format!("no HAProxy pod is behind the Service; {way_out}; {message}"),
-            );
-        }
-        match serving.is_empty() {
-            true => Judgement::no(
-                Reason::NoMemberServes,
-                match self.next.writer.as_ref().and_then(|writer| self.why_not(&writer.name)) {
-                    Some(why) => format!("no member takes writes through the Service: {why}"),
-                    None => "no member takes writes through the Service".into(),
-                },
-            ),
-            false => Judgement::yes(
-                Reason::MembersServe,
-                format!("writes are taken by {}", serving.join(", ")),
-            ),
-        }
-    }
-
-    /// `demo-1 is Returning (why)`: of the one writer.
-    fn why_not(&self, writer: &str) -> Option<String> {
-        let member = self.next.member_statuses.iter().find(|member| member.name == writer)?;
-        let why = member.message.as_ref().map(|message| format!(" ({message})"));
-        Some(format!(
-            "{writer} is to take them and is {:?}{}",
-            member.state,
-            why.unwrap_or_default()
-        ))
     }
 
     /// Links that do not replicate, and left-over channels whose applier is started again.
@@ -268,7 +224,7 @@ impl Facts<'_> {
     }
 
     fn degraded(&self) -> Judgement {
-        match self.absent() {
+        match self.absent().or_else(|| self.unreached()) {
             Some(absent) => Judgement::yes(Reason::MembersAbsent, absent),
             None => Judgement::no(Reason::AllMembersServe, "every member serves"),
         }
@@ -326,10 +282,15 @@ impl Facts<'_> {
         } else if let Some(failing) = rebuild::failing(self.view.observed) {
             Judgement::no(Reason::CloneFailing, failing)
         } else if !outdated.is_empty() {
-            Judgement::yes(
-                Reason::RollingRestart,
-                format!("members to restart: {}", outdated.join(", ")),
-            )
+            let waits = self
+                .restart_waits()
+                .map(|why| format!("; the next one waits, because {why}"));
+            let message = format!(
+                "members to restart: {}{}",
+                outdated.join(", "),
+                waits.unwrap_or_default()
+            );
+            Judgement::yes(Reason::RollingRestart, message)
         } else if let Some(leaving) = self.view.roles().leaving {
             let name = leaving.name(self.view.observed.name());
             match leaving.server() {

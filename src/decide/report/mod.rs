@@ -4,6 +4,7 @@ pub mod conditions;
 pub mod events;
 pub mod fitted;
 pub mod judgement;
+mod reach;
 mod stalled;
 pub mod states;
 pub mod status;

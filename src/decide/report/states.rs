@@ -12,7 +12,8 @@ use crate::decide::ring::links::LinkNeed;
 use crate::decide::ring::ownership;
 use crate::decide::ring::rebuild::{donor, failed};
 use crate::decide::ring::recorded;
-use crate::decide::serve::{drain, opening};
+use crate::decide::roles::Roles;
+use crate::decide::serve::{drain, endpoints, opening};
 use crate::decide::step::Action;
 
 /// What a member is doing.
@@ -135,7 +136,7 @@ fn open(findings: &Findings, member: &Member) -> State {
     }
     match member.conflict() {
         Some(error) => halted(error),
-        None if member.has_label() => MemberState::Serving.into(),
+        None if member.has_label() => serving(roles, member, MemberState::Serving),
         None => draining(findings, member).unwrap_or(MemberState::Open.into()),
     }
 }
@@ -161,7 +162,8 @@ fn fenced(findings: &Findings, data: &Data) -> State {
             return halted(error);
         }
         if data.is_linked() && lineage.has_caught_up {
-            return draining(findings, data.member).unwrap_or(MemberState::Reading.into());
+            let reading = || serving(roles, data.member, MemberState::Reading);
+            return draining(findings, data.member).unwrap_or_else(reading);
         }
     }
     if let Err(unreadable) = &lineage.lost {
@@ -206,6 +208,15 @@ fn waits_for(findings: &Findings, data: &Data) -> Option<String> {
     }
     let is_writer = findings.roles.writer == Some(data.ordinal());
     is_writer.then(|| opening::may_open(findings, data).err()).flatten()
+}
+
+/// It does what it is there for. Clients may not reach it all the same.
+fn serving(roles: &Roles, member: &Member, word: MemberState) -> State {
+    let obstacle = endpoints::obstacle(roles, member);
+    State {
+        word,
+        message: obstacle.map(|obstacle| obstacle.why),
+    }
 }
 
 fn halted(error: &SqlError) -> State {

@@ -20,6 +20,7 @@ use crate::decide::ring::recorded;
 use crate::decide::roles::Roles;
 use crate::decide::serve::balance;
 use crate::decide::serve::drain::is_outdated;
+use crate::decide::serve::endpoints;
 use crate::decide::step::{Action, Step};
 use crate::decide::view::View;
 use crate::resources::labels::selector_text;
@@ -114,7 +115,7 @@ fn fresh(view: &View, present: &MultiMasterClusterStatus, steps: &[Step], now: T
         .iter()
         .map(|finding| member_status(view, finding, steps, now))
         .collect();
-    let serving = members.iter().filter(|member| member.state.serves()).count();
+    let serving = served(view, &members).count();
     let links = || members.iter().flat_map(|member| &member.links);
     let ready_members = if findings.ring_is_closed { serving } else { 0 };
     let mut next = MultiMasterClusterStatus {
@@ -145,7 +146,7 @@ fn fresh(view: &View, present: &MultiMasterClusterStatus, steps: &[Step], now: T
         member_statuses: members,
         conditions: Vec::new(),
     };
-    next.phase = phase(observed, &next);
+    next.phase = phase(view, &next);
     next.conditions = Facts {
         view,
         next: &next,
@@ -153,6 +154,15 @@ fn fresh(view: &View, present: &MultiMasterClusterStatus, steps: &[Step], now: T
     }
     .conditions(&present.conditions, now);
     next
+}
+
+/// The members that serve and that clients reach.
+fn served<'a>(view: &'a View, members: &'a [MemberStatus]) -> impl Iterator<Item = &'a MemberStatus> {
+    let is_reached = |seen: &Member| endpoints::obstacle(view.roles(), seen).is_none();
+    let serving = members.iter().zip(&view.observed.members);
+    serving
+        .filter(move |(member, seen)| member.state.serves() && is_reached(seen))
+        .map(|(member, _)| member)
 }
 
 fn count(number: usize) -> u8 {
@@ -319,12 +329,12 @@ fn position(link: &Channel) -> Option<Position> {
     })
 }
 
-fn phase(observed: &Observed, next: &MultiMasterClusterStatus) -> Phase {
+fn phase(view: &View, next: &MultiMasterClusterStatus) -> Phase {
+    let observed = view.observed;
     let outdated = observed.members.iter().any(|member| is_outdated(observed, member));
-    let serving = next
-        .member_statuses
-        .iter()
-        .filter(|member| member.state == MemberState::Serving)
+    let members = next.member_statuses.iter().zip(&observed.members);
+    let serving = members
+        .filter(|(member, seen)| member.state == MemberState::Serving && endpoints::is_behind(observed, seen))
         .count();
     let halted = next
         .member_statuses

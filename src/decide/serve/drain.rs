@@ -3,9 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::endpoints;
 use crate::api::status::{MemberState, conditions};
 use crate::decide::findings::Findings;
-use crate::decide::observed::{Member, Observed};
+use crate::decide::observed::{Member, Observed, Pod};
 use crate::decide::roles::Roles;
 
 /// How long the clients of a member that is to stop have to finish.
@@ -56,7 +57,8 @@ pub fn has_finished(observed: &Observed, member: &Member, now: Timestamp) -> boo
     !member.has_label() && since.is_some_and(done)
 }
 
-/// The member whose restart has begun: it is out of the Service, while all others are in. If another one fails, or a link does, it goes back.
+/// The member whose restart has begun: it is out of the Service, while all others are in. If another one fails, is not behind the Service any more, or a
+/// link fails, it goes back.
 pub(super) fn begun<'a>(findings: &Findings<'a>) -> Option<&'a Member> {
     let observed = findings.observed;
     candidates(&findings.roles).find(|member| {
@@ -75,10 +77,25 @@ pub(super) fn has_no_clients(roles: &Roles, member: &Member) -> bool {
     fenced && (!roles.is_reader(member.ordinal) || roles.is_ordered_fenced(member.ordinal))
 }
 
-/// Every other member does what it is there for. A member that leaves the ring does not count.
+/// Every other member does what it is there for, and clients reach it. A member that leaves the ring does not count.
 pub(super) fn others_serve(roles: &Roles, member: &Member) -> bool {
     others(roles.observed, member).all(|other| is_in_service(roles, other))
+        && others_are_behind(roles, member)
         && roles.observed.members.iter().all(|any| any.conflict().is_none())
+}
+
+/// Clients reach every other member that is to have some, or this restart does not wait for that member.
+pub(super) fn others_are_behind(roles: &Roles, member: &Member) -> bool {
+    others(roles.observed, member)
+        .all(|other| endpoints::obstacle(roles, other).is_none() || is_not_waited_for(roles, member, other))
+}
+
+/// No client reaches the other one, and its own restart is what may mend that, because its template is an old one. But this member's restart comes before:
+/// no client reaches this one either, or the other one is the writer, whose turn comes last.
+fn is_not_waited_for(roles: &Roles, member: &Member, other: &Member) -> bool {
+    let is_unready = |pod: &Pod| !pod.ready && !pod.terminating;
+    let is_out = |member: &Member| member.pod.as_ref().is_some_and(is_unready);
+    is_outdated(roles.observed, other) && is_out(other) && (is_out(member) || roles.writer == Some(other.ordinal))
 }
 
 pub(super) fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = &'a Member> {

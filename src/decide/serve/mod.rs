@@ -2,6 +2,7 @@
 
 pub mod balance;
 pub mod drain;
+pub mod endpoints;
 pub mod fencing;
 pub mod lag;
 pub mod opening;

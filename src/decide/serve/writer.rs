@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::drain::is_outdated;
+use super::drain::{is_outdated, others_are_behind};
 use super::opening::is_sound;
 use crate::api::status::WriterStatus;
 use crate::decide::findings::Finding;
@@ -82,7 +82,8 @@ fn reason_to_move(view: &View, finding: &Finding) -> Option<Reason> {
             .others(member.ordinal)
             .all(|other| !is_outdated(observed, other))
     };
-    if observed.problems.is_empty() && is_outdated(observed, member) && view.ring_is_whole && last_to_restart() {
+    let may_be_restarted = || last_to_restart() && others_are_behind(roles, member);
+    if observed.problems.is_empty() && is_outdated(observed, member) && view.ring_is_whole && may_be_restarted() {
         return plan("it is to be restarted");
     }
     None

@@ -4,7 +4,12 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod};
 
 use crate::api::reasons::Reason;
 use crate::decide::observed::{Pod, Problem};
+use crate::decide::report::fitted::fitted;
+use crate::decide::report::unexplained::MOST_SHOWN;
 use crate::names;
+
+/// The most bytes that are shown of what a container said at its end.
+const MOST_WORDS: usize = 200;
 
 /// The state of a pod whose main container has this name.
 pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
@@ -22,9 +27,10 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
         .and_then(|container| container.state.as_ref())
         .is_some_and(|state| state.running.is_some());
     let name = pod.metadata.name.clone().unwrap_or_default();
+    // Another container keeps the pod from being Ready, not mysqld from running.
     let container_problem = init
         .iter()
-        .chain(&containers)
+        .chain(main)
         .find_map(|container| container_problem(&name, container));
     let unscheduled_problem = unscheduled.map(|condition| Problem {
         reason: Reason::MembersAbsent,
@@ -40,6 +46,7 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
         ready: conditions
             .iter()
             .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
+        hindrance: hindrance(pod),
         running,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         serving: has(names::LABEL_SERVING),
@@ -47,6 +54,65 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
         revision: labels.get("controller-revision-hash").cloned(),
         problem: container_problem.or(unscheduled_problem),
         last_words: main.and_then(last_words),
+    }
+}
+
+/// What keeps a pod that is not Ready from being so, as Kubernetes says.
+fn hindrance(pod: &KubePod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let is_true = |type_: &str| {
+        let mut conditions = conditions.iter();
+        conditions.any(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    if is_true("Ready") {
+        return None;
+    }
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let containers = lists.into_iter().flatten().flatten();
+    let unready = containers.filter(|container| !container.ready).map(unready);
+    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    let closed = gates
+        .filter(|gate| !is_true(&gate.condition_type))
+        .map(|gate| format!("readiness gate {} is not True", gate.condition_type));
+    let parts: Vec<String> = unready.chain(closed).collect();
+    if !parts.is_empty() {
+        return Some(fitted(parts.join(", "), MOST_SHOWN));
+    }
+    // All of it was well when the kubelet last said something.
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    let said = [&ready.reason, &ready.message].map(|text| text.clone().unwrap_or_default());
+    let said = said.join(": ");
+    let said = said.trim_matches([':', ' ']);
+    (!said.is_empty()).then(|| fitted(said.into(), MOST_SHOWN))
+}
+
+/// `container exporter waits (CrashLoopBackOff): no password`.
+fn unready(container: &ContainerStatus) -> String {
+    let name = &container.name;
+    let words = |more: Option<String>| {
+        let words = last_words(container).or(more);
+        words.map_or_else(String::new, |words| {
+            format!(": {}", fitted(words.trim().to_owned(), MOST_WORDS))
+        })
+    };
+    let state = container.state.clone().unwrap_or_default();
+    if let Some(waiting) = state.waiting {
+        let reason = waiting.reason.unwrap_or_else(|| "no reason is given".into());
+        // Of a back-off it says how long it takes, and the name once more.
+        let message = waiting.message.filter(|_| reason != "CrashLoopBackOff");
+        return format!("container {name} waits ({reason}){}", words(message));
+    }
+    match state.terminated {
+        Some(ended) => {
+            let reason = ended.reason.unwrap_or_else(|| "no reason is given".into());
+            let code = ended.exit_code;
+            format!(
+                "container {name} has ended with {code} ({reason}){}",
+                words(ended.message)
+            )
+        }
+        None => format!("container {name} is not ready"),
     }
 }
 
@@ -81,7 +147,8 @@ fn container_problem(pod: &str, container: &ContainerStatus) -> Option<Problem> 
             let field = match container.name.as_str() {
                 names::MYSQL_CONTAINER => "spec.image",
                 names::HAPROXY_CONTAINER => "spec.balancer.image",
-                _ => "the operator's own image",
+                names::AGENT_INIT_CONTAINER => "the operator's own image",
+                _ => "spec.podTemplate",
             };
             let message = format!(
                 "{field}: {pod} cannot pull {}: {}",
@@ -139,5 +206,89 @@ mod tests {
             &json!({"exitCode": 1, "reason": "Error", "message": "no data\n"}),
         );
         assert_eq!(failed.problem.unwrap().message, "demo-0 does not start: no data");
+    }
+
+    /// A pod whose main container is ready, with one more container, in this state.
+    fn beside(container: &serde_json::Value) -> serde_json::Value {
+        let mut exporter = json!({"name": "exporter", "image": "x", "imageID": "", "ready": false, "restartCount": 0});
+        let more = container.as_object().unwrap().clone();
+        exporter.as_object_mut().unwrap().extend(more);
+        let mysql = json!({"name": names::MYSQL_CONTAINER, "image": "m", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {}}});
+        json!({"metadata": {"name": "demo-0"}, "spec": {"nodeName": "a", "containers": []}, "status": {
+            "conditions": [{"type": "Ready", "status": "False", "reason": "ContainersNotReady"}],
+            "containerStatuses": [mysql, exporter]}})
+    }
+
+    fn seen(live: serde_json::Value) -> Pod {
+        pod(&serde_json::from_value(live).unwrap(), names::MYSQL_CONTAINER)
+    }
+
+    #[test]
+    fn what_keeps_a_pod_from_being_ready_is_named() {
+        for (container, expected) in [
+            (json!({"state": {"running": {}}}), "container exporter is not ready"),
+            (
+                json!({"state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+                    "lastState": {"terminated": {"exitCode": 1, "message": "no password\n"}}}),
+                "container exporter waits (CrashLoopBackOff): no password",
+            ),
+            (
+                json!({"state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"x\""}}}),
+                "container exporter waits (ImagePullBackOff): Back-off pulling image \"x\"",
+            ),
+            (
+                json!({"state": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}}),
+                "container exporter has ended with 137 (OOMKilled)",
+            ),
+        ] {
+            let pod = seen(beside(&container));
+            assert_eq!(pod.hindrance.as_deref(), Some(expected));
+            assert!(!pod.ready && pod.running && pod.problem.is_none(), "{pod:?}");
+        }
+        let killed = json!({"state": {"waiting": {"reason": "CrashLoopBackOff"}},
+            "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}});
+        let hindrance = seen(beside(&killed)).hindrance.unwrap();
+        assert!(
+            hindrance.contains("exporter") && hindrance.contains("OOMKilled"),
+            "{hindrance}"
+        );
+    }
+
+    #[test]
+    fn readiness_gates_and_the_node_are_named_and_a_ready_pod_has_nothing() {
+        let mut live = beside(&json!({"ready": true, "state": {"running": {}}}));
+        live["spec"]["readinessGates"] = json!([{"conditionType": "example.com/in-service"}]);
+        let hindrance = seen(live.clone()).hindrance;
+        assert_eq!(
+            hindrance.as_deref(),
+            Some("readiness gate example.com/in-service is not True")
+        );
+        live["status"]["conditions"] = json!([
+            {"type": "example.com/in-service", "status": "True"},
+            {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown", "message": "no status"},
+        ]);
+        let hindrance = seen(live.clone()).hindrance;
+        assert_eq!(hindrance.as_deref(), Some("NodeStatusUnknown: no status"));
+        live["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        let pod = seen(live);
+        assert!(pod.ready && pod.hindrance.is_none());
+    }
+
+    #[test]
+    fn what_containers_say_has_a_limit() {
+        let words = "é".repeat(2000);
+        let state = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        let live = beside(&json!({"state": state, "lastState": {"terminated": {"exitCode": 1, "message": words}}}));
+        assert!(seen(live).hindrance.unwrap().len() < 300);
+        let containers: Vec<serde_json::Value> = (0..100)
+            .map(|number| {
+                json!({"name": format!("c-{number}"), "image": "x",
+            "imageID": "", "ready": false, "restartCount": 0})
+            })
+            .collect();
+        let mut live = beside(&json!({}));
+        live["status"]["containerStatuses"] = json!(containers);
+        assert_eq!(seen(live).hindrance.unwrap().len(), MOST_SHOWN);
     }
 }
