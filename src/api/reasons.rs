@@ -8,9 +8,9 @@ use strum::{AsRefStr, EnumIter};
 pub enum Reason {
     /// Not looked at yet.
     NotObserved,
-    /// Every member serves and every link replicates.
+    /// Every member serves, behind its Services, and every link replicates.
     AllMembersServe,
-    /// Some member does not serve.
+    /// Some member does not serve, or is behind no Service.
     MembersAbsent,
     /// The ring is being founded.
     Founding,
@@ -36,9 +36,9 @@ pub enum Reason {
     NewerSpec,
     /// A pass panicked or did not end, so nothing is known.
     PassBrokenOff,
-    /// At least one member serves.
+    /// At least one member takes writes through the Service.
     MembersServe,
-    /// No member serves.
+    /// No member takes writes through the Service.
     NoMemberServes,
     /// No member can be reached, so nothing is known and nothing is changed.
     NoMemberReachable,

@@ -28,7 +28,7 @@ pub struct MultiMasterClusterStatus {
     /// Members that have a pod.
     #[serde(default)]
     pub members: u8,
-    /// Members that are in the closed ring and serve, writes or reads.
+    /// Members that are in the closed ring and serve, writes or reads, behind the Services.
     #[serde(default)]
     pub ready_members: u8,
     /// `serving/desired`, for the printer column.
@@ -165,13 +165,13 @@ pub enum Phase {
     Pending,
     /// The ring is being founded.
     Creating,
-    /// Every member serves in the closed ring.
+    /// Every member serves in the closed ring, behind the Services.
     Running,
     /// Some members serve, not all, or the ring is open.
     Degraded,
     /// Members are restarted one at a time for a new image or configuration.
     Updating,
-    /// No member serves.
+    /// No member takes writes through the Service.
     Unavailable,
     /// `spec.paused` is true.
     Paused,
@@ -209,7 +209,7 @@ pub struct MemberStatus {
     /// Why, where the state alone does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// It is behind the Service for reads.
+    /// Its pod has the label of the Service for reads.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reads: bool,
     /// server_id of the present life.

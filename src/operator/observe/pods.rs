@@ -256,6 +256,20 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_cannot_be_pulled_is_told_with_its_field() {
+        for (container, field) in [
+            (names::AGENT_INIT_CONTAINER, "the operator's own image"),
+            ("migration", "spec.podTemplate"),
+        ] {
+            let state = json!({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}});
+            let init = json!({"name": container, "image": "x", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            let live = json!({"metadata": {"name": "demo-0"}, "spec": {"containers": []}, "status": {"initContainerStatuses": [init]}});
+            let problem = seen(live).problem.unwrap();
+            assert_eq!(problem.message, format!("{field}: demo-0 cannot pull x: not found"));
+        }
+    }
+
+    #[test]
     fn readiness_gates_and_the_node_are_named_and_a_ready_pod_has_nothing() {
         let mut live = beside(&json!({"ready": true, "state": {"running": {}}}));
         live["spec"]["readinessGates"] = json!([{"conditionType": "example.com/in-service"}]);

@@ -218,7 +218,7 @@ fn go_past_checks(world: &mut World, leader: usize) {
             None
             | Some(
                 Effect::Fresh
-                // Nothing is decided from the label for reads but itself.
+                // Here nothing rests on the label for reads but itself and Ready: no member is restarted.
                 | Effect::Label { label: LABEL_READS, .. }
                 | Effect::Sql {
                     statement: Statement::SameLife(_) | Statement::KillClients,
