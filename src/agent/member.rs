@@ -17,7 +17,7 @@ use crate::api::status::FencedItself;
 use crate::args::AgentArgs;
 use crate::mysql::gtid::GtidSet;
 use crate::names;
-use crate::wire::agent::{Mark, Origin, Phase, Report, VERSION, Volume};
+use crate::wire::agent::{Mark, Origin, Phase, Report, VERSION, Volume, VolumeUsage};
 use crate::wire::io::ports;
 use crate::wire::lease::LeaseRenewal;
 
@@ -175,6 +175,7 @@ pub struct Shared {
     pub sql: Sql,
     report: Mutex<Report>,
     clone_failures: Mutex<Option<Noted>>,
+    volume_usage: Mutex<Option<(VolumeUsage, Instant)>>,
     /// Asks the supervising loop to kill mysqld.
     pub kill: Notify,
     began: Instant,
@@ -202,12 +203,14 @@ impl Shared {
             clock: 0,
             lease: None,
             volume: Some(Volume::default()),
+            volume_usage: None,
         };
         let began = Instant::now();
         Self {
             sql: Sql::new(member.socket.clone()),
             report: Mutex::new(report),
             clone_failures: Mutex::default(),
+            volume_usage: Mutex::default(),
             kill: Notify::new(),
             began,
             contact: AtomicBool::new(false),
@@ -258,6 +261,7 @@ impl Shared {
             clock: milliseconds(now.duration_since(self.began)),
             lease: self.lease().report(now),
             clone_failures: self.clone_failures().as_ref().map(|noted| noted.report(now)),
+            volume_usage: self.volume_usage(now),
             ..self.lock().clone()
         };
         (report.server_id != 0).then_some(report)
@@ -296,6 +300,19 @@ impl Shared {
     /// Shows in the report whether the volume is full. Returns whether that has changed.
     pub fn set_volume_full(&self, full: bool) -> bool {
         std::mem::replace(&mut self.lock().volume_full, full) != full
+    }
+
+    /// Shows in the report how full the volume was at this moment. It stays, with its age, until the next call.
+    pub fn set_volume_usage(&self, usage: VolumeUsage, at: Instant) {
+        *self.volume_usage.lock().unwrap_or_else(PoisonError::into_inner) = Some((usage, at));
+    }
+
+    fn volume_usage(&self, now: Instant) -> Option<VolumeUsage> {
+        let last = *self.volume_usage.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map(|(usage, at)| VolumeUsage {
+            seconds_ago: now.saturating_duration_since(at).as_secs(),
+            ..usage
+        })
     }
 
     fn clone_failures(&self) -> MutexGuard<'_, Option<Noted>> {

@@ -13,7 +13,7 @@
 //! - [`isolation`]: fences a member that is cut off.
 //! - [`lease`]: fences a writer whose lease has ended.
 //! - [`api`]: probes, report and orders.
-//! - [`volume`]: whether the volume is full.
+//! - [`volume`]: how full the volume is.
 //! - [`install`]: copies the binary into the MySQL container.
 
 pub mod accounts;

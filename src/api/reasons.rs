@@ -90,6 +90,12 @@ pub enum Reason {
     Paused,
     /// `spec.paused` is not true.
     NotPaused,
+    /// No volume is nearly full.
+    RoomLeft,
+    /// The volume of a member is 85 % full or more.
+    VolumeNearlyFull,
+    /// No agent says how full its volume is.
+    VolumesNotMeasured,
 }
 
 /// Reasons of events.
@@ -193,4 +199,6 @@ pub enum EventReason {
     DatabaseCreated,
     /// A member is restarted.
     Restarting,
+    /// The volume of a member is 85 % full or more.
+    VolumeNearlyFull,
 }

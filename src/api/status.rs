@@ -243,10 +243,25 @@ pub struct MemberStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 40000))]
     pub kept: Vec<String>,
+    /// How full its volume is; absent when its agent does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeStatus>,
     /// The link whose downstream this member is, then channels that are left over from another ring.
     #[serde(default)]
     #[schemars(extend("maxItems" = 1000))]
     pub links: Vec<LinkStatus>,
+}
+
+/// How full a member's volume is: the whole file system that the data directory is on, with everything else that is on it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeStatus {
+    /// Size of the file system in bytes. A change of less than 1 % is not shown.
+    #[serde(default)]
+    pub size_bytes: i64,
+    /// Use in per cent, in steps of 5. It falls only once the use is more than 5 points lower, so it is off by 5 points at most.
+    #[serde(default)]
+    pub used_percent: u8,
 }
 
 /// A member was cut off, and its agent fenced it (`spec.isolation`): from the operator, the API server and every other member; or, as the one

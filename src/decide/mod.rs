@@ -19,6 +19,7 @@
 //! | ... what is one conflict, which rows win, and what is done next about it? | [`conflicts::sides`], [`conflicts::stages`] |
 //! | ... when members are compared? | [`comparison`] |
 //! | ... whether a volume grows, and what is said if it cannot? | [`volumes`] |
+//! | ... that a volume is nearly full? | [`report::room`] |
 //! | ... whose events say why a pod is not there? | [`report::unexplained`] |
 //! | ... in which order steps are due? | [`plan`] |
 //! | ... what status, conditions and events say? | [`report`] |

@@ -1,5 +1,7 @@
 //! Metrics of the operator itself, and how they and its health are served.
 
+mod volumes;
+
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +16,7 @@ use prometheus_client::registry::Registry;
 use super::liveness::Liveness;
 use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::step::Step;
+use volumes::Volumes;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Write {
@@ -58,6 +61,7 @@ pub struct Metrics {
     epoch: Family<Cluster, Gauge<i64>>,
     differences: Family<Cluster, Gauge>,
     compared_at: Family<Cluster, Gauge>,
+    volumes: Volumes,
 }
 
 impl Default for Metrics {
@@ -80,6 +84,7 @@ impl Default for Metrics {
             epoch: Family::default(),
             differences: Family::default(),
             compared_at: Family::default(),
+            volumes: Volumes::default(),
         };
         registry.register(
             "api_writes",
@@ -127,6 +132,7 @@ impl Default for Metrics {
             "When members were last compared",
             metrics.compared_at.clone(),
         );
+        metrics.volumes.register(&mut registry);
         Self { registry, ..metrics }
     }
 }
@@ -194,6 +200,7 @@ impl Metrics {
             // What cannot be seen is absent, not 0.
             None => drop(self.lag_seconds.remove(&labels)),
         }
+        self.volumes.show(namespace, name, &status.member_statuses);
     }
 
     /// Forgets a cluster that is gone.
@@ -211,6 +218,7 @@ impl Metrics {
             family.remove(&labels);
         }
         self.broken_passes.remove(&labels);
+        self.volumes.show(namespace, name, &[]);
     }
 
     /// The text format of Prometheus.

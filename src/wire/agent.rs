@@ -133,6 +133,9 @@ pub struct Report {
     /// Whose the volume is, as it says itself; `None`: the agent is of a version from before volumes had marks.
     #[serde(default)]
     pub volume: Option<Volume>,
+    /// How full the file system of the data directory is; `None`: the agent has not read it yet, or is of a version that does not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_usage: Option<VolumeUsage>,
 }
 
 /// Clones that failed in a row.
@@ -150,6 +153,30 @@ pub struct CloneFailures {
     /// Server UUID of the last one's donor; `None`: the operator that ordered it did not name it.
     #[serde(rename = "donorUUID", skip_serializing_if = "Option::is_none")]
     pub donor_uuid: Option<String>,
+}
+
+/// How full the file system of the data directory is, as `statvfs` has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct VolumeUsage {
+    /// Its size in bytes: `f_blocks`.
+    pub size_bytes: u64,
+    /// Bytes in use: `f_blocks - f_bfree`.
+    pub used_bytes: u64,
+    /// Bytes that mysqld may still use: `f_bavail`. Blocks that are reserved for root are not among them.
+    pub available_bytes: u64,
+    /// Whole seconds since the agent read these figures. It grows while the storage does not answer.
+    pub seconds_ago: u64,
+}
+
+impl VolumeUsage {
+    /// Per cent in use, as `df` has it: used, of used and available, rounded up. `None` for a file system without a size.
+    pub fn used_percent(&self) -> Option<u8> {
+        let used = u128::from(self.used_bytes);
+        let usable = used + u128::from(self.available_bytes);
+        let percent = (usable > 0).then(|| (used * 100).div_ceil(usable))?;
+        u8::try_from(percent).ok()
+    }
 }
 
 /// Whose a volume is.
@@ -257,4 +284,31 @@ pub struct CloneOrder {
     /// Server UUID of the donor. The agent keeps it and reports it, should the clone fail; `None`: the operator is of a version that does not name it.
     #[serde(default, rename = "donorUUID", skip_serializing_if = "Option::is_none")]
     pub donor_uuid: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::VolumeUsage;
+
+    fn percent(used_bytes: u64, available_bytes: u64) -> Option<u8> {
+        let usage = VolumeUsage {
+            size_bytes: u64::MAX,
+            used_bytes,
+            available_bytes,
+            seconds_ago: 0,
+        };
+        usage.used_percent()
+    }
+
+    #[test]
+    fn use_is_counted_as_df_counts_it() {
+        assert_eq!(percent(0, 1000), Some(0));
+        assert_eq!(percent(1, 999), Some(1), "rounded up");
+        assert_eq!(percent(850, 150), Some(85));
+        assert_eq!(percent(8501, 1499), Some(86));
+        // Of 1000 blocks 50 are reserved for root: nothing of the other 950 is left.
+        assert_eq!(percent(950, 0), Some(100));
+        assert_eq!(percent(0, 0), None, "no size");
+        assert_eq!(percent(u64::MAX, u64::MAX), Some(50));
+    }
 }

@@ -43,7 +43,7 @@ fn ready_is_unknown_before_anything_was_observed() {
     let status = not_observed(&Default::default(), Some(1), at(0));
     assert_eq!(status.observed_generation, Some(1));
     assert!(status.conditions.iter().all(|condition| condition.status == "Unknown"));
-    assert_eq!(status.conditions.len(), 9);
+    assert_eq!(status.conditions.len(), 10);
 }
 
 #[test]

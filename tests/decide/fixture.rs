@@ -74,6 +74,7 @@ fn member(ordinal: u8) -> Member {
         volume: Some(Volume {
             mark: Some(mark(ordinal)),
         }),
+        volume_usage: None,
     };
     let server = Server {
         uuid: uuid(ordinal),

@@ -25,6 +25,7 @@ mod rebuild;
 mod restart;
 mod restore;
 mod retry;
+mod room;
 mod scale;
 mod sides;
 mod unexplained;

@@ -14,7 +14,7 @@ use crate::support::world::in_namespace;
 use crate::support::writers::{At, Writers};
 use crate::support::{eventually, kubectl, sql};
 
-const CONDITIONS: [&str; 9] = [
+const CONDITIONS: [&str; 10] = [
     "Available",
     "ConflictFree",
     "Converged",
@@ -24,6 +24,7 @@ const CONDITIONS: [&str; 9] = [
     "Ready",
     "RingClosed",
     "Stalled",
+    "VolumesHaveRoom",
 ];
 
 #[tokio::test]

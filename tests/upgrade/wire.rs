@@ -88,6 +88,7 @@ fn an_agents_report_in_every_phase() {
             assert_eq!((report.former_server_uuids.len(), report.kept.len()), (1, 1));
             assert!(report.last_clone_error.is_some() && report.volume_full && report.clock == 73_512);
             assert_eq!(report.clone_failures, None, "agents of then did not count them");
+            assert_eq!(report.volume_usage, None, "agents of then did not read it");
             let fenced = report.fenced_itself.unwrap();
             assert_eq!(fenced.cut_off_since.0.to_string(), "2026-01-02T03:04:05Z");
             let lease = report.lease.unwrap();

@@ -12,7 +12,8 @@ use multimaster::api::MultiMasterCluster;
 use multimaster::api::status::FencedItself;
 use multimaster::wire::agent::LeaseReport;
 use multimaster::wire::agent::{
-    CloneFailures, CloneOrder, EmptyOrder, Mark, Order, Origin, Phase, Report, VERSION, Volume, WitnessAnswer,
+    CloneFailures, CloneOrder, EmptyOrder, Mark, Order, Origin, Phase, Report, VERSION, Volume, VolumeUsage,
+    WitnessAnswer,
 };
 use multimaster::wire::lease::LeaseRenewal;
 use serde::Serialize;
@@ -132,6 +133,12 @@ fn report(phase: Phase) -> Report {
                 cluster_uid: UUID.into(),
                 claim_uid: FORMER.into(),
             }),
+        }),
+        volume_usage: Some(VolumeUsage {
+            size_bytes: 20 << 30,
+            used_bytes: 17 << 30,
+            available_bytes: 2 << 30,
+            seconds_ago: 1,
         }),
     }
 }

@@ -18,3 +18,5 @@ pub const PROGRESSING: &str = "Progressing";
 pub const STALLED: &str = "Stalled";
 /// `spec.paused`.
 pub const PAUSED: &str = "Paused";
+/// No volume of a member is nearly full.
+pub const VOLUMES_HAVE_ROOM: &str = "VolumesHaveRoom";

@@ -9,6 +9,7 @@ use crate::names;
 use crate::wire::agent::Origin;
 
 use super::judgement::{Judgement, condition, of_others};
+use super::room::volumes_have_room;
 use super::stalled::stalled;
 use super::states::{purged, tries_again};
 use crate::decide::comparison;
@@ -54,6 +55,10 @@ impl Facts<'_> {
             (conditions::PROGRESSING, self.progressing()),
             (conditions::STALLED, self.stalled()),
             (conditions::PAUSED, self.paused()),
+            (
+                conditions::VOLUMES_HAVE_ROOM,
+                unknown(volumes_have_room(&self.next.member_statuses)),
+            ),
         ];
         let own = judgements
             .into_iter()

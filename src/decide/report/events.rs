@@ -128,6 +128,12 @@ pub fn events(before: &MultiMasterClusterStatus, after: &MultiMasterClusterStatu
         (conditions::READY, "True", false, EventReason::Ready),
         (conditions::AVAILABLE, "False", true, EventReason::Unavailable),
         (conditions::CONFLICT_FREE, "False", true, EventReason::ConflictFound),
+        (
+            conditions::VOLUMES_HAVE_ROOM,
+            "False",
+            true,
+            EventReason::VolumeNearlyFull,
+        ),
     ];
     let isolated = after.member_statuses.iter().filter_map(|member| {
         let fenced = member.fenced_itself.as_ref()?;

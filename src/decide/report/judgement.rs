@@ -43,7 +43,7 @@ impl Judgement {
 }
 
 /// The types of all conditions that this version judges.
-const TYPES: [&str; 9] = [
+const TYPES: [&str; 10] = [
     conditions::READY,
     conditions::AVAILABLE,
     conditions::RING_CLOSED,
@@ -53,6 +53,7 @@ const TYPES: [&str; 9] = [
     conditions::PROGRESSING,
     conditions::STALLED,
     conditions::PAUSED,
+    conditions::VOLUMES_HAVE_ROOM,
 ];
 
 /// Conditions that another version has judged. They stay as they are.

@@ -5,6 +5,7 @@ pub mod events;
 pub mod fitted;
 pub mod judgement;
 mod reach;
+pub mod room;
 mod stalled;
 pub mod states;
 pub mod status;

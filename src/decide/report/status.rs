@@ -11,6 +11,7 @@ use crate::names;
 
 use super::conditions::Facts;
 use super::fitted::fitted;
+use super::room;
 use crate::decide::comparison;
 use crate::decide::conflicts;
 use crate::decide::findings::Finding;
@@ -220,6 +221,7 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
             Some(report) => report.kept.clone(),
             None => before.map(|before| before.kept.clone()).unwrap_or_default(),
         },
+        volume: room::volume(member, before.and_then(|before| before.volume.as_ref())),
         voters: before.map(|before| before.voters.clone()).unwrap_or_default(),
         links: link_statuses(roles, member, steps, before),
     }

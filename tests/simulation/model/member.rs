@@ -230,6 +230,7 @@ impl Member {
             volume: Some(Volume {
                 mark: record.marked.then(|| mark(self.ordinal)),
             }),
+            volume_usage: None,
         })
     }
 
