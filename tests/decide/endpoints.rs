@@ -8,7 +8,7 @@ use multimaster::decide::serve::drain::DRAIN;
 use multimaster::decide::step::{PodAction, Step};
 
 use crate::balance::balanced;
-use crate::fixture::{at, condition, fence, link, member_status, pod, report, server, settle, steps, whole};
+use crate::fixture::{at, condition, fence, link, member_status, pod, report, server, settle, steps, unreachable, whole};
 use crate::writer::{single, told};
 
 const WHY: &str = "its pod is not Ready: container exporter is not ready";
@@ -343,6 +343,30 @@ fn the_writer_stays_while_clients_do_not_reach_the_others() {
     let decision = settle(&mut observed, 61);
     assert_eq!(decision.status.writer.as_ref().unwrap().name, "demo-1");
     told(&mut observed, 1);
+}
+
+/// The one with the lower ordinal would be next. With a template with which pods do not become Ready it has the wanted one, too.
+#[test]
+fn the_next_writer_is_one_whom_clients_reach() {
+    let next = |hindered: &[u8], with_haproxy: bool| {
+        let mut observed = single();
+        if with_haproxy {
+            let balanced = balanced();
+            observed.balancers = balanced.balancers;
+            observed.cluster.spec.balancer = balanced.cluster.spec.balancer;
+            observed.cluster.status.as_mut().unwrap().balancer = balanced.cluster.status.unwrap().balancer;
+        }
+        observed.update_revision = Some("b".into());
+        pod(&mut observed, 1).revision = Some("b".into());
+        hindered.iter().for_each(|ordinal| hinder(&mut observed, *ordinal));
+        unreachable(&mut observed, 0);
+        observed.members[0].pod = None;
+        settle(&mut observed, 60).status.writer.unwrap().name
+    };
+    assert_eq!(next(&[], false), "demo-1");
+    assert_eq!(next(&[1], false), "demo-2");
+    assert_eq!(next(&[1, 2], false), "demo-1", "one of them is better than none");
+    assert_eq!(next(&[1], true), "demo-1", "HAProxy leads to it all the same");
 }
 
 /// Agents of an earlier version may keep the pods of readers unready: their restart with the new agent is what mends that.

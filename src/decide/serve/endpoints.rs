@@ -1,7 +1,8 @@
 //! Which members are behind the Services, as clients see it: a label leads clients only to a pod that is Ready. `docs/ring.md`, "Endpoints".
 //!
-//! Conditions say it, and the restart of another member does not begin before it. Nothing else rests on it: readiness is the word of a kubelet, and
-//! of containers that are not ours. So no member is opened, fenced, bypassed or made the writer because of it.
+//! Conditions say it, the restart of another member does not begin before it, and of several members that could become the writer it is one that clients
+//! reach. Nothing else rests on it: readiness is the word of a kubelet, and of containers that are not ours. So no member is opened, fenced or bypassed
+//! because of it, and no writer is replaced.
 
 use super::lag::lag;
 use crate::decide::observed::{Member, Observed, Pod};
@@ -20,7 +21,12 @@ pub struct Obstacle {
 /// New connections through the Service for applications reach the member. HAProxy finds members by the serving label and by their agents' answers, at the
 /// address of the pod; whether the pod is Ready does not matter to it.
 pub fn is_behind(observed: &Observed, member: &Member) -> bool {
-    let leads_to = |pod: &Pod| pod.serving && !pod.terminating && (pod.ready || observed.cluster.leads_to_haproxy());
+    member.pod.as_ref().is_some_and(|pod| pod.serving) && would_be_behind(observed, member)
+}
+
+/// With the serving label, new connections through the Service for applications would reach the member.
+pub fn would_be_behind(observed: &Observed, member: &Member) -> bool {
+    let leads_to = |pod: &Pod| !pod.terminating && (pod.ready || observed.cluster.leads_to_haproxy());
     member.pod.as_ref().is_some_and(leads_to)
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::drain::{is_outdated, others_are_behind};
+use super::endpoints::would_be_behind;
 use super::opening::is_sound;
 use crate::api::status::WriterStatus;
 use crate::decide::findings::Finding;
@@ -89,7 +90,8 @@ fn reason_to_move(view: &View, finding: &Finding) -> Option<Reason> {
     None
 }
 
-/// Of those that could: one that is open already, whose applier does not wait for a lock, that need not be restarted, that holds most.
+/// Of those that could: one that is open already, whose applier does not wait for a lock, that clients would reach, that need not be
+/// restarted, that holds most.
 fn best<'a>(view: &View<'a>, present: Option<&Member>, is_eligible: impl Fn(&Finding) -> bool) -> Option<&'a Member> {
     let others = view
         .findings
@@ -107,6 +109,7 @@ fn best<'a>(view: &View<'a>, present: Option<&Member>, is_eligible: impl Fn(&Fin
         (
             server.is_some_and(|server| !server.super_read_only),
             !is_interrupted(member),
+            would_be_behind(view.observed, member),
             !is_outdated(view.observed, member),
             server.map(|server| server.held().count()),
             Reverse(member.ordinal),
