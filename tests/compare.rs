@@ -317,6 +317,32 @@ async fn definitions_and_accounts_are_compared() {
     );
 }
 
+/// The server answers NULL in place of a hash of what is longer than its `max_allowed_packet`.
+#[tokio::test]
+#[ignore = "needs MYSQL_ROOT"]
+async fn what_is_too_long_is_named_and_the_rest_is_compared() {
+    let Some(mut pair) = Pair::new(18).await else { return };
+    for statement in [
+        "CREATE DATABASE shop",
+        "CREATE TABLE shop.a (id INT PRIMARY KEY, b LONGBLOB)",
+        "CREATE TABLE shop.z (id INT PRIMARY KEY)",
+        "INSERT INTO shop.a VALUES (1, REPEAT('x', 1 << 20))",
+        "SET GLOBAL max_allowed_packet = 1 << 20",
+    ] {
+        pair.both(statement).await;
+    }
+    pair.second("INSERT INTO shop.z VALUES (1)").await;
+    let status = pair.compared().await;
+    assert_eq!(status.not_compared.len(), 1, "{status:?}");
+    let named = &status.not_compared[0];
+    assert!(
+        named.starts_with("table shop.a at demo-0: ") && named.contains("max_allowed_packet"),
+        "{named}"
+    );
+    let objects: Vec<&str> = status.differences.iter().map(|it| it.object.as_str()).collect();
+    assert_eq!(objects, ["table shop.z"]);
+}
+
 #[tokio::test]
 #[ignore = "needs MYSQL_ROOT"]
 async fn large_definitions_stay_in_the_server() {

@@ -18,7 +18,7 @@ use crate::wire::agent::{
     CloneOrder, EmptyOrder, MarkOrder, Order, PATH_ANSWERS, PATH_CLONE, PATH_EMPTY, PATH_FOUND, PATH_LIVE, PATH_MARK,
     PATH_NEW_LIFE, PATH_REPORT, PATH_WITNESS, Phase, WitnessAnswer,
 };
-use crate::wire::io::ports::{self, Ports, Servers, only_with_token};
+use crate::wire::io::ports::{self, Ports, Servers, only_with_token, with_long_orders};
 use crate::wire::lease::{Confirm, LeaseRenewal, PATH_CONFIRM};
 
 /// Deadline of a readiness probe. It is below the kubelet's timeout of one second, so that the agent answers, and says why.
@@ -83,6 +83,7 @@ pub async fn serve(
         .with_state(context.clone());
 
     let contact = Arc::clone(&shared);
+    let closed_routes = with_long_orders(closed_routes);
     let closed_routes = only_with_token(closed_routes, member.args.credentials.clone(), move || {
         contact.note_contact()
     });

@@ -142,6 +142,10 @@ pub struct ComparisonStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 100))]
     pub differences: Vec<Difference>,
+    /// Objects that were not compared, because their text or one of their rows is too long; the first 20 of them, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 100))]
+    pub not_compared: Vec<String>,
 }
 
 /// Something that is not the same on all members although they have executed the same.
@@ -225,10 +229,15 @@ pub struct MemberStatus {
     /// Whether it takes writes (`super_read_only` is off); absent when it cannot be seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writable: Option<bool>,
-    /// `gtid_executed` as last recorded.
+    /// `gtid_executed` as last recorded. It has at most 16 KiB; see `gtidExecutedOmitted`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub gtid_executed: String,
-    /// What a returned member must hold before it is opened: its upstream's `gtid_executed` at contact.
+    /// Server UUIDs whose transactions `gtidExecuted` leaves out, because it would be too long. `*`: those of every UUID that it does not name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("maxItems" = 1000))]
+    pub gtid_executed_omitted: Vec<String>,
+    /// What a returned member must hold before it is opened: its upstream's `gtid_executed` at contact. If that is longer than 16 KiB: what of it
+    /// the member lacked then, or a text that begins with `omitted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catch_up_to: Option<String>,
     /// Its own agent fenced it, because it was cut off; absent once it is open again.

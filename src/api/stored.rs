@@ -10,7 +10,7 @@ use super::schema;
 use super::status::{MemberStatus, MultiMasterClusterStatus};
 
 /// Fields that decisions rest on and that a pass cannot observe again. `[]` stands for every entry of a list.
-const RECORDED: [&str; 11] = [
+const RECORDED: [&str; 12] = [
     "epoch",
     "databaseCreated",
     "writer",
@@ -20,6 +20,7 @@ const RECORDED: [&str; 11] = [
     "memberStatuses[].serverUUID",
     "memberStatuses[].formerServerUUIDs",
     "memberStatuses[].gtidExecuted",
+    "memberStatuses[].gtidExecutedOmitted",
     "memberStatuses[].catchUpTo",
     "memberStatuses[].voters",
 ];

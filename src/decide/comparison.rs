@@ -154,6 +154,9 @@ pub fn converged(view: &View, now: Timestamp) -> Judgement {
         return Judgement::unknown(Reason::CannotCompare, why);
     }
     match (last, scheduled(observed)) {
+        (Some(partial), _) if !partial.not_compared.is_empty() => {
+            Judgement::unknown(Reason::CannotCompare, verdict(partial))
+        }
         (Some(equal), _) => Judgement::yes(Reason::Equal, verdict(equal)),
         (None, Some(due)) => Judgement::unknown(
             Reason::NotCompared,
@@ -177,9 +180,13 @@ pub fn verdict(comparison: &ComparisonStatus) -> String {
         0 => String::new(),
         milliseconds => format!("; writes were refused for {milliseconds} ms to see it"),
     };
+    let left_out = match comparison.not_compared.join("; ") {
+        none if none.is_empty() => none,
+        some => format!("; not compared: {some}"),
+    };
     if comparison.differing == 0 {
         return format!(
-            "{} tables with {} rows, definitions and accounts were the same on all members at {at}{stopped}",
+            "{} tables with {} rows, definitions and accounts were the same on all members at {at}{stopped}{left_out}",
             comparison.tables, comparison.rows
         );
     }
@@ -191,7 +198,7 @@ pub fn verdict(comparison: &ComparisonStatus) -> String {
     };
     format!(
         "at {at} members that had executed the same differed in {}{more}{stopped}. Decide which member is right, correct the others with \
-         sql_log_bin=0, and change the annotation {ANNOTATION_COMPARE}",
+         sql_log_bin=0, and change the annotation {ANNOTATION_COMPARE}{left_out}",
         differences.join("; ")
     )
 }

@@ -7,7 +7,8 @@
 //! | ... that a member has failed, or is only suspected? | [`ring::health`] |
 //! | ... that the ring is closed around a member, and that the member joins again? | [`ring::membership`] |
 //! | ... what a link needs, and what becomes of channels of another ring? | [`ring::links`], [`ring::leftover`] |
-//! | ... that a disk went back in time, and that a member has caught up? | [`ring::lineage`], by what status [recorded](ring::recorded) |
+//! | ... that a disk went back in time, and that a member has caught up? | [`ring::lineage`], by what status [recorded](ring::recorded)? |
+//! | ... what of a long GTID set is recorded in status? | [`ring::long_sets`] |
 //! | ... that a volume is a copy? | [`ring::ownership`] |
 //! | ... that a member is rebuilt, from which one, and when? | [`ring::behind`], [`ring::rebuild`] |
 //! | ... how a ring begins? | [`ring::founding`] |

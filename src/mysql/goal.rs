@@ -41,6 +41,25 @@ impl Object {
         };
         format!("SHOW CREATE {kind} {self}")
     }
+
+    /// The query for the bytes of its definition, in the column `bytes`; `None`: it has no part that could be very long. Without an object there is no
+    /// row.
+    pub fn length(&self) -> Option<String> {
+        let (column, table, kind, schema, name) = match self {
+            Self::Database(_) | Self::Table(..) | Self::Account(..) => return None,
+            Self::View(schema, name) => ("VIEW_DEFINITION", "VIEWS", "TABLE", schema, name),
+            Self::Procedure(schema, name) | Self::Function(schema, name) => {
+                ("ROUTINE_DEFINITION", "ROUTINES", "ROUTINE", schema, name)
+            }
+            Self::Trigger(schema, name) => ("ACTION_STATEMENT", "TRIGGERS", "TRIGGER", schema, name),
+            Self::Event(schema, name) => ("EVENT_DEFINITION", "EVENTS", "EVENT", schema, name),
+        };
+        Some(format!(
+            "SELECT MAX(LENGTH({column})) AS bytes FROM information_schema.{table} WHERE {kind}_SCHEMA = {} AND {kind}_NAME = {}",
+            literal(schema),
+            literal(name)
+        ))
+    }
 }
 
 /// As SQL names it.
@@ -128,5 +147,29 @@ pub(super) fn named<'a>(tokens: &'a [Token], schema: &str) -> Option<((String, S
     match tokens.get(1) {
         Some(Token::Sign('.')) => Some(((first, tokens.get(2)?.name()?.to_owned()), &tokens[3..])),
         _ => Some(((schema.to_owned(), first), &tokens[1..])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Object;
+
+    #[test]
+    fn what_users_write_at_any_length_has_its_length_asked_for() {
+        let (schema, name) = ("a'b".to_owned(), r"c\".to_owned());
+        for object in [
+            Object::View(schema.clone(), name.clone()),
+            Object::Procedure(schema.clone(), name.clone()),
+            Object::Function(schema.clone(), name.clone()),
+            Object::Trigger(schema.clone(), name.clone()),
+            Object::Event(schema.clone(), name.clone()),
+        ] {
+            let query = object.length().unwrap();
+            assert!(
+                query.contains(r"_SCHEMA = 'a\'b'") && query.contains(r"_NAME = 'c\\'"),
+                "{query}"
+            );
+        }
+        assert_eq!(Object::Table(schema, name).length(), None);
     }
 }

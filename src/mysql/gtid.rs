@@ -158,6 +158,23 @@ impl GtidSet {
         )
     }
 
+    /// The whole set as text, if that has at most so many bytes. Of a longer one only so much is written.
+    pub fn within(&self, bytes: usize) -> Option<String> {
+        let mut whole = Beginning {
+            text: String::new(),
+            most: bytes,
+        };
+        write!(whole, "{self}").ok().map(|()| whole.text)
+    }
+
+    /// The transactions whose server UUID is one of those that are meant.
+    pub fn of(&self, is_meant: impl Fn(&str) -> bool) -> Self {
+        let meant = self.sets.iter().filter(|(origin, _)| is_meant(&origin.uuid));
+        Self {
+            sets: meant.map(|(origin, all)| (origin.clone(), all.clone())).collect(),
+        }
+    }
+
     /// The server UUIDs of the set, in order, each once.
     pub fn uuids(&self) -> Vec<&str> {
         let mut uuids: Vec<&str> = self.sets.keys().map(|origin| origin.uuid.as_str()).collect();

@@ -5,18 +5,20 @@
 //! Members of two versions share the table (`docs/ring.md`, "Versions side by side"): columns are only added, at the end and with a default, and no
 //! statement that reads names an added column.
 
+mod reading;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use mysql_async::{Conn, Row};
+use mysql_async::Conn;
 use serde::Serialize;
 
-use crate::decide::conflicts::record::{Unread, UnreadRecord};
 use crate::decide::conflicts::{Record, Stage};
-use crate::mysql::io::connection::{SqlError, ask, column, gtid_set, optional, required, rows, run, shortened};
+use crate::mysql::io::connection::{SqlError, ask, column, required, run};
 use crate::mysql::quote::literal;
-use crate::mysql::schema::VERSION;
-use crate::mysql::transaction::BinlogPosition;
+
+use reading::record;
+pub use reading::{Reading, recent};
 
 /// Settled conflicts that a member keeps.
 const SETTLED_KEPT: u32 = 1000;
@@ -24,19 +26,6 @@ const SETTLED_KEPT: u32 = 1000;
 const IMAGES_KEPT: u32 = 100;
 /// Bytes of a piece of an image, at most. A character is not divided, so a piece may have a few bytes less.
 const PIECE: usize = 1 << 18;
-/// The most open records that are read. The others are counted.
-const MOST_READ: u64 = 300;
-
-/// Open records. An applier stands at each record that is not taken yet, so these come first; then the oldest, because the others wait for it.
-const OPEN: &str = "SELECT c.*, COUNT(*) OVER () AS all_open FROM multimaster.conflicts AS c WHERE stage <> 'settled' \
-     ORDER BY stage = 'taken', seen_at, observer, gtid LIMIT";
-/// Records that were settled within a day: a transaction that was long under way may belong to one of them.
-const SETTLED: &str = "SELECT * FROM multimaster.conflicts WHERE stage = 'settled' AND settled_at > UTC_TIMESTAMP() - INTERVAL 1 DAY \
-     ORDER BY settled_at DESC LIMIT 100";
-
-/// Whether the table of images is there.
-const IMAGE_TABLE: &str =
-    "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'multimaster' AND TABLE_NAME = 'conflict_rows'";
 
 /// The circumstances of a conflict, for people.
 pub struct Circumstances {
@@ -52,92 +41,6 @@ pub struct Circumstances {
     pub committed: Option<Timestamp>,
 }
 
-/// The records at a member.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
-    /// Open records, and those that were settled within a day.
-    pub records: Vec<Record>,
-    /// Records that are not read or cannot be read.
-    pub unread: Unread,
-    /// `multimaster.conflict_rows` is there.
-    pub has_image_table: bool,
-}
-
-impl Reading {
-    /// There are more bytes of records than can be read.
-    ///
-    /// # Errors
-    /// As [`ask`].
-    pub async fn too_long(conn: &mut Conn) -> Result<Self, SqlError> {
-        let why = "its open records are too long to be read; mend the rows of some by hand, then set their column stage to 'settled'";
-        let unread = Unread {
-            table: Some(why.into()),
-            ..Unread::default()
-        };
-        Ok(Self {
-            unread,
-            has_image_table: !ask(conn, IMAGE_TABLE).await?.is_empty(),
-            ..Self::default()
-        })
-    }
-}
-
-/// Reads the records at a member. If one record cannot be read, the others are read all the same. If the table cannot be read, [`Reading::unread`]
-/// has the reason.
-///
-/// # Errors
-/// [`SqlError`] when the connection fails or gets no answer, [`SqlError::TooLong`] when there are too many bytes of records: then the connection
-/// cannot be used any more.
-pub async fn recent(conn: &mut Conn) -> Result<Reading, SqlError> {
-    let read = async {
-        let open = rows(conn, &format!("{OPEN} {MOST_READ}")).await?;
-        let settled = rows(conn, SETTLED).await?;
-        Ok::<_, SqlError>((open, settled, !ask(conn, IMAGE_TABLE).await?.is_empty()))
-    };
-    let (open, settled, has_image_table) = match read.await {
-        Ok(read) => read,
-        Err(SqlError::TooLong) => return Err(SqlError::TooLong),
-        // No schema, no right, no table (1049, 1142, 1146), or a table that a person has changed: the member is well, and its conflicts are unknown.
-        Err(error) if error.is_of_the_living() => {
-            let unread = Unread {
-                table: Some(error.to_string()),
-                ..Unread::default()
-            };
-            return Ok(Reading {
-                unread,
-                ..Reading::default()
-            });
-        }
-        Err(error) => return Err(error),
-    };
-    let mut reading = Reading {
-        has_image_table,
-        ..Reading::default()
-    };
-    for row in &open {
-        match record(row) {
-            Ok(record) => reading.records.push(record.brief()),
-            Err(error) => reading.unread.records.push(UnreadRecord {
-                observer: column(row, "observer").unwrap_or_default(),
-                gtid: column(row, "gtid").unwrap_or_default(),
-                why: shortened(&error.to_string()),
-            }),
-        }
-    }
-    if let Some(row) = open.first() {
-        let all: u64 = required(row, "all_open")?;
-        reading.unread.more = all.saturating_sub(MOST_READ);
-    }
-    // A settled conflict that cannot be read is past all the same.
-    reading.records.extend(settled.iter().filter_map(|row| {
-        record(row)
-            .map(Record::brief)
-            .inspect_err(|error| tracing::debug!(%error, "a settled conflict is left out"))
-            .ok()
-    }));
-    Ok(reading)
-}
-
 /// One record at a member, however old, with its images as they are in the record.
 ///
 /// # Errors
@@ -150,38 +53,6 @@ pub async fn find(conn: &mut Conn, observer: &str, gtid: &str) -> Result<Option<
     );
     let found = ask(conn, &query).await?;
     found.first().map(record).transpose()
-}
-
-fn record(row: &Row) -> Result<Record, SqlError> {
-    let unreadable = |what: &str, error: &dyn std::fmt::Display| SqlError::Unreadable(format!("{what}: {error}"));
-    // A table of an earlier agent has no such column.
-    let version = match row.columns_ref().iter().any(|column| column.name_str() == "version") {
-        true => required(row, "version")?,
-        false => VERSION,
-    };
-    if version > VERSION {
-        return Err(SqlError::Unreadable(format!(
-            "version {version} of a record, and this operator knows {VERSION}"
-        )));
-    }
-    let seen = required::<String>(row, "seen_at")?.replace(' ', "T") + "Z";
-    let stage = serde_json::Value::String(required(row, "stage")?);
-    let changes: String = required(row, "changes")?;
-    let gtid: String = required(row, "gtid")?;
-    gtid_set(row, "gtid")?;
-    Ok(Record {
-        observer: required(row, "observer")?,
-        gtid,
-        seen: seen.parse().map_err(|error| unreadable("seen_at", &error))?,
-        stage: serde_json::from_value(stage).map_err(|error| unreadable("stage", &error))?,
-        rows: serde_json::from_str(&changes).map_err(|error| unreadable("changes", &error))?,
-        for_a_person: optional::<String>(row, "for_a_person")?.filter(|why| !is_outgrown(why)),
-        winner: optional(row, "winner")?,
-        known: gtid_set(row, "known")?,
-        kept: optional(row, "kept_file")?
-            .zip(optional(row, "kept_offset")?)
-            .map(|(file, offset)| BinlogPosition { file, offset }),
-    })
 }
 
 /// Writes a new record with all its columns, because half a record would not show what the conflict is about. `apart`: see [`changes`].
@@ -285,13 +156,6 @@ fn pieces(mut text: &str, longest: usize) -> Vec<&str> {
         text = rest;
     }
     pieces
-}
-
-/// Whether this is a reason why an earlier operator left a transaction to a person that this one takes: it changes a referenced table, or its key is
-/// of a type that was not compared.
-fn is_outgrown(why: &str) -> bool {
-    why.starts_with("it changes a table that a foreign key references, and taking it could ")
-        || why.starts_with("a key of type ")
 }
 
 fn or_null(text: Option<&str>) -> String {

@@ -13,6 +13,8 @@ use crate::api::status::FencedItself;
 use crate::api::voters::Voters;
 use crate::mysql::gtid::GtidSet;
 
+/// The most bytes of an order. A GTID set may be in it.
+pub const LONGEST_ORDER: usize = 16 << 20;
 /// Version of this contract. 0: an operator or agent from before there was a number.
 pub const VERSION: u32 = 1;
 

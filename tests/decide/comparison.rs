@@ -348,6 +348,44 @@ fn converged_says_what_differs_where_and_on_whom() {
     );
 }
 
+/// A comparison that left something out has not shown that members are equal, and goes on being one that ended.
+#[test]
+fn what_was_not_compared_is_named() {
+    let why = "procedure app.big at demo-1: it is longer than 16 MiB";
+    let partial = |differences| ComparisonStatus {
+        not_compared: vec![why.into(), "and 3 more".into()],
+        ..found(10, None, differences)
+    };
+    let mut observed = created(0);
+    finish(&mut observed, 20, partial(vec![]));
+    let decision = settle(&mut observed, 30);
+    let converged = condition(&decision, conditions::CONVERGED);
+    assert_eq!(
+        (converged.status.as_str(), converged.reason.as_str()),
+        ("Unknown", Reason::CannotCompare.as_ref())
+    );
+    assert!(
+        converged.message.contains("4 tables with 1000 rows"),
+        "{}",
+        converged.message
+    );
+    assert!(
+        converged.message.contains(&format!("not compared: {why}; and 3 more")),
+        "{}",
+        converged.message
+    );
+    assert!(!compares(&observed, 40), "the next one is due as ever");
+    finish(&mut observed, 50, partial(vec![difference()]));
+    let decision = settle(&mut observed, 60);
+    let converged = condition(&decision, conditions::CONVERGED);
+    assert_eq!(converged.reason, Reason::Diverged.as_ref());
+    assert!(
+        converged.message.contains("table shop.t") && converged.message.contains(why),
+        "{}",
+        converged.message
+    );
+}
+
 #[test]
 fn more_than_is_listed_is_counted() {
     let mut observed = created(0);

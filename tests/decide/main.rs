@@ -17,6 +17,7 @@ mod healing;
 mod isolation;
 mod late;
 mod links;
+mod long_sets;
 mod loss;
 mod ownership;
 mod purity;

@@ -25,11 +25,32 @@ pub fn brief(image: &Value) -> Value {
     }
 }
 
+/// A row with the digests of its large values: the same for the same row, and with the same columns.
+pub fn brief_columns(image: Value) -> Value {
+    match image {
+        Value::Object(columns) => columns.into_iter().map(|(name, value)| (name, brief(&value))).collect(),
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::{brief, large};
+    use super::{brief, brief_columns, large};
+
+    #[test]
+    fn a_row_keeps_its_columns_and_its_differences() {
+        let row = |value: &str| json!({ "id": 1, "b": value.repeat(1 << 20), "n": null });
+        let brief = brief_columns(row("a"));
+        assert_eq!(
+            (&brief["id"], &brief["n"], &brief["b"]["bytes"]),
+            (&json!(1), &json!(null), &json!((1 << 20) + 2))
+        );
+        assert!(brief.to_string().len() < 200, "{brief}");
+        assert_eq!(brief, brief_columns(row("a")));
+        assert_ne!(brief, brief_columns(row("c")));
+    }
 
     #[test]
     fn a_large_image_is_its_digest() {

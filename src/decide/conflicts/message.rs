@@ -37,7 +37,7 @@ pub fn message(observed: &Observed, sides: &Sides) -> Option<String> {
         listed.extend(unknown(observed, &open));
     }
     if unread::more(observed) > 0 {
-        listed.push("so many are open that no new one is settled before others are".into());
+        listed.push("so many or so long ones are open that no new one is settled before others are".into());
     }
     (!listed.is_empty()).then(|| listed.join("; "))
 }

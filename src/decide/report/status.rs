@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::as_read::AsRead;
 use crate::api::reasons::Reason;
 use crate::api::status::{LinkStatus, MemberState, MemberStatus, MultiMasterClusterStatus, Phase, Position, Retry};
-use crate::mysql::gtid::GtidSet;
 use crate::names;
 
 use super::conditions::Facts;
@@ -17,7 +16,7 @@ use crate::decide::conflicts;
 use crate::decide::findings::Finding;
 use crate::decide::observed::{Channel, Member, Observed, Receiver, Server};
 use crate::decide::ring::links::recorded_position;
-use crate::decide::ring::recorded;
+use crate::decide::ring::{long_sets, recorded};
 use crate::decide::roles::Roles;
 use crate::decide::serve::balance;
 use crate::decide::serve::drain::is_outdated;
@@ -71,6 +70,10 @@ fn limited(mut status: MultiMasterClusterStatus) -> MultiMasterClusterStatus {
         .iter_mut()
         .for_each(|condition| limit(&mut condition.message, LONG_TEXT));
     status.balancer.message.iter_mut().for_each(|text| limit(text, TEXT));
+    let comparison = status.comparison.iter_mut();
+    comparison
+        .flat_map(|comparison| &mut comparison.not_compared)
+        .for_each(|text| limit(text, TEXT));
     for difference in status
         .comparison
         .iter_mut()
@@ -99,6 +102,7 @@ fn without_record(status: &MultiMasterClusterStatus, texts: fn(&mut String)) -> 
     rest.balancer.message.iter_mut().for_each(texts);
     for member in &mut rest.member_statuses {
         member.gtid_executed.clear();
+        member.gtid_executed_omitted.clear();
         member.message.iter_mut().for_each(texts);
         for link in &mut member.links {
             link.lag_seconds = None;
@@ -180,6 +184,7 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
         .or(Some(Time(now)));
     let data = finding.data.as_ref().map(|data| data.server);
     let fenced = data.is_some_and(|server| server.super_read_only);
+    let (gtid_executed, gtid_executed_omitted) = gtid_executed(observed, member, before, data);
     MemberStatus {
         name: member.name(observed.name()),
         state,
@@ -199,12 +204,15 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
             .or(before.and_then(|before| before.server_uuid.clone())),
         former_server_uuids: finding.former_lives.clone(),
         writable: member.server().map(|server| !server.super_read_only),
-        gtid_executed: gtid_executed(observed, member, before, data),
+        gtid_executed,
+        gtid_executed_omitted,
         catch_up_to: match &finding.data {
             // As long as it is to stay fenced there is nothing to catch up with yet.
             Some(_) if roles.is_ordered_fenced(member.ordinal) => None,
             Some(data) if fenced => match &data.lineage.catch_up_target {
-                Ok(target) => target.as_ref().map(ToString::to_string),
+                Ok(target) => target
+                    .as_ref()
+                    .map(|target| long_sets::target(target, &data.server.executed)),
                 Err(_) => before.and_then(|before| before.catch_up_to.clone()),
             },
             Some(_) => None,
@@ -229,15 +237,23 @@ fn member_status(view: &View, finding: &Finding, steps: &[Step], now: Timestamp)
 
 /// What is recorded as executed never shrinks within one life: it is what a disk that went back in time is held against. For that it stays also
 /// where it cannot be read.
-fn gtid_executed(observed: &Observed, member: &Member, before: Option<&MemberStatus>, data: Option<&Server>) -> String {
-    let recorded = before.map(|before| before.gtid_executed.clone()).unwrap_or_default();
+fn gtid_executed(
+    observed: &Observed,
+    member: &Member,
+    before: Option<&MemberStatus>,
+    data: Option<&Server>,
+) -> (String, Vec<String>) {
+    let recorded = before.map(|before| (before.gtid_executed.clone(), before.gtid_executed_omitted.clone()));
+    let recorded = recorded.unwrap_or_default();
     let Some(server) = data else { return recorded };
     let same_life = before.and_then(|before| before.server_uuid.as_ref()) == Some(&server.uuid);
-    match recorded.parse::<GtidSet>() {
-        Ok(recorded) if same_life => server.executed.union(&recorded).to_string(),
-        Err(_) if !recorded::is_open(observed, member) => recorded,
-        _ => server.executed.to_string(),
-    }
+    // What is left out of the record may be more than a fenced member has now.
+    let executed = match recorded::executed_by(observed, member.ordinal) {
+        Ok(executed) if same_life => executed.and(&server.executed),
+        Err(_) if !recorded::is_open(observed, member) => return recorded,
+        _ => server.executed.clone().into(),
+    };
+    executed.written(observed)
 }
 
 /// The link, then what is left over from other rings.

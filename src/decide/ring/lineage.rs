@@ -2,17 +2,19 @@
 
 use crate::mysql::gtid::GtidSet;
 
+use super::long_sets::Executed;
 use super::recorded;
 use crate::decide::observed::{Member, Observed, Outsider, Ownership, Server};
 use crate::decide::roles::Roles;
+use crate::names;
 
 /// What is known of transactions, whichever member has them: the same for all members, so it is read once.
 #[derive(Clone, Debug)]
 pub struct Known {
     /// What each reachable member has of anything, by ordinal: executed, or retrieved and not yet applied.
     held: Vec<Option<GtidSet>>,
-    /// What status recorded as executed, by any member.
-    recorded: Result<GtidSet, String>,
+    /// What status recorded as executed, by ordinal.
+    recorded: Result<Vec<Executed>, String>,
 }
 
 impl Known {
@@ -23,6 +25,40 @@ impl Known {
             held: servers.map(|server| server.map(Server::held)).collect(),
             recorded: recorded::executed(observed),
         }
+    }
+
+    /// Transactions under this server's UUID that status or another reachable member has, and this server has not.
+    fn lost(
+        &self,
+        observed: &Observed,
+        member: &Member,
+        server: &Server,
+        elsewhere: &GtidSet,
+    ) -> Result<GtidSet, String> {
+        let recorded = self.recorded.as_ref().map_err(String::clone)?;
+        let own = recorded.iter().map(|executed| executed.set.only(&server.uuid));
+        let own: Vec<GtidSet> = own.chain([elsewhere.only(&server.uuid)]).collect();
+        let lost = GtidSet::union_all(&own).difference(&server.executed);
+        let left_out = recorded.iter().position(|executed| executed.leaves_out(&server.uuid));
+        let (Some(at), true) = (left_out, lost.is_empty()) else {
+            return Ok(lost);
+        };
+        // What no member has, no member ever takes for what this one writes under the same numbers.
+        let silent = (0..recorded.len()).find(|other| {
+            let held = self.held.get(*other).and_then(Option::as_ref);
+            *other != usize::from(member.ordinal) && held.is_none()
+        });
+        let name = |ordinal: usize| names::member(observed.name(), u8::try_from(ordinal).unwrap_or(u8::MAX));
+        silent.map_or(Ok(lost), |silent| {
+            Err(format!(
+                "status.memberStatuses[{at}].gtidExecuted of {} leaves out the transactions of its server UUID, because their names are too long for \
+                 status. So it cannot be known whether its disk went back in time before every other member answers; {} does not. If no disk was set \
+                 back, empty gtidExecuted and gtidExecutedOmitted with `kubectl edit mmc {} --subresource=status`",
+                name(at),
+                name(silent),
+                observed.name(),
+            ))
+        })
     }
 
     /// What reachable members other than this one have.
@@ -37,7 +73,7 @@ impl Known {
 pub struct Lineage {
     /// Transactions under this server's UUID that status or a reachable member has and this server has not: its disk went back in time.
     /// While this is empty the member has all it ever acknowledged (invariant I11). An error says why that cannot be known: a set in status
-    /// cannot be read.
+    /// cannot be read, or leaves them out.
     pub lost: Result<GtidSet, String>,
     /// What a fenced member must have executed before it may open. Set once at contact and kept in status, because the upstream goes on
     /// writing. `None`: it takes writes, or its upstream is out of reach, so there is nothing to wait for yet. An error says that what status
@@ -52,7 +88,7 @@ impl Lineage {
     pub fn of(roles: &Roles, known: &Known, member: &Member, server: &Server, former_lives: &[String]) -> Self {
         let elsewhere = known.elsewhere(member.ordinal);
         let judged = Self {
-            lost: lost(server, &known.recorded, &elsewhere),
+            lost: known.lost(roles.observed, member, server, &elsewhere),
             catch_up_target: Ok(None),
             has_caught_up: false,
         };
@@ -64,7 +100,7 @@ impl Lineage {
         let former = GtidSet::union_all(&former);
         let catch_up_target = catch_up_target(roles, member, &former);
         Self {
-            has_caught_up: has_caught_up(roles, member, server, &catch_up_target, &former, elsewhere),
+            has_caught_up: has_caught_up(roles, member, server, &catch_up_target, &former, &elsewhere),
             catch_up_target,
             ..judged
         }
@@ -74,12 +110,6 @@ impl Lineage {
     pub fn has_lost_nothing(&self) -> bool {
         self.lost.as_ref().is_ok_and(GtidSet::is_empty)
     }
-}
-
-fn lost(server: &Server, recorded: &Result<GtidSet, String>, elsewhere: &GtidSet) -> Result<GtidSet, String> {
-    let recorded = recorded.as_ref().map_err(String::clone)?;
-    let own = elsewhere.union(recorded).only(&server.uuid);
-    Ok(own.difference(&server.executed))
 }
 
 /// UUIDs of the earlier lives of this ordinal, as status and the volume remember them, oldest first.
@@ -122,7 +152,7 @@ fn has_caught_up(
     server: &Server,
     target: &Result<Option<GtidSet>, String>,
     former: &GtidSet,
-    elsewhere: GtidSet,
+    elsewhere: &GtidSet,
 ) -> bool {
     if !server.executed.contains(former) {
         return false;
@@ -132,24 +162,22 @@ fn has_caught_up(
     if roles.link(member).is_some_and(|link| link.conflict().is_some()) {
         return !roles.is_bypassed(member.ordinal);
     }
-    let (Ok(target), Ok(obtainable)) = (target, obtainable(roles.observed, member.ordinal, elsewhere)) else {
-        return false;
-    };
-    target
-        .as_ref()
-        .is_none_or(|target| server.executed.contains(&target.intersection(&obtainable)))
+    let Ok(target) = target else { return false };
+    let target = target.clone().unwrap_or_default();
+    let obtainable = obtainable(roles.observed, member.ordinal, &target, elsewhere);
+    obtainable.is_ok_and(|obtainable| server.executed.contains(&obtainable))
 }
 
-/// What others have, or had when they were last seen and are merely suspect now. What went with an absent member, or with a disk that was set
-/// back, may never come: no member waits for it.
-fn obtainable(observed: &Observed, ordinal: u8, elsewhere: GtidSet) -> Result<GtidSet, String> {
+/// Of the target what others have, or had when they were last seen and are merely suspect now. What went with an absent member, or with a disk that
+/// was set back, may never come: no member waits for it.
+fn obtainable(observed: &Observed, ordinal: u8, target: &GtidSet, elsewhere: &GtidSet) -> Result<GtidSet, String> {
     let is_suspect = |member: &&Member| {
         let status = observed.recorded(member.ordinal);
         member.server().is_none() && status.is_some_and(|status| status.absent_since.is_none())
     };
     let mut suspects = observed.others(ordinal).filter(is_suspect);
-    suspects.try_fold(elsewhere, |mut all, suspect| {
-        all.add(&recorded::executed_by(observed, suspect.ordinal)?);
+    suspects.try_fold(target.intersection(elsewhere), |mut all, suspect| {
+        all.add(&recorded::executed_by(observed, suspect.ordinal)?.possibly(target));
         Ok(all)
     })
 }

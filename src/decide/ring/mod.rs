@@ -6,6 +6,7 @@ pub mod health;
 pub mod leftover;
 pub mod lineage;
 pub mod links;
+pub mod long_sets;
 pub mod membership;
 pub mod ownership;
 pub mod rebuild;

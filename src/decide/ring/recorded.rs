@@ -7,6 +7,8 @@ use crate::api::status::Retry;
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::names;
 
+use super::long_sets::{Executed, OMITTED};
+
 use crate::decide::conflicts::holds;
 use crate::decide::observed::{Member, Observed, Problem};
 
@@ -38,30 +40,29 @@ pub fn newer_spec(cluster: &MultiMasterCluster) -> Option<Problem> {
     })
 }
 
-/// All that status recorded as executed, by whomever: members that are away may be the only ones to know.
+/// What status recorded as executed by each member, by ordinal: members that are away may be the only ones to know.
 ///
 /// # Errors
 /// Names a record that is not a GTID set, and the way out.
-pub fn executed(observed: &Observed) -> Result<GtidSet, String> {
-    let mut ordinals = 0..u8::try_from(statuses(observed)).unwrap_or(u8::MAX);
-    ordinals.try_fold(GtidSet::default(), |mut all, ordinal| {
-        all.add(&executed_by(observed, ordinal)?);
-        Ok(all)
-    })
+pub fn executed(observed: &Observed) -> Result<Vec<Executed>, String> {
+    let ordinals = 0..u8::try_from(statuses(observed)).unwrap_or(u8::MAX);
+    ordinals.map(|ordinal| executed_by(observed, ordinal)).collect()
 }
 
 /// What status recorded as executed by this member.
 ///
 /// # Errors
 /// As [`executed`].
-pub fn executed_by(observed: &Observed, ordinal: u8) -> Result<GtidSet, String> {
-    let text = observed
-        .recorded(ordinal)
-        .map_or("", |status| status.gtid_executed.as_str());
-    match text.parse::<GtidSet>() {
-        Ok(set) => Ok(set),
+pub fn executed_by(observed: &Observed, ordinal: u8) -> Result<Executed, String> {
+    let Some(status) = observed.recorded(ordinal) else {
+        return Ok(Executed::default());
+    };
+    let is_open = || observed.member(ordinal).is_some_and(|member| is_open(observed, member));
+    match Executed::read(&status.gtid_executed, &status.gtid_executed_omitted) {
         // It says itself what it has, and this pass records that.
-        Err(_) if observed.member(ordinal).is_some_and(|member| is_open(observed, member)) => Ok(GtidSet::default()),
+        Ok(executed) if executed.is_cut() && is_open() => Ok(Executed::from(executed.set)),
+        Err(_) if is_open() => Ok(Executed::default()),
+        Ok(executed) => Ok(executed),
         Err(error) => Err(format!(
             "{}, so it cannot be known whether a disk went back in time: no fenced member is opened, re-inserted or given a new life. Correct it \
              with `kubectl edit mmc {} --subresource=status`, or empty it if no disk was set back",
@@ -74,14 +75,18 @@ pub fn executed_by(observed: &Observed, ordinal: u8) -> Result<GtidSet, String> 
 /// What status recorded that this member has to catch up with.
 ///
 /// # Errors
-/// Names the field, where that is not a GTID set.
+/// Names the field, where that is not a GTID set. It may have been too long.
 pub fn catch_up_to(observed: &Observed, ordinal: u8) -> Result<Option<GtidSet>, String> {
     let text = observed
         .recorded(ordinal)
         .and_then(|status| status.catch_up_to.as_deref());
-    let set = text.map(|text| {
-        text.parse()
-            .map_err(|error| unreadable(observed, ordinal, "catchUpTo", &error))
+    let set = text.map(|text| match text {
+        OMITTED => Err(format!(
+            "it lacks so many transactions that their names are too long for status.memberStatuses[{ordinal}].catchUpTo of {}; it waits until its \
+             upstream answers",
+            names::member(observed.name(), ordinal)
+        )),
+        text => text.parse().map_err(|error| unreadable(observed, ordinal, "catchUpTo", &error)),
     });
     set.transpose()
 }

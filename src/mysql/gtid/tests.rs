@@ -183,6 +183,17 @@ fn what_has_a_tag() {
     assert!(set.tagged("c").is_empty());
 }
 
+#[test]
+fn a_text_that_is_too_long_is_none() {
+    let some = set(&format!("{A}:1-5:7,{B}:1:t:2"));
+    let text = some.to_string();
+    assert_eq!(some.within(text.len()), Some(text.clone()));
+    assert_eq!(some.within(text.len() - 1), None);
+    assert_eq!(GtidSet::default().within(0), Some(String::new()));
+    assert_eq!(some.of(|uuid| uuid == B).to_string(), format!("{B}:1:t:2"));
+    assert!(some.of(|_| false).is_empty());
+}
+
 /// More than a server ever has: each second transaction of one server, and none of its neighbours.
 const MANY: u64 = 300_000;
 
@@ -219,6 +230,23 @@ fn a_set_of_very_many_intervals_is_no_burden() {
     assert!(odds.intersection(&evens).is_empty());
     assert!(all.contains(&odds) && odds.contains(&odds.clone()) && !odds.contains(&evens));
     assert!(odds.brief().len() < 400 && format!("{odds:?}").len() < 400);
+    assert_eq!(odds.of(|uuid| uuid == A), odds);
+    assert_eq!(odds.within(1 << 14), None);
+    assert_eq!(odds.within(1 << 23), Some(odds.to_string()));
+
+    // As many UUIDs, and one UUID as many times.
+    let uuid = |n: u64| format!("{n:08x}-0000-0000-0000-000000000000");
+    let text: Vec<String> = (0..MANY).rev().map(|n| format!("{}:{}", uuid(n), n + 1)).collect();
+    let uuids = set(&text.join(","));
+    assert_eq!(uuids.uuids().len(), text.len());
+    assert!(uuids.contains(&uuids.clone()) && uuids.difference(&uuids).is_empty());
+    assert_eq!(uuids.union(&uuids).intersection(&uuids), uuids);
+    assert_eq!(uuids.of(|it| it == uuid(7)).to_string(), format!("{}:8", uuid(7)));
+    for n in 0..MANY {
+        assert_eq!(uuids.only(&uuid(n)).count(), 1);
+    }
+    let text: Vec<String> = odd().rev().map(|n| format!("{A}:{n}")).collect();
+    assert_eq!(set(&text.join(",")), odds);
 
     // One transaction at a time, as a log is read; and each looked for.
     let mut log = GtidSet::default();

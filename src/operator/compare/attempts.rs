@@ -1,12 +1,14 @@
 //! An attempt: one question to all members at the same time, and which members gave the same answer.
 
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use mysql_async::Conn;
 
-use super::error::CompareError;
+use super::error::{CompareError, ReadError};
 use super::object::{Object, counts};
 use crate::mysql::gtid::GtidSet;
-use crate::mysql::io::connection::{Address, PROBE_DEADLINE, SqlError, close, connect, gtid_set, rows, run, within};
+use crate::mysql::io::connection::{
+    ANSWER_OF_DEFINITIONS, Address, PROBE_DEADLINE, SqlError, close, connect, gtid_set, rows, run, within,
+};
 use crate::mysql::io::statements::kill;
 
 /// Milliseconds after which mysqld ends a statement that reads.
@@ -22,6 +24,8 @@ pub struct Peer {
     pub reader: Conn,
     /// Stops writes and opens the member again. Nothing else is sent on this connection before the end, so that nothing delays the opening.
     pub control: Conn,
+    /// For another reader; `None`: there will be none.
+    address: Option<Address>,
 }
 
 impl Peer {
@@ -33,7 +37,11 @@ impl Peer {
         let of = |source| CompareError::of(&name, source);
         let reader = connect(address, PROBE_DEADLINE).await.map_err(of)?;
         let control = connect(address, PROBE_DEADLINE).await.map_err(of)?;
-        Self::new(name, server_uuid, reader, control).await
+        let peer = Self::new(name, server_uuid, reader, control).await?;
+        Ok(Self {
+            address: Some(address.clone()),
+            ..peer
+        })
     }
 
     /// Takes two connections, and makes the reader's answers independent of the server's configuration. The reader waits at most 5 s for a table
@@ -47,7 +55,29 @@ impl Peer {
             server_uuid,
             reader,
             control,
+            address: None,
         };
+        peer.prepare().await?;
+        Ok(peer)
+    }
+
+    /// Takes another connection for reading, in place of one with an answer that was not read to its end. A snapshot is lost with it.
+    async fn read_anew(&mut self) -> Result<(), CompareError> {
+        let of = |name: &str, source| CompareError::of(name, source);
+        let Some(address) = &self.address else {
+            return Err(of(&self.name, SqlError::TooLong));
+        };
+        let reader = connect(address, PROBE_DEADLINE).await;
+        let reader = reader.map_err(|source| of(&self.name, source))?;
+        let earlier = std::mem::replace(&mut self.reader, reader);
+        let id = u64::from(earlier.id());
+        close(earlier);
+        let killed = within(PROBE_DEADLINE, kill(&mut self.reader, id)).await;
+        killed.map_err(|source| of(&self.name, source))?;
+        self.prepare().await
+    }
+
+    async fn prepare(&mut self) -> Result<(), CompareError> {
         for statement in [
             "SET NAMES utf8mb4".to_owned(),
             format!(
@@ -55,10 +85,10 @@ impl Peer {
                  print_identified_with_as_hex = ON, lock_wait_timeout = 5, max_execution_time = {LONGEST_STATEMENT}"
             ),
         ] {
-            let done = run(&mut peer.reader, &statement).await;
-            done.map_err(|source| CompareError::of(&peer.name, source))?;
+            let done = run(&mut self.reader, &statement).await;
+            done.map_err(|source| CompareError::of(&self.name, source))?;
         }
-        Ok(peer)
+        Ok(())
     }
 
     /// `gtid_executed`.
@@ -127,20 +157,47 @@ impl Attempt {
     }
 }
 
-/// Asks all members at the same time.
+/// Asks all members at the same time. Each answers to its end: an answer that is broken off makes its connection useless.
 ///
 /// # Errors
-/// [`CompareError::Object`] with the first member that could not be asked.
+/// [`CompareError::Object`] with the first member that could not be asked; [`CompareError::TooLong`] if all could be asked, and the object is too long
+/// at one of them.
 pub async fn attempt(peers: &mut [Peer], object: &Object) -> Result<Attempt, CompareError> {
-    let asked = peers.iter_mut().map(|peer| async {
-        let said = object.read(&mut peer.reader).await;
-        said.map_err(|source| CompareError::Object {
-            member: peer.name.clone(),
-            object: object.name(),
-            source,
-        })
-    });
-    try_join_all(asked).await.map(Attempt)
+    let asked = peers.iter_mut().map(|peer| said(peer, object));
+    let (mut attempt, mut too_long) = (Vec::new(), None);
+    for said in join_all(asked).await {
+        match said {
+            Ok(said) => attempt.push(said),
+            Err(error @ CompareError::TooLong { .. }) => {
+                too_long.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    too_long.map_or(Ok(Attempt(attempt)), Err)
+}
+
+async fn said(peer: &mut Peer, object: &Object) -> Result<Option<String>, CompareError> {
+    let why = match object.read(&mut peer.reader).await {
+        Ok(said) => return Ok(said),
+        Err(ReadError::TooLong(why)) => why,
+        Err(ReadError::Sql(SqlError::TooLong)) => {
+            peer.read_anew().await?;
+            format!("it is longer than {} MiB", ANSWER_OF_DEFINITIONS >> 20)
+        }
+        Err(ReadError::Sql(source)) => {
+            return Err(CompareError::Object {
+                member: peer.name.clone(),
+                object: object.name(),
+                source,
+            });
+        }
+    };
+    Err(CompareError::TooLong {
+        member: peer.name.clone(),
+        object: object.name(),
+        why,
+    })
 }
 
 /// `gtid_executed` of every member.

@@ -6,6 +6,9 @@
 use super::chunks::sum;
 use crate::mysql::quote::literal;
 
+/// Name of the column with the hash of a definition. NULL there: the server did not make one, because the text is longer than `max_allowed_packet`.
+pub const HASH: &str = "hash";
+
 /// Bytes of a definition of a routine or a view. A longer one is hashed.
 const LONG: usize = 64 * 1024;
 
@@ -20,7 +23,7 @@ pub fn long_routine(kind: &str, schema: &str, name: &str) -> Vec<String> {
                      SHA2(DTD_IDENTIFIER, 256), IFNULL(CHARACTER_SET_NAME, ''), IFNULL(COLLATION_NAME, '')), 256)";
     vec![
         format!(
-            "SELECT SHA2(ROUTINE_DEFINITION, 256), EXTERNAL_LANGUAGE, IS_DETERMINISTIC, SQL_DATA_ACCESS, SECURITY_TYPE, SQL_MODE, \
+            "SELECT SHA2(ROUTINE_DEFINITION, 256) AS {HASH}, EXTERNAL_LANGUAGE, IS_DETERMINISTIC, SQL_DATA_ACCESS, SECURITY_TYPE, SQL_MODE, \
              SHA2(ROUTINE_COMMENT, 256), DEFINER, CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION \
              FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = {} AND ROUTINE_NAME = {} AND ROUTINE_TYPE = '{kind}' \
              AND LENGTH(ROUTINE_DEFINITION) + (SELECT IFNULL(SUM(LENGTH(DTD_IDENTIFIER) + IFNULL(LENGTH(PARAMETER_NAME), 0)), 0) {parameters}) \
@@ -38,7 +41,7 @@ pub fn long_view(schema: &str, name: &str) -> Vec<String> {
     let column = "SHA2(CONCAT_WS(',', ORDINAL_POSITION, HEX(COLUMN_NAME)), 256)";
     vec![
         format!(
-            "SELECT SHA2(VIEW_DEFINITION, 256), CHECK_OPTION, DEFINER, SECURITY_TYPE, CHARACTER_SET_CLIENT, COLLATION_CONNECTION \
+            "SELECT SHA2(VIEW_DEFINITION, 256) AS {HASH}, CHECK_OPTION, DEFINER, SECURITY_TYPE, CHARACTER_SET_CLIENT, COLLATION_CONNECTION \
              FROM information_schema.VIEWS WHERE {this} AND LENGTH(VIEW_DEFINITION) > {LONG}"
         ),
         format!(
@@ -51,7 +54,7 @@ pub fn long_view(schema: &str, name: &str) -> Vec<String> {
 /// A trigger. `SHOW CREATE TRIGGER` shows when it was created, too, which each member has by itself.
 pub fn trigger(schema: &str, name: &str) -> Vec<String> {
     vec![format!(
-        "SELECT SHA2(ACTION_STATEMENT, 256), EVENT_OBJECT_TABLE, EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER, SQL_MODE, DEFINER, \
+        "SELECT SHA2(ACTION_STATEMENT, 256) AS {HASH}, EVENT_OBJECT_TABLE, EVENT_MANIPULATION, ACTION_TIMING, ACTION_ORDER, SQL_MODE, DEFINER, \
          CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION \
          FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = {} AND TRIGGER_NAME = {}",
         literal(schema),
@@ -62,7 +65,7 @@ pub fn trigger(schema: &str, name: &str) -> Vec<String> {
 /// An event, without what differs by design: a replica disables it, and its start, its last run and its time zone are not always replicated.
 pub fn event(schema: &str, name: &str) -> Vec<String> {
     vec![format!(
-        "SELECT SHA2(EVENT_DEFINITION, 256), EVENT_TYPE, EXECUTE_AT, INTERVAL_VALUE, INTERVAL_FIELD, ENDS, ON_COMPLETION, SQL_MODE, DEFINER, \
+        "SELECT SHA2(EVENT_DEFINITION, 256) AS {HASH}, EVENT_TYPE, EXECUTE_AT, INTERVAL_VALUE, INTERVAL_FIELD, ENDS, ON_COMPLETION, SQL_MODE, DEFINER, \
          SHA2(EVENT_COMMENT, 256), CHARACTER_SET_CLIENT, COLLATION_CONNECTION, DATABASE_COLLATION \
          FROM information_schema.EVENTS WHERE EVENT_SCHEMA = {} AND EVENT_NAME = {}",
         literal(schema),
@@ -88,6 +91,11 @@ mod tests {
                 let hashed = columns.matches(&format!("{text}, 256)")).count();
                 assert_eq!(columns.matches(text).count(), hashed, "{query}");
             }
+            assert_eq!(
+                columns.contains("SHA2("),
+                columns.contains("SUM(") || columns.contains(" AS hash,"),
+                "{query}"
+            );
             // An aggregate of texts would be cut at group_concat_max_len.
             assert!(!query.contains("GROUP_CONCAT") && from.contains("'shop'"), "{query}");
         }

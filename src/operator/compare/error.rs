@@ -30,6 +30,16 @@ pub enum CompareError {
         /// The server's error.
         source: SqlError,
     },
+    /// An object that is too long to be compared. The comparison goes on with the others.
+    #[error("{object} at {member}: {why}")]
+    TooLong {
+        /// Which member.
+        member: String,
+        /// The object.
+        object: String,
+        /// What is too long.
+        why: String,
+    },
     /// Something differs at every attempt, and writes could not be stopped. Only equal GTID sets show whether it is divergence.
     #[error("something differs while writes go on, and they could not be stopped: {why}")]
     NotStopped {
@@ -74,6 +84,17 @@ impl CompareError {
             source,
         }
     }
+}
+
+/// Why an object was not read at a member.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The server or its connection.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// The object is too long to be compared.
+    #[error("{0}")]
+    TooLong(String),
 }
 
 /// Permission to stop writes. The pass that gave it waits until the permit is dropped.

@@ -27,7 +27,7 @@ use futures::future::{BoxFuture, join_all};
 use crate::api::status::ComparisonStatus;
 use crate::mysql::io::connection::Address;
 
-pub use error::{CompareError, Permit, Progress, READ_DEADLINE};
+pub use error::{CompareError, Permit, Progress, READ_DEADLINE, ReadError};
 
 use attempts::Peer;
 use queue::{Comparisons, Turn};

@@ -7,12 +7,12 @@ use mysql_async::{Conn, Row, Value};
 
 use super::chunks::{Chunk, Key, Table};
 use super::columns::Column;
-use super::definitions;
+use super::definitions::{self, HASH};
 use crate::mysql::io::connection::{SqlError, rows, within};
 use crate::mysql::quote::{identifier, literal};
 use crate::names::accounts;
 
-use super::error::READ_DEADLINE;
+use super::error::{READ_DEADLINE, ReadError};
 
 /// Databases that are each server's own.
 const SYSTEM_SCHEMAS: &str = "'mysql', 'sys', 'information_schema', 'performance_schema', 'multimaster'";
@@ -106,8 +106,9 @@ impl Object {
     /// One member's text of the object: equal texts are equal objects. `None`: the member does not have it.
     ///
     /// # Errors
-    /// [`SqlError`]; [`SqlError::Outdated`] when a row is too long to be hashed.
-    pub async fn read(&self, conn: &mut Conn) -> Result<Option<String>, SqlError> {
+    /// [`ReadError::TooLong`] when a row or a definition is too long to be hashed; else [`SqlError`]. After [`SqlError::TooLong`] the connection cannot be
+    /// used any more.
+    pub async fn read(&self, conn: &mut Conn) -> Result<Option<String>, ReadError> {
         if let Some(hashes) = self.hashed(conn).await? {
             return Ok(Some(hashes));
         }
@@ -118,28 +119,28 @@ impl Object {
         let mut text = String::new();
         for statement in statements {
             match within(READ_DEADLINE, rows(conn, &statement)).await {
-                Ok(rows) => rows.into_iter().for_each(|row| text.push_str(&line(row))),
+                Ok(rows) => text.push_str(&lines(rows)?),
                 Err(SqlError::Mysql(mysql_async::Error::Server(error))) if ABSENT.contains(&error.code) => {
                     return Ok(None);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
         match self {
             Self::Table(..) => text = without_auto_increment(&text),
             Self::Rows(_) if counts(&text).is_none() => {
-                return Err(SqlError::Outdated("a row is longer than max_allowed_packet".into()));
+                return Err(ReadError::TooLong("a row is longer than max_allowed_packet".into()));
             }
             _ => {}
         }
         Ok(Some(text))
     }
 
-    async fn hashed(&self, conn: &mut Conn) -> Result<Option<String>, SqlError> {
+    async fn hashed(&self, conn: &mut Conn) -> Result<Option<String>, ReadError> {
         let mut text = String::new();
         for query in self.hashes() {
             let rows = within(READ_DEADLINE, rows(conn, &query)).await?;
-            rows.into_iter().for_each(|row| text.push_str(&line(row)));
+            text.push_str(&lines(rows)?);
             if text.is_empty() {
                 break;
             }
@@ -153,6 +154,29 @@ pub fn counts(checksum: &str) -> Option<u64> {
     let mut cells = checksum.split('\t');
     let (rows, hashed) = (cells.next()?, cells.next()?);
     (rows == hashed).then(|| rows.parse().ok()).flatten()
+}
+
+/// Rows as text. NULL in place of a hash or of a definition is no text that could be the same at another member.
+fn lines(rows: Vec<Row>) -> Result<String, ReadError> {
+    let mut text = String::new();
+    for row in rows {
+        let columns = row.columns_ref().iter().enumerate();
+        let is_null = |at: usize| matches!(row.as_ref(at), Some(Value::NULL));
+        if columns
+            .into_iter()
+            .any(|(at, column)| is_whole(&column.name_str()) && is_null(at))
+        {
+            let why = "its definition is longer than max_allowed_packet, or the server does not show it";
+            return Err(ReadError::TooLong(why.into()));
+        }
+        text.push_str(&line(row));
+    }
+    Ok(text)
+}
+
+/// Whether a column has a definition, as `SHOW CREATE` names it, or the hash of one.
+fn is_whole(column: &str) -> bool {
+    column == HASH || column.starts_with("Create ")
 }
 
 fn line(row: Row) -> String {
@@ -323,6 +347,23 @@ mod tests {
         assert_eq!(counts("0\t0\tNULL\n"), Some(0));
         assert_eq!(counts("12\t12\t99\n"), Some(12));
         assert_eq!(counts("12\t11\t99\n"), None);
+    }
+
+    #[test]
+    fn no_definition_is_not_the_same_as_no_definition() {
+        for column in [
+            "hash",
+            "Create Procedure",
+            "Create Function",
+            "Create View",
+            "Create Table",
+        ] {
+            assert!(is_whole(column), "{column}");
+        }
+        // NULL has a meaning there.
+        for column in ["EXECUTE_AT", "ENDS", "SUM(...)", "Created", "sql_mode"] {
+            assert!(!is_whole(column), "{column}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One comparison from its beginning to its end: every object once; objects that differ up to [`ROUNDS`] times more; objects that still differ,
 //! and only these, while writes are stopped.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,7 @@ pub async fn compare(
         peers,
         status,
         progress,
+        left_out: BTreeMap::new(),
     };
     let mut suspects = Vec::new();
     for object in run.list(subject.app.as_deref()).await? {
@@ -73,6 +74,7 @@ pub async fn compare(
     if !suspects.is_empty() {
         run.with_writes_stopped(suspects, permit).await?;
     }
+    run.status.not_compared = listed(run.left_out);
     run.status.finished_at = Some(Time(Timestamp::now()));
     Ok(run.status)
 }
@@ -81,6 +83,19 @@ struct Run<'a> {
     peers: &'a mut [Peer],
     status: ComparisonStatus,
     progress: &'a Progress,
+    /// Objects that are too long to be compared, each with the reason and the member.
+    left_out: BTreeMap<String, String>,
+}
+
+/// Objects that were left out, for status.
+fn listed(left_out: BTreeMap<String, String>) -> Vec<String> {
+    let more = left_out.len().saturating_sub(MOST_LISTED);
+    let named = left_out.into_iter().take(MOST_LISTED);
+    let mut listed: Vec<String> = named.map(|(object, why)| format!("{object} {why}")).collect();
+    if more > 0 {
+        listed.push(format!("and {more} more"));
+    }
+    listed
 }
 
 impl Run<'_> {
@@ -111,9 +126,23 @@ impl Run<'_> {
         attempt(self.peers, object).await
     }
 
+    /// What an attempt found. `None`: the object is too long. It is noted, and the comparison goes on with the others.
+    fn unless_too_long<T>(&mut self, found: Result<T, CompareError>) -> Result<Option<T>, CompareError> {
+        match found {
+            Err(CompareError::TooLong { member, object, why }) => {
+                self.left_out.insert(object, format!("at {member}: {why}"));
+                Ok(None)
+            }
+            found => found.map(Some),
+        }
+    }
+
     /// Compares an object; a table's rows too, if its definition is the same everywhere. Returns the objects that differ.
     async fn examine(&mut self, object: Object) -> Result<Vec<Object>, CompareError> {
-        let attempt = self.attempt(&object).await?;
+        let attempt = self.attempt(&object).await;
+        let Some(attempt) = self.unless_too_long(attempt)? else {
+            return Ok(Vec::new());
+        };
         match object {
             object if !attempt.is_equal() => Ok(vec![object]),
             Object::Table(schema, name) => self.rows(&schema, &name).await,
@@ -149,11 +178,13 @@ impl Run<'_> {
                 });
             }
             let object = Object::Rows(chunk);
-            let attempt = self.attempt(&object).await?;
-            self.status.chunks += 1;
-            self.status.rows += attempt.rows().into_iter().max().unwrap_or_default();
-            if !attempt.is_equal() {
-                suspects.push(object);
+            let attempt = self.attempt(&object).await;
+            if let Some(attempt) = self.unless_too_long(attempt)? {
+                self.status.chunks += 1;
+                self.status.rows += attempt.rows().into_iter().max().unwrap_or_default();
+                if !attempt.is_equal() {
+                    suspects.push(object);
+                }
             }
             if is_last {
                 return Ok(suspects);
@@ -194,7 +225,10 @@ impl Run<'_> {
         let mut rest = Vec::new();
         for object in suspects {
             self.progress.send_replace(object.name());
-            let (attempt, settled) = settled_attempt(self.peers, &object).await?;
+            let found = settled_attempt(self.peers, &object).await;
+            let Some((attempt, settled)) = self.unless_too_long(found)? else {
+                continue;
+            };
             match object {
                 object if !attempt.is_equal() && settled => self.diverges(object, attempt).await?,
                 object if !attempt.is_equal() => rest.push(object),

@@ -3,8 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use reqwest::header::CONTENT_TYPE;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::wire::agent::LONGEST_ORDER;
 
 /// Deadline for a connection to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(1);
@@ -23,6 +26,12 @@ pub enum AgentError {
     /// The answer is longer than an agent's can be.
     #[error("its answer is longer than {} MiB", LONGEST_ANSWER >> 20)]
     TooLong,
+    /// The order is longer than an agent reads.
+    #[error("the order has {bytes} bytes, and an agent reads at most {} MiB of it", LONGEST_ORDER >> 20)]
+    OrderTooLong {
+        /// Its length.
+        bytes: usize,
+    },
     /// The answer is not the JSON that was expected.
     #[error("its answer cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
@@ -98,17 +107,27 @@ impl AgentClient {
     /// POST.
     ///
     /// # Errors
-    /// [`AgentError`] when there is no answer within the deadline, or a refusal.
-    pub async fn post<T: Serialize + Sync>(&self, path: &str, body: &T, deadline: Duration) -> Result<(), AgentError> {
+    /// [`AgentError`] when there is no answer within the deadline, or a refusal; [`AgentError::OrderTooLong`] if nothing was sent.
+    pub async fn post<T: Serialize + Sync>(&self, path: &str, order: &T, deadline: Duration) -> Result<(), AgentError> {
         let response = self
             .http
             .post(format!("{}{path}", self.url))
             .bearer_auth(&self.token)
-            .json(body)
+            .header(CONTENT_TYPE, "application/json")
+            .body(written(order)?)
             .timeout(deadline)
             .send()
             .await?;
         accepted(response).await.map(drop)
+    }
+}
+
+/// An order as it is sent.
+fn written(order: &impl Serialize) -> Result<Vec<u8>, AgentError> {
+    let text = serde_json::to_vec(order)?;
+    match text.len() {
+        ..=LONGEST_ORDER => Ok(text),
+        bytes => Err(AgentError::OrderTooLong { bytes }),
     }
 }
 
@@ -135,4 +154,21 @@ async fn body(mut response: reqwest::Response, longest: usize) -> Result<Vec<u8>
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_no_agent_reads_is_not_sent() {
+        let quotes = 2;
+        let order = "x".repeat(LONGEST_ORDER - quotes);
+        assert_eq!(written(&order).unwrap().len(), LONGEST_ORDER);
+        let error = written(&(order + "x")).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "the order has 16777217 bytes, and an agent reads at most 16 MiB of it"
+        );
+    }
 }

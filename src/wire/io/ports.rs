@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use crate::names::keys;
+use crate::wire::agent::LONGEST_ORDER;
 
 /// How often the certificate files are read again.
 const RELOAD: Duration = Duration::from_secs(60);
@@ -106,6 +107,11 @@ pub fn credential(folder: &Path, key: &str) -> anyhow::Result<String> {
     Ok(value)
 }
 
+/// Lets these routes take bodies of up to [`LONGEST_ORDER`]. Without it axum refuses more than 2 MB.
+pub fn with_long_orders(routes: Router) -> Router {
+    routes.layer(DefaultBodyLimit::max(LONGEST_ORDER))
+}
+
 /// What the check of the token needs.
 #[derive(Clone)]
 struct Guard {
@@ -152,7 +158,31 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::equal;
+    use axum::body::Body;
+    use axum::http::{Request, StatusCode, header};
+    use axum::routing::post;
+    use axum::{Json, Router};
+    use tower::ServiceExt;
+
+    use super::{LONGEST_ORDER, equal, with_long_orders};
+
+    /// A GTID set of 300,000 intervals has 7 MB.
+    #[tokio::test]
+    async fn a_body_has_a_limit_that_a_long_set_fits() {
+        let routes = Router::new().route("/", post(async |Json(text): Json<String>| text.len().to_string()));
+        let routes = with_long_orders(routes);
+        let quotes = 2;
+        for (length, expected) in [
+            (7_000_000, StatusCode::OK),
+            (LONGEST_ORDER - quotes, StatusCode::OK),
+            (LONGEST_ORDER - quotes + 1, StatusCode::PAYLOAD_TOO_LARGE),
+        ] {
+            let request = Request::post("/").header(header::CONTENT_TYPE, "application/json");
+            let request = request.body(Body::from(format!("\"{}\"", "x".repeat(length)))).unwrap();
+            let answer = routes.clone().oneshot(request).await.unwrap();
+            assert_eq!(answer.status(), expected, "{length}");
+        }
+    }
 
     #[test]
     fn tokens_are_equal_only_if_they_are() {

@@ -11,7 +11,7 @@ use crate::decide::conflicts::ConflictingRow;
 use crate::decide::conflicts::is_ours;
 use crate::decide::conflicts::taking::{self, Keys};
 use crate::mysql::io::binlog;
-use crate::mysql::io::connection::{SqlError, ask, column, required};
+use crate::mysql::io::connection::{SqlError, ask, required};
 use crate::mysql::io::table;
 use crate::mysql::quote::literal;
 use crate::mysql::row_events::Form;
@@ -19,6 +19,7 @@ use crate::mysql::rows::{RowKey, Table};
 use crate::mysql::transaction::{BinlogPosition, Cell, Transaction};
 
 use super::finding::Finding;
+use super::image::{MOST_OF_IMAGES, Reads, excluding, json, text};
 use super::session::Session;
 use super::statement;
 
@@ -28,22 +29,6 @@ const MAX_CHANGES: usize = 1000;
 const MAX_BYTES: usize = 16 << 20;
 /// Deadline of the search for a transaction in its upstream's binary log.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Whether rows are only read, or locked as well, for changes in the same transaction.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reads {
-    Look,
-    Lock,
-}
-
-impl Reads {
-    fn clause(self) -> &'static str {
-        match self {
-            Self::Look => "",
-            Self::Lock => " FOR UPDATE",
-        }
-    }
-}
 
 /// What a member has in the way of a transaction.
 #[derive(Default)]
@@ -179,7 +164,7 @@ pub(super) async fn in_the_way(
     let identities = identities(conn, &tables, &keys).await?;
     let mut effects: Vec<Effect<'_>> = Vec::new();
     let mut changed: Vec<Keys> = Vec::new();
-    let mut there = BTreeMap::new();
+    let (mut there, mut bytes) = (BTreeMap::new(), 0);
     for (change, (before, after)) in transaction.changes.iter().zip(&keys) {
         let own = |key: &Option<RowKey>| key.as_ref().map(|key| exact(&identities[&exact(key)]));
         let (was, is) = (own(before), own(after));
@@ -210,9 +195,14 @@ pub(super) async fn in_the_way(
             Ok(condition) => condition,
             Err(why) => return Ok(Err(why)),
         };
-        let mine = image(conn, table, &condition, reads).await?;
+        let mine = text(conn, table, &condition, reads).await?;
         there.insert(exact(&effect.identity), mine.is_some());
         if mine.is_some() != effect.was_there {
+            bytes += mine.as_ref().map_or(0, String::len);
+            if bytes > MOST_OF_IMAGES {
+                return Ok(Err(too_many_bytes()));
+            }
+            let mine = mine.map(|text| json(table, &text)).transpose()?;
             found.rows.push(ConflictingRow {
                 id: id.clone(),
                 key: key.clone(),
@@ -242,6 +232,10 @@ pub(super) async fn in_the_way(
                 if effects.iter().any(|effect| effect.identity == identity) {
                     continue;
                 }
+                bytes += mine.len();
+                if bytes > MOST_OF_IMAGES {
+                    return Ok(Err(too_many_bytes()));
+                }
                 match (table.finds(&other), trigger(conn, table, "'DELETE'").await?) {
                     (Err(why), _) => return Ok(Err(why)),
                     (Ok(_), Some(trigger)) => {
@@ -262,7 +256,7 @@ pub(super) async fn in_the_way(
                 found.rows.push(ConflictingRow {
                     id: identity.id(),
                     key: other,
-                    mine: Some(mine),
+                    mine: Some(json(table, &mine)?),
                     theirs: None,
                 });
                 // The transaction's own row is the other half: in the end every member is to have the same one of the two.
@@ -315,47 +309,9 @@ async fn identities(
     Ok(identities)
 }
 
-/// The row that a condition finds, as JSON.
-pub(super) async fn image(
-    conn: &mut Conn,
-    table: &Table,
-    condition: &str,
-    reads: Reads,
-) -> Result<Option<serde_json::Value>, SqlError> {
-    let query = format!(
-        "SELECT CAST({} AS CHAR) AS image FROM {} WHERE {condition}{}",
-        table.as_json(),
-        table.quoted(),
-        reads.clause()
-    );
-    let rows = ask(conn, &query).await?;
-    let text = rows.first().and_then(|row| column::<String>(row, "image"));
-    let json = text.map(|text| serde_json::from_str(&text)).transpose();
-    json.map_err(|error| SqlError::Outdated(format!("a row of {} as JSON: {error}", table.quoted())))
-}
-
-/// Keys of the rows that a condition finds, with the rows as JSON.
-async fn excluding(
-    conn: &mut Conn,
-    table: &Table,
-    condition: &str,
-    reads: Reads,
-) -> Result<Vec<(RowKey, serde_json::Value)>, SqlError> {
-    let selected = table.selected_key().map_err(SqlError::Outdated)?;
-    let query = format!(
-        "SELECT {}, CAST({} AS CHAR) AS image FROM {} WHERE {condition}{}",
-        selected.join(", "),
-        table.as_json(),
-        table.quoted(),
-        reads.clause()
-    );
-    let mut found = Vec::new();
-    for row in ask(conn, &query).await? {
-        let texts = (0..selected.len()).map(|n| required(&row, &format!("k{n}")));
-        let key = table.read_key(texts.collect::<Result<_, _>>()?);
-        let image: String = required(&row, "image")?;
-        let image = serde_json::from_str(&image).map_err(|error| SqlError::Outdated(error.to_string()))?;
-        found.push((key.map_err(SqlError::Outdated)?, image));
-    }
-    Ok(found)
+fn too_many_bytes() -> String {
+    format!(
+        "the rows that are in its way have more than {} MiB as JSON",
+        MOST_OF_IMAGES >> 20
+    )
 }

@@ -6,6 +6,7 @@ mod compare;
 mod examine;
 mod finding;
 mod history;
+mod image;
 mod located;
 mod rows;
 mod session;
@@ -17,6 +18,7 @@ use jiff::Timestamp;
 use crate::decide::conflicts::record::writer_of;
 use crate::decide::conflicts::{self, Record, Sides, Stage};
 use crate::decide::observed::Channel;
+use crate::decide::ring::long_sets;
 use crate::decide::step::Remedy;
 use crate::mysql::errors;
 use crate::mysql::gtid::GtidSet;
@@ -94,7 +96,7 @@ impl Actor<'_> {
             rows: Vec::new(),
             for_a_person: None,
             winner,
-            known: at.known().await?,
+            known: long_sets::of_writers(at.known().await?, self.observed),
             kept: None,
         };
         record.examined(finding.rows.clone(), finding.for_a_person.clone(), finding.identical);
@@ -267,7 +269,7 @@ impl Actor<'_> {
             // Clients go on writing the row.
             return at.update(record).await;
         }
-        let known = at.known().await?;
+        let known = long_sets::of_writers(at.known().await?, self.observed);
         let after = match &record.kept {
             Some(since) => match history::written_after(self, at, since, &record.gtid).await {
                 // The log is gone. What was written since counts as written before.

@@ -3,14 +3,16 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
+use crate::decide::conflicts::images::brief_columns;
 use crate::decide::conflicts::{ConflictingRow, Past, Record, Sides};
 use crate::mysql::io::connection::{SqlError, ask, required, run};
 use crate::mysql::row_events::{Form, RowEvent, format_statement, statement};
 use crate::operator::act::Actor;
 
 use super::account::{self, is_account};
-use super::examine::{self, Reads};
+use super::examine;
 use super::history::{self, History, Logged, WAY_OUT};
+use super::image::{self, Reads};
 use super::located::{LocatedRow, copied, copy, locate};
 use super::session::{Session, both};
 use super::take::fits;
@@ -23,7 +25,7 @@ pub(super) async fn add(
 ) -> Result<(), SqlError> {
     for target in locate(&mut at.aside, more.iter()).await? {
         if rows.iter().all(|row| row.id != target.id) {
-            let mine = examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
+            let mine = image::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
             rows.push(ConflictingRow {
                 id: target.id,
                 key: target.key,
@@ -35,15 +37,15 @@ pub(super) async fn add(
     Ok(())
 }
 
-/// The rows as they are at this member, with their ids. Other members have them in the same order.
+/// The rows as they are at this member, with their ids and with digests of large values. Other members have them in the same order.
 pub(super) async fn images(
     at: &mut Session,
     rows: &[ConflictingRow],
 ) -> Result<Vec<(String, Option<serde_json::Value>)>, SqlError> {
     let mut images = Vec::new();
     for target in locate(&mut at.aside, rows.iter()).await? {
-        let image = examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
-        images.push((target.id, image));
+        let image = image::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
+        images.push((target.id, image.map(brief_columns)));
     }
     for row in rows.iter().filter(|row| is_account(&row.key)) {
         images.push((row.id.clone(), account::image(&mut at.aside, &row.key).await?));
@@ -253,7 +255,7 @@ async fn late(
             None => false,
         };
         let is_there = async |at: &mut Session| {
-            let image = examine::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
+            let image = image::image(&mut at.aside, &target.table, &target.condition, Reads::Look).await?;
             Ok::<_, SqlError>(image.is_some())
         };
         if has_right || is_there(at).await? {

@@ -9,7 +9,7 @@ use crate::mysql::ddl::{accounts, goals};
 use crate::mysql::definition::Definition;
 use crate::mysql::errors::beginning;
 use crate::mysql::goal::Object;
-use crate::mysql::io::connection::{SqlError, ask, optional, required, shortened};
+use crate::mysql::io::connection::{ANSWER_OF_DEFINITIONS, SqlError, ask, optional, required, shortened};
 use crate::mysql::tokens::tokens;
 use crate::mysql::transaction::Transaction;
 
@@ -25,6 +25,16 @@ pub(super) async fn examine(
     statement: &str,
     error: u32,
 ) -> Result<Finding, SqlError> {
+    if statement.len() > ANSWER_OF_DEFINITIONS {
+        let why = format!(
+            "its text is longer than {} MiB, so it is not compared with what is there",
+            ANSWER_OF_DEFINITIONS >> 20
+        );
+        return Ok(Finding::for_a_person(format!(
+            "{why}: it is a statement that failed here: {}",
+            shortened(&beginning(statement))
+        )));
+    }
     let tokens = tokens(statement, transaction.mode.unwrap_or(SqlMode::empty())).unwrap_or_default();
     let shown = shortened(&beginning(statement));
     let failed = |why: &str| Finding::for_a_person(format!("{why}: it is a statement that failed here: {shown}"));
@@ -73,6 +83,16 @@ pub(super) async fn examine(
 async fn definition(conn: &mut Conn, object: &Object) -> Result<Option<Definition>, SqlError> {
     if let Object::Account(user, host) = object {
         return account::definition(conn, user, host).await;
+    }
+    if let Some(length) = object.length() {
+        let rows = ask(conn, &length).await?;
+        let bytes = rows.first().map_or(Ok(None), |row| optional::<u64>(row, "bytes"))?;
+        if bytes.is_some_and(|bytes| bytes > ANSWER_OF_DEFINITIONS as u64) {
+            let most = ANSWER_OF_DEFINITIONS >> 20;
+            return Err(SqlError::Outdated(format!(
+                "the definition of {object} is longer than {most} MiB, so it is not compared"
+            )));
+        }
     }
     let Some(row) = present(ask(conn, &object.show()).await)?.into_iter().next() else {
         return Ok(None);

@@ -8,7 +8,8 @@ use crate::mysql::row_events::{format_statement, statement};
 use crate::mysql::transaction::Transaction;
 use crate::names::GTID_TAG;
 
-use super::examine::{self, Reads};
+use super::examine;
+use super::image::Reads;
 use super::located::copy_aside;
 use super::session::{Session, both};
 
