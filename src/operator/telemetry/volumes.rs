@@ -108,6 +108,6 @@ mod tests {
         metrics.cluster("x", "demo", 2, &status(&[None, Some(5)]));
         assert_eq!(series(), [size("demo-1"), used("demo-1", "0.05")]);
         metrics.forget("x", "demo");
-        assert_eq!(series(), [String::new(); 0]);
+        assert!(series().is_empty(), "{:?}", series());
     }
 }
