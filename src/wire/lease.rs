@@ -7,6 +7,7 @@ use serde::de::value::StrDeserializer;
 use serde::{Deserialize, Deserializer};
 
 use super::agent::VERSION;
+use crate::api::status::{MemberState, MemberStatus};
 use crate::api::{IsolationPolicy, MultiMasterCluster};
 
 /// `GET` with [`Confirm`] as query, from another agent: 200 if this agent takes that member for the writer, else 409.
@@ -103,7 +104,7 @@ impl LeaseRenewal {
             policy: cluster.spec.isolation.policy,
             after_seconds: cluster.spec.isolation.after_seconds,
             members: others.iter().map(|(_, address)| *address).collect(),
-            reads: cluster.has_single_writer() && status(ordinal).is_some_and(|status| status.reads),
+            reads: cluster.has_single_writer() && status(ordinal).is_some_and(is_to_be_ready),
             writer: cluster.writer(),
             lease_seconds: cluster.spec.isolation.lease_seconds,
             clock,
@@ -123,6 +124,12 @@ impl LeaseRenewal {
             knowing: cluster.ordinals().count() != 2,
         }
     }
+}
+
+/// A reader's pod stays Ready while the reader does its part, whether the label leads clients to it at this moment or not. A reader that is too far
+/// behind for a while, or drains, is out of the Service by its label alone; it does not have to wait for a kubelet when it comes back.
+fn is_to_be_ready(status: &MemberStatus) -> bool {
+    status.reads || status.state.serves() || status.state == MemberState::Draining
 }
 
 /// Writes the query, without its question mark. Nothing in it needs escaping.

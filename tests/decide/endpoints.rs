@@ -8,7 +8,9 @@ use multimaster::decide::serve::drain::DRAIN;
 use multimaster::decide::step::{PodAction, Step};
 
 use crate::balance::balanced;
-use crate::fixture::{at, condition, fence, link, member_status, pod, report, server, settle, steps, unreachable, whole};
+use crate::fixture::{
+    at, condition, fence, link, member_status, pod, report, server, settle, steps, unreachable, whole,
+};
 use crate::writer::{single, told};
 
 const WHY: &str = "its pod is not Ready: container exporter is not ready";
@@ -180,6 +182,26 @@ fn a_rolling_restart_stops_at_the_member_that_clients_do_not_reach() {
     assert_eq!(next(&observed, 95), Some(1));
 }
 
+/// Between its ends the container runs, and without a readiness probe its pod is Ready then.
+#[test]
+fn a_rolling_restart_stops_at_a_container_that_ends_again_and_again() {
+    let mut observed = whole();
+    observed.update_revision = Some("b".into());
+    restarted(&mut observed, 2, 60, "b");
+    pod(&mut observed, 2).restarted = Some("exporter".into());
+    let decision = settle(&mut observed, 92);
+    assert_eq!(next(&observed, 93), None);
+    assert_eq!(condition(&decision, conditions::READY).status, "True");
+    let progressing = condition(&decision, conditions::PROGRESSING);
+    let why = "the next one waits, because demo-2: container exporter was started again within the last five minutes";
+    assert!(progressing.message.ends_with(why), "{}", progressing.message);
+    // With the corrected template it is the next one; two of them do not wait for each other.
+    observed.update_revision = Some("c".into());
+    pod(&mut observed, 1).restarted = Some("exporter".into());
+    settle(&mut observed, 94);
+    restarted(&mut observed, 2, 95, "c");
+}
+
 #[test]
 fn a_pod_that_ends_is_waited_for_too() {
     let mut observed = whole();
@@ -294,6 +316,19 @@ fn readers_are_waited_for_behind_the_reads() {
     settle(&mut observed, 94);
     assert_eq!(next(&observed, 95), None);
     assert_eq!(told_by(&mut observed, conditions::READY).0, "False");
+    // It breaks no drain off that has begun.
+    let mut drained = observed.clone();
+    pod(&mut drained, 2).reads = true;
+    settle(&mut drained, 94);
+    pod(&mut drained, 1).reads = false;
+    settle(&mut drained, 95);
+    assert_eq!(recorded(&drained, 1), MemberState::Draining);
+    pod(&mut drained, 2).reads = false;
+    settle(&mut drained, 96);
+    assert_eq!(recorded(&drained, 1), MemberState::Draining);
+    hinder(&mut drained, 2);
+    settle(&mut drained, 97);
+    assert_ne!(recorded(&drained, 1), MemberState::Draining);
     // One that is too far behind has none, and is in nobody's way.
     observed.cluster.spec.max_lag_seconds = Some(5);
     link(&mut observed, 2).lag_seconds = Some(30);

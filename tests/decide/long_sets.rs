@@ -1,5 +1,6 @@
 //! GTID sets that are too long for status: what is left out is named, and is never taken for nothing.
 
+use multimaster::api::Healing;
 use multimaster::api::reasons::Reason;
 use multimaster::api::status::{MemberState, conditions};
 use multimaster::decide::Decision;
@@ -188,6 +189,14 @@ fn a_target_that_is_too_long_is_set_once_what_is_lacking_fits() {
     assert!(!opens(&decision, 1), "{:?}", decision.steps);
     assert!(target(&decision).starts_with("omitted"), "{}", target(&decision));
     assert!(message(&decision, 1).contains("catchUpTo"), "{}", message(&decision, 1));
+    // It is gone, and nobody goes around it: all that can still be had is what others have.
+    let mut gone = observed.clone();
+    gone.cluster.spec.replication.healing = Some(Healing::Wait);
+    unreachable(&mut gone, 0);
+    gone.members[0].pod = None;
+    settle(&mut gone, 61);
+    let decision = settle(&mut gone, 62);
+    assert!(opens(&decision, 1), "{:?} {}", decision.steps, message(&decision, 1));
     // It comes nearer, and its upstream goes on.
     server(&mut observed, 1).executed.add(&gaps(IMPORT, 4_999));
     let decision = settle(&mut observed, 70);
@@ -214,8 +223,36 @@ fn of_very_many_uuids_all_are_left_out_that_are_not_named() {
     assert!(kept.contains(&executed()) && status.gtid_executed.len() <= MOST && status.gtid_executed.len() > MOST / 2);
     assert_eq!(status.gtid_executed_omitted.len(), 100);
     assert_eq!(status.gtid_executed_omitted.last().unwrap(), "*");
-    // A member that has a UUID of its own that is not named: not known.
     fence(&mut observed, 1);
     lose(&mut observed, 2);
     assert!(opens(&settle(&mut observed, 61), 1));
+
+    // A member that has written nothing is in no set. It is not among those that are left out.
+    let others = gtid(&format!("{}:1-10,{}:1-10", uuid(0), uuid(2))).union(&many);
+    let mut observed = whole();
+    for ordinal in 0..3 {
+        server(&mut observed, ordinal).executed = others.clone();
+    }
+    for member in &mut observed.cluster.status.as_mut().unwrap().member_statuses {
+        member.gtid_executed = String::new();
+    }
+    let decision = settle(&mut observed, 60);
+    assert_eq!(member_status(&decision, 0).gtid_executed_omitted.last().unwrap(), "*");
+    fence(&mut observed, 1);
+    unreachable(&mut observed, 2);
+    pod(&mut observed, 2).ready = false;
+    let decision = settle(&mut observed, 61);
+    assert!(opens(&decision, 1), "{:?} {}", decision.steps, message(&decision, 1));
+    // What a writer's new life writes is recorded at a member that is fenced, too.
+    let new_life = gtid("ffffffff-0000-0000-0000-00000000000e:1");
+    let mut observed = whole();
+    for ordinal in 0..3 {
+        server(&mut observed, ordinal).executed = others.clone();
+    }
+    fence(&mut observed, 1);
+    settle(&mut observed, 60);
+    server(&mut observed, 0).uuid = "ffffffff-0000-0000-0000-00000000000e".into();
+    server(&mut observed, 1).executed.add(&new_life);
+    let decision = settle(&mut observed, 90);
+    assert!(gtid(&member_status(&decision, 1).gtid_executed).contains(&new_life));
 }

@@ -5,7 +5,7 @@ use crate::api::status::MemberState;
 
 use super::conditions::Facts;
 use super::judgement::Judgement;
-use crate::decide::serve::endpoints;
+use crate::decide::serve::{drain, endpoints};
 
 impl Facts<'_> {
     /// Whether clients can write.
@@ -65,22 +65,29 @@ impl Facts<'_> {
         let unreached: Vec<String> = members
             .take(view.observed.cluster.spec.members.into())
             .filter(|(member, seen)| member.state.serves() || self.serves_halted(member, seen))
-            .filter_map(|(_, seen)| {
-                let obstacle = endpoints::obstacle(view.roles(), seen)?;
-                Some(format!(
-                    "{} is not behind {}: {}",
-                    seen.name(name),
-                    obstacle.services,
-                    obstacle.why
-                ))
-            })
+            .filter_map(|(_, seen)| Some(endpoints::obstacle(view.roles(), seen)?.of(&seen.name(name))))
             .collect();
         (!unreached.is_empty()).then(|| unreached.join("; "))
     }
 
     /// Why the next restart does not begin, although the ring is whole.
     pub(super) fn restart_waits(&self) -> Option<String> {
-        let waits = self.view.next_restart.is_none() && self.view.ring_is_whole;
-        waits.then(|| self.unreached()).flatten()
+        let (view, roles) = (self.view, self.view.roles());
+        let waits = view.next_restart.is_none() && view.ring_is_whole;
+        let next = waits.then(|| drain::outdated(view.observed).next()).flatten()?;
+        let name = view.observed.name();
+        let waited_for: Vec<String> = drain::waited_for(roles, next)
+            .filter_map(|other| match endpoints::obstacle(roles, other) {
+                Some(obstacle) => Some(obstacle.of(&other.name(name))),
+                None => {
+                    let container = other.pod.as_ref()?.restarted.as_ref()?;
+                    Some(format!(
+                        "{}: container {container} was started again within the last five minutes",
+                        other.name(name)
+                    ))
+                }
+            })
+            .collect();
+        (!waited_for.is_empty()).then(|| waited_for.join("; "))
     }
 }

@@ -16,7 +16,8 @@ use crate::decide::conflicts;
 use crate::decide::findings::Finding;
 use crate::decide::observed::{Channel, Member, Observed, Receiver, Server};
 use crate::decide::ring::links::recorded_position;
-use crate::decide::ring::{long_sets, recorded};
+use crate::decide::ring::long_sets::{self, Lives};
+use crate::decide::ring::recorded;
 use crate::decide::roles::Roles;
 use crate::decide::serve::balance;
 use crate::decide::serve::drain::is_outdated;
@@ -249,7 +250,7 @@ fn gtid_executed(
     let same_life = before.and_then(|before| before.server_uuid.as_ref()) == Some(&server.uuid);
     // What is left out of the record may be more than a fenced member has now.
     let executed = match recorded::executed_by(observed, member.ordinal) {
-        Ok(executed) if same_life => executed.and(&server.executed),
+        Ok(executed) if same_life => executed.and(&server.executed, &Lives::of(observed)),
         Err(_) if !recorded::is_open(observed, member) => return recorded,
         _ => server.executed.clone().into(),
     };

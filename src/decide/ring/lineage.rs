@@ -39,7 +39,9 @@ impl Known {
         let own = recorded.iter().map(|executed| executed.set.only(&server.uuid));
         let own: Vec<GtidSet> = own.chain([elsewhere.only(&server.uuid)]).collect();
         let lost = GtidSet::union_all(&own).difference(&server.executed);
-        let left_out = recorded.iter().position(|executed| executed.leaves_out(&server.uuid));
+        let left_out = recorded
+            .iter()
+            .position(|executed| executed.leaves_out_member(&server.uuid));
         let (Some(at), true) = (left_out, lost.is_empty()) else {
             return Ok(lost);
         };
@@ -98,7 +100,7 @@ impl Lineage {
         // A new life that opened without what its earlier lives wrote could hand out auto-increment values again (invariant I4).
         let former: Vec<GtidSet> = former_lives.iter().map(|uuid| elsewhere.only(uuid)).collect();
         let former = GtidSet::union_all(&former);
-        let catch_up_target = catch_up_target(roles, member, &former);
+        let catch_up_target = catch_up_target(roles, member, &former, &elsewhere);
         Self {
             has_caught_up: has_caught_up(roles, member, server, &catch_up_target, &former, &elsewhere),
             catch_up_target,
@@ -132,7 +134,12 @@ pub fn former_lives(observed: &Observed, member: &Member) -> Vec<String> {
     lives
 }
 
-fn catch_up_target(roles: &Roles, member: &Member, former: &GtidSet) -> Result<Option<GtidSet>, String> {
+fn catch_up_target(
+    roles: &Roles,
+    member: &Member,
+    former: &GtidSet,
+    elsewhere: &GtidSet,
+) -> Result<Option<GtidSet>, String> {
     let observed = roles.observed;
     let kept = recorded::catch_up_to(observed, member.ordinal);
     if let Ok(Some(_)) = kept {
@@ -142,6 +149,12 @@ fn catch_up_target(roles: &Roles, member: &Member, former: &GtidSet) -> Result<O
     let upstream = upstream.and_then(|upstream| observed.member(upstream)?.with_data());
     match upstream {
         Some((upstream, _)) => Ok(Some(upstream.executed.union(former))),
+        // Nobody else can have any of it.
+        None if recorded::is_omitted(observed, member.ordinal)
+            && suspects(observed, member.ordinal).next().is_none() =>
+        {
+            Ok(Some(elsewhere.union(former)))
+        }
         None => kept,
     }
 }
@@ -171,14 +184,17 @@ fn has_caught_up(
 /// Of the target what others have, or had when they were last seen and are merely suspect now. What went with an absent member, or with a disk that
 /// was set back, may never come: no member waits for it.
 fn obtainable(observed: &Observed, ordinal: u8, target: &GtidSet, elsewhere: &GtidSet) -> Result<GtidSet, String> {
-    let is_suspect = |member: &&Member| {
-        let status = observed.recorded(member.ordinal);
-        member.server().is_none() && status.is_some_and(|status| status.absent_since.is_none())
-    };
-    let mut suspects = observed.others(ordinal).filter(is_suspect);
-    suspects.try_fold(target.intersection(elsewhere), |mut all, suspect| {
+    suspects(observed, ordinal).try_fold(target.intersection(elsewhere), |mut all, suspect| {
         all.add(&recorded::executed_by(observed, suspect.ordinal)?.possibly(target));
         Ok(all)
+    })
+}
+
+/// Other members that do not answer, and were not absent in the pass before.
+fn suspects(observed: &Observed, ordinal: u8) -> impl Iterator<Item = &Member> {
+    observed.others(ordinal).filter(|member| {
+        let status = observed.recorded(member.ordinal);
+        member.server().is_none() && status.is_some_and(|status| status.absent_since.is_none())
     })
 }
 

@@ -11,7 +11,8 @@ use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 pub const MOST: usize = 16 << 10;
 /// Server UUIDs that an entry names as left out.
 const MOST_NAMED: usize = 100;
-/// Stands for every UUID that the set does not name.
+/// Stands for every UUID that is no member's, now or earlier, and that the set does not name. A member's is left out only by its name: a member that
+/// has written nothing is in no set.
 const ALL_OTHERS: &str = "*";
 /// Follows the UUID of a member that is left out. It makes the text no GTID set, so that an operator that knows nothing of sets that are left out
 /// does not take it for one.
@@ -53,11 +54,15 @@ impl Executed {
         Ok(Self { set, omitted })
     }
 
-    /// Whether it does not say which transactions with this server UUID were executed.
-    pub fn leaves_out(&self, uuid: &str) -> bool {
-        let uuid = uuid.to_ascii_lowercase();
-        let is_named = || !self.set.only(&uuid).is_empty();
-        self.omitted.contains(&uuid) || self.omitted.contains(ALL_OTHERS) && !is_named()
+    /// Whether it does not say which transactions were executed that have the server UUID of a member.
+    pub fn leaves_out_member(&self, uuid: &str) -> bool {
+        self.omitted.contains(&uuid.to_ascii_lowercase())
+    }
+
+    /// The same for any server UUID.
+    fn leaves_out(&self, uuid: &str) -> bool {
+        let is_named = || !self.set.only(uuid).is_empty();
+        self.leaves_out_member(uuid) || self.omitted.contains(ALL_OTHERS) && !is_named()
     }
 
     /// Whether anything is left out.
@@ -87,7 +92,8 @@ impl Executed {
         let length = |uuid: &str| self.set.only(uuid).within(MOST).map_or(MOST, |text| text.len()) + 1;
         let mut parts: Vec<(u8, usize, &str)> = parts.map(|uuid| (lives.rank(uuid), length(uuid), uuid)).collect();
         parts.sort_unstable();
-        let mut left = MOST - (36 + MARK.len());
+        let marks = lives.present.len() + 1;
+        let mut left = MOST.saturating_sub(marks * (36 + MARK.len() + 1));
         let (kept, too_long): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(_, length, _)| {
             let fits = *length <= left;
             left -= if fits { *length } else { 0 };
@@ -98,9 +104,9 @@ impl Executed {
         let earlier = self.omitted.iter().map(|uuid| (lives.rank(uuid), uuid.as_str()));
         let now = too_long.into_iter().map(|(rank, _, uuid)| (rank, uuid));
         let omitted: BTreeSet<(u8, &str)> = earlier.chain(now).collect();
-        if let Some((rank, uuid)) = omitted.first()
-            && *rank < OF_OTHERS
-        {
+        // Those of present lives, or one of a former life.
+        let of_members = omitted.iter().filter(|(rank, _)| *rank < OF_OTHERS).take(marks);
+        for (_, uuid) in of_members {
             let comma = if text.is_empty() { "" } else { "," };
             text.push_str(&format!("{comma}{uuid}{MARK}"));
         }
@@ -115,8 +121,11 @@ impl Executed {
 
     /// What is left out stays so, and these transactions are added.
     #[must_use]
-    pub fn and(mut self, set: &GtidSet) -> Self {
-        let known = set.of(|uuid| !self.leaves_out(uuid));
+    pub fn and(mut self, set: &GtidSet, lives: &Lives) -> Self {
+        let known = set.of(|uuid| match lives.rank(uuid) {
+            OF_OTHERS => !self.leaves_out(uuid),
+            _ => !self.leaves_out_member(uuid),
+        });
         self.set.add(&known);
         self
     }
@@ -155,13 +164,15 @@ pub fn of_writers(set: GtidSet, observed: &Observed) -> GtidSet {
 const OF_OTHERS: u8 = 2;
 
 /// Server UUIDs of this ring's members.
-struct Lives {
+#[derive(Clone, Debug, Default)]
+pub struct Lives {
     present: BTreeSet<String>,
     former: BTreeSet<String>,
 }
 
 impl Lives {
-    fn of(observed: &Observed) -> Self {
+    /// Those that status, servers and volumes name.
+    pub fn of(observed: &Observed) -> Self {
         let statuses = || {
             let status = observed.cluster.status.iter();
             status.flat_map(|status| &status.member_statuses)

@@ -91,6 +91,12 @@ pub fn catch_up_to(observed: &Observed, ordinal: u8) -> Result<Option<GtidSet>, 
     set.transpose()
 }
 
+/// Status leaves out what this member has to catch up with.
+pub fn is_omitted(observed: &Observed, ordinal: u8) -> bool {
+    let status = observed.recorded(ordinal);
+    status.is_some_and(|status| status.catch_up_to.as_deref() == Some(OMITTED))
+}
+
 /// The transaction that the applier of this channel could not apply for a reason that passes, as status recorded it, while the applier still has
 /// to apply it. An attempt may be under way.
 pub fn retry(observed: &Observed, ordinal: u8, upstream: u8) -> Option<&Retry> {

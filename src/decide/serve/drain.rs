@@ -57,8 +57,8 @@ pub fn has_finished(observed: &Observed, member: &Member, now: Timestamp) -> boo
     !member.has_label() && since.is_some_and(done)
 }
 
-/// The member whose restart has begun: it is out of the Service, while all others are in. If another one fails, is not behind the Service any more, or a
-/// link fails, it goes back.
+/// The member whose restart has begun: it is out of the Service, while all others are in. If another one fails, its pod is not Ready any more, or a link
+/// fails, it goes back.
 pub(super) fn begun<'a>(findings: &Findings<'a>) -> Option<&'a Member> {
     let observed = findings.observed;
     candidates(&findings.roles).find(|member| {
@@ -67,6 +67,8 @@ pub(super) fn begun<'a>(findings: &Findings<'a>) -> Option<&'a Member> {
         let links = || findings.ring_is_closed || ring_was_closed(observed) || is_silent();
         !has_its_label(&findings.roles, member)
             && others_serve(&findings.roles, member)
+            && others(observed, member)
+                .all(|other| is_ready(other) || is_not_waited_for(&findings.roles, member, other))
             && (has_no_clients(&findings.roles, member) || links())
     })
 }
@@ -77,23 +79,32 @@ pub(super) fn has_no_clients(roles: &Roles, member: &Member) -> bool {
     fenced && (!roles.is_reader(member.ordinal) || roles.is_ordered_fenced(member.ordinal))
 }
 
-/// Every other member does what it is there for, and clients reach it. A member that leaves the ring does not count.
+/// Every other member does what it is there for. A member that leaves the ring does not count.
 pub(super) fn others_serve(roles: &Roles, member: &Member) -> bool {
     others(roles.observed, member).all(|other| is_in_service(roles, other))
-        && others_are_behind(roles, member)
         && roles.observed.members.iter().all(|any| any.conflict().is_none())
 }
 
-/// Clients reach every other member that is to have some, or this restart does not wait for that member.
-pub(super) fn others_are_behind(roles: &Roles, member: &Member) -> bool {
-    others(roles.observed, member)
-        .all(|other| endpoints::obstacle(roles, other).is_none() || is_not_waited_for(roles, member, other))
+/// The members for which the restart of this one does not begin: clients do not reach them although they are to have some, or will perhaps not reach them
+/// soon, because a container beside mysqld ends again and again.
+pub fn waited_for<'a>(roles: &Roles<'a>, member: &Member) -> impl Iterator<Item = &'a Member> {
+    let is_behind = |other: &Member| endpoints::obstacle(roles, other).is_none() && is_steady(other);
+    others(roles.observed, member).filter(move |other| !is_behind(other) && !is_not_waited_for(roles, member, other))
+}
+
+/// A pod that is not there, or ends, is no matter of its containers.
+fn is_ready(member: &Member) -> bool {
+    member.pod.as_ref().is_none_or(|pod| pod.ready && !pod.terminating)
+}
+
+fn is_steady(member: &Member) -> bool {
+    member.pod.as_ref().is_none_or(|pod| pod.restarted.is_none())
 }
 
 /// No client reaches the other one, and its own restart is what may mend that, because its template is an old one. But this member's restart comes before:
 /// no client reaches this one either, or the other one is the writer, whose turn comes last.
 fn is_not_waited_for(roles: &Roles, member: &Member, other: &Member) -> bool {
-    let is_unready = |pod: &Pod| !pod.ready && !pod.terminating;
+    let is_unready = |pod: &Pod| (!pod.ready || pod.restarted.is_some()) && !pod.terminating;
     let is_out = |member: &Member| member.pod.as_ref().is_some_and(is_unready);
     is_outdated(roles.observed, other) && is_out(other) && (is_out(member) || roles.writer == Some(other.ordinal))
 }
@@ -144,7 +155,7 @@ pub(super) fn candidates<'a>(roles: &Roles<'a>) -> impl Iterator<Item = &'a Memb
 
 /// Members with an old template, the highest ordinal first. None while something in the spec waits for a person, and no member whose agent
 /// reports what this version does not know.
-pub(super) fn outdated(observed: &Observed) -> impl Iterator<Item = &Member> {
+pub fn outdated(observed: &Observed) -> impl Iterator<Item = &Member> {
     let members = if observed.problems.is_empty() {
         observed.members.as_slice()
     } else {

@@ -18,6 +18,13 @@ pub struct Obstacle {
     pub why: String,
 }
 
+impl Obstacle {
+    /// `demo-2 is not behind demo and demo-reads: its pod is not Ready: ...`.
+    pub fn of(&self, member: &str) -> String {
+        format!("{member} is not behind {}: {}", self.services, self.why)
+    }
+}
+
 /// New connections through the Service for applications reach the member. HAProxy finds members by the serving label and by their agents' answers, at the
 /// address of the pod; whether the pod is Ready does not matter to it.
 pub fn is_behind(observed: &Observed, member: &Member) -> bool {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::drain::{begun, candidates, has_finished, has_no_clients, others, others_serve, outdated};
+use super::drain::{begun, candidates, has_finished, has_no_clients, others, others_serve, outdated, waited_for};
 use crate::decide::findings::Findings;
 use crate::decide::observed::Member;
 use crate::decide::step::{PodAction, Step};
@@ -38,7 +38,9 @@ pub fn next<'a>(findings: &Findings<'a>, ring_is_whole: bool) -> Option<&'a Memb
     let roles = &findings.roles;
     // A member that leaves and answers is soon gone, and the ring is closed anew then.
     let leaves = || roles.leaving.is_some_and(|leaving| leaving.server().is_some());
-    let may_begin = |member: &&Member| ring_is_whole && !leaves() && others_serve(roles, member);
+    let waits_for_none = |member: &Member| waited_for(roles, member).next().is_none();
+    let may_begin =
+        |member: &&Member| ring_is_whole && !leaves() && others_serve(roles, member) && waits_for_none(member);
     begun(findings).or_else(|| candidates(roles).find(may_begin))
 }
 

@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::drain::{is_outdated, others_are_behind};
+use super::drain::{is_outdated, waited_for};
 use super::endpoints::would_be_behind;
 use super::opening::is_sound;
 use crate::api::status::WriterStatus;
@@ -83,7 +83,7 @@ fn reason_to_move(view: &View, finding: &Finding) -> Option<Reason> {
             .others(member.ordinal)
             .all(|other| !is_outdated(observed, other))
     };
-    let may_be_restarted = || last_to_restart() && others_are_behind(roles, member);
+    let may_be_restarted = || last_to_restart() && waited_for(roles, member).next().is_none();
     if observed.problems.is_empty() && is_outdated(observed, member) && view.ring_is_whole && may_be_restarted() {
         return plan("it is to be restarted");
     }

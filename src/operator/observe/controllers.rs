@@ -47,41 +47,35 @@ pub(super) async fn explain(
         return;
     }
     let (now, before) = (Instant::now(), context.recall(&uid).explanations);
+    let away = |ordinal| recorded(cluster, ordinal).and_then(|status| Some(status.absent_since.as_ref()?.0));
     let known = |ordinal, selector: &str| {
-        before
-            .get(&ordinal)
-            .filter(|before: &&Explanation| before.is_of(selector))
+        let (before, since) = (before.get(&ordinal)?, away(ordinal)?);
+        before.is_of((selector, since)).then_some(before)
     };
     let is_stale = |(member, _, selector): &&(&mut Member, Subject, String)| {
         !known(member.ordinal, selector).is_some_and(|known| known.is_fresh(now))
     };
     // Members that have no pod share the events of their StatefulSet.
-    let stale: BTreeSet<&String> = wanted
-        .iter()
-        .filter(is_stale)
-        .map(|(_, _, selector)| selector)
-        .collect();
-    let said = join_all(
-        stale
-            .into_iter()
-            .map(async |selector| (selector.clone(), read(cluster, selector, context).await)),
-    );
-    let said: BTreeMap<String, Result<Vec<Said>, String>> = said.await.into_iter().collect();
+    let stale = wanted.iter().filter(is_stale);
+    let stale: BTreeSet<&String> = stale.map(|(_, _, selector)| selector).collect();
+    let said = stale
+        .into_iter()
+        .map(async |selector| (selector.clone(), read(cluster, selector, context).await));
+    let said: BTreeMap<String, Result<Vec<Said>, String>> = join_all(said).await.into_iter().collect();
     for (member, subject, selector) in wanted {
         let (ordinal, name) = (member.ordinal, member.name(&cluster.name_any()));
+        let Some(since) = away(ordinal) else { continue };
         let before = known(ordinal, &selector);
-        let said_before = || before.and_then(|before| before.why.clone());
         let why = match said.get(&selector) {
-            None => said_before(),
+            None => before.and_then(|before| before.why.clone()),
             Some(answer) => {
-                let why = match answer {
-                    Ok(events) => explanation(subject, events, &name, recorded(cluster, ordinal)),
-                    Err(error) => {
-                        tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), error, "events cannot be read");
-                        said_before()
-                    }
-                };
-                let explanation = Explanation::after(before, &selector, why.clone(), now);
+                if let Err(error) = answer {
+                    tracing::warn!(cluster = %cluster.name_any(), namespace = cluster.namespace(), error, "events cannot be read");
+                }
+                let explained = |events: &Vec<Said>| explanation(subject, events, &name, recorded(cluster, ordinal));
+                let read = answer.as_ref().map(explained);
+                let explanation = Explanation::after(before, (&selector, since), read, now);
+                let why = explanation.why.clone();
                 context.remember(&uid, |memory| drop(memory.explanations.insert(ordinal, explanation)));
                 why
             }

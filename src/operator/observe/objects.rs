@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod as KubePod;
 use kube::ResourceExt;
@@ -232,7 +232,9 @@ async fn member(
 ) -> Member {
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     let live = find(&context.stores.pods, &names::member(&name, ordinal), &namespace);
-    let pod = live.as_deref().map(|live| pod(live, names::MYSQL_CONTAINER));
+    let pod = live
+        .as_deref()
+        .map(|live| pod(live, names::MYSQL_CONTAINER, Timestamp::now()));
     let mut member = Member {
         ordinal,
         pod,
@@ -366,7 +368,7 @@ async fn balancer(
     credentials: Option<&Credentials>,
     context: &Context,
 ) -> Balancer {
-    let pod = pod(live, names::HAPROXY_CONTAINER);
+    let pod = pod(live, names::HAPROXY_CONTAINER, Timestamp::now());
     let address = pod
         .ip
         .as_ref()

@@ -1,5 +1,6 @@
 //! Reads a pod object.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod};
 
 use crate::api::reasons::Reason;
@@ -11,12 +12,24 @@ use crate::names;
 /// The most bytes that are shown of what a container said at its end.
 const MOST_WORDS: usize = 200;
 
+/// A container that was started again counts as steady after this. The kubelet waits at most five minutes before it starts one again.
+const STEADY: SignedDuration = SignedDuration::from_mins(5);
+
 /// The state of a pod whose main container has this name.
-pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
+pub(crate) fn pod(pod: &KubePod, main: &str, now: Timestamp) -> Pod {
+    let is_beside = |container: &&ContainerStatus| container.name != main;
     let status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let containers = status.container_statuses.unwrap_or_default();
     let init = status.init_container_statuses.unwrap_or_default();
+    let sidecars = sidecars(pod);
+    let is_sidecar = |container: &&ContainerStatus| sidecars.contains(&container.name.as_str());
+    let beside = containers
+        .iter()
+        .filter(is_beside)
+        .chain(init.iter().filter(is_sidecar));
+    let restarted = beside.into_iter().find(|container| was_restarted(container, now));
+    let restarted = restarted.map(|container| container.name.clone());
     let main = containers.iter().find(|container| container.name == main);
     let labels = pod.metadata.labels.clone().unwrap_or_default();
     let has = |label: &str| labels.get(label).is_some_and(|value| value == "true");
@@ -30,6 +43,7 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
     // Another container keeps the pod from being Ready, not mysqld from running.
     let container_problem = init
         .iter()
+        .filter(|container| !is_sidecar(container))
         .chain(main)
         .find_map(|container| container_problem(&name, container));
     let unscheduled_problem = unscheduled.map(|condition| Problem {
@@ -47,6 +61,7 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
             .iter()
             .any(|condition| condition.type_ == "Ready" && condition.status == "True"),
         hindrance: hindrance(pod),
+        restarted,
         running,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         serving: has(names::LABEL_SERVING),
@@ -55,6 +70,20 @@ pub(crate) fn pod(pod: &KubePod, main: &str) -> Pod {
         problem: container_problem.or(unscheduled_problem),
         last_words: main.and_then(last_words),
     }
+}
+
+/// Init containers that run beside the others as long as the pod does.
+fn sidecars(pod: &KubePod) -> Vec<&str> {
+    let init = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    init.filter(|container| container.restart_policy.as_deref() == Some("Always"))
+        .map(|container| container.name.as_str())
+        .collect()
+}
+
+fn was_restarted(container: &ContainerStatus, now: Timestamp) -> bool {
+    let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    let ended = last.and_then(|last| last.finished_at.as_ref());
+    ended.is_some_and(|ended| now.duration_since(ended.0) < STEADY)
 }
 
 /// What keeps a pod that is not Ready from being so, as Kubernetes says.
@@ -178,13 +207,15 @@ mod tests {
 
     use super::*;
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
     fn read(container: &str, last: &serde_json::Value) -> Pod {
         let state = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}});
         let status = json!({"name": container, "image": "x", "imageID": "", "ready": false, "restartCount": 1,
             "state": state, "lastState": {"terminated": last}});
         let live = json!({"metadata": {"name": "demo-0"}, "spec": {"nodeName": "a", "containers": []},
             "status": {"containerStatuses": [status]}});
-        pod(&serde_json::from_value(live).unwrap(), container)
+        pod(&serde_json::from_value(live).unwrap(), container, NOW)
     }
 
     #[test]
@@ -221,7 +252,7 @@ mod tests {
     }
 
     fn seen(live: serde_json::Value) -> Pod {
-        pod(&serde_json::from_value(live).unwrap(), names::MYSQL_CONTAINER)
+        pod(&serde_json::from_value(live).unwrap(), names::MYSQL_CONTAINER, NOW)
     }
 
     #[test]
@@ -287,6 +318,32 @@ mod tests {
         live["status"]["conditions"] = json!([{"type": "Ready", "status": "True"}]);
         let pod = seen(live);
         assert!(pod.ready && pod.hindrance.is_none());
+    }
+
+    /// Without a readiness probe a container is ready whenever it runs.
+    #[test]
+    fn a_container_that_ends_again_and_again_is_named_while_it_runs() {
+        let ended = |seconds_ago: i64| json!({"terminated": {"exitCode": 1, "finishedAt": (NOW - SignedDuration::from_secs(seconds_ago)).to_string()}});
+        let restarted = |live| seen(live).restarted;
+        let running =
+            |last: &serde_json::Value| beside(&json!({"ready": true, "state": {"running": {}}, "lastState": last}));
+        assert_eq!(restarted(running(&ended(299))).as_deref(), Some("exporter"));
+        assert_eq!(restarted(running(&ended(300))), None);
+        assert_eq!(restarted(running(&json!({}))), None);
+        // The agent tells of mysqld's ends itself.
+        let mut live = running(&json!({}));
+        live["status"]["containerStatuses"][0]["lastState"] = ended(1);
+        assert_eq!(restarted(live), None);
+        // An init container may have needed two attempts. One that stays is a sidecar, and does not keep mysqld from running.
+        for (policy, expected) in [(json!(null), None), (json!("Always"), Some("proxy"))] {
+            let mut live = running(&json!({}));
+            live["spec"]["initContainers"] = json!([{"name": "proxy", "restartPolicy": policy}]);
+            live["status"]["initContainerStatuses"] = json!([{"name": "proxy", "image": "x", "imageID": "", "ready": false, "restartCount": 1,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended(1)}]);
+            let pod = seen(live);
+            assert_eq!(pod.restarted.as_deref(), expected);
+            assert_eq!(pod.problem.is_some(), expected.is_none(), "{:?}", pod.problem);
+        }
     }
 
     #[test]

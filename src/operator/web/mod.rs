@@ -175,7 +175,7 @@ async fn ask_pod(
     since: Option<Timestamp>,
 ) -> Result<Extract, String> {
     let credentials = credentials.ok_or("the cluster's Secrets are not there yet")?;
-    let pod = pods::pod(pod, names::HAPROXY_CONTAINER);
+    let pod = pods::pod(pod, names::HAPROXY_CONTAINER, jiff::Timestamp::now());
     let ip: Option<IpAddr> = pod.ip.and_then(|ip| ip.parse().ok());
     let ip = ip.filter(|_| pod.running).ok_or("its container does not run")?;
     let host = names::service_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default());

@@ -32,9 +32,18 @@ fn a_uuid_that_is_left_out_is_never_one_without_transactions() {
     ] {
         assert!(cut.is_cut() && !cut.leaves_out(A) && cut.leaves_out(B), "{cut:?}");
         assert_eq!(cut.possibly(&of), set(&format!("{A}:4-5,{B}:1-9")));
-        let more = cut.and(&set(&format!("{A}:6,{B}:1")));
+        let more = cut.and(&set(&format!("{A}:6,{B}:1")), &Lives::default());
         assert_eq!(more.set, set(&format!("{A}:1-6")), "part of it is not all of it");
     }
+    // A member that is not named has written nothing before.
+    let members = Lives {
+        present: [B.to_owned()].into(),
+        ..Lives::default()
+    };
+    let all_others = read(&format!("{A}:1-5"), &["*"]);
+    assert!(!all_others.leaves_out_member(B));
+    let more = all_others.and(&set(&format!("{A}:6,{B}:1")), &members);
+    assert_eq!(more.set, set(&format!("{A}:1-6,{B}:1")));
     // Somebody has written it in again, perhaps not all of it.
     assert!(read(&format!("{A}:1-5,{B}:1"), &[B]).leaves_out(B));
     for nonsense in [format!("{A}:1:omitted"), "omitted".into(), format!("{A}:~,{B}:omitted")] {

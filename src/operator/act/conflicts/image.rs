@@ -6,7 +6,7 @@ use crate::mysql::io::connection::{SqlError, ask, optional, required};
 use crate::mysql::rows::{RowKey, Table};
 
 /// Bytes of a row, as JSON, and of all rows that are in the way of a transaction: JSON has a third more than a binary log has of BLOBs, and more of texts.
-pub(super) const MOST_OF_IMAGES: usize = 24 << 20;
+pub(super) const MOST_OF_IMAGES: usize = 40 << 20;
 
 /// Whether rows are only read, or locked as well, for changes in the same transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
