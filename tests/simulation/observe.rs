@@ -174,6 +174,7 @@ fn pod(pod: &member::Pod) -> Pod {
         scheduled: true,
         ready: pod.ready,
         hindrance: None,
+        restarted: None,
         running: pod.running,
         terminating: pod.ends_at.is_some(),
         serving: pod.serving,

@@ -66,16 +66,20 @@ impl Column {
         identifier(&self.name)
     }
 
-    /// An expression for the whole value. A length in front, or a hash of fixed length, keeps it apart from NULL and from the columns beside it.
+    /// An expression for the whole value. A length in front, or a hash of fixed length, keeps it apart from NULL and from the columns beside it. It is
+    /// NULL if the value is longer than the server can join (`max_allowed_packet`), so that the row has no hash.
     pub(super) fn in_row(&self) -> String {
         let name = identifier(&self.name);
-        let bytes = match self.kind {
-            Kind::LongText | Kind::Long => return format!("IFNULL(SHA2({name}, 256), 'N')"),
+        let value = match self.kind {
+            Kind::LongText | Kind::Long => format!("SHA2({name}, 256)"),
             // This function alone gives all bits of a number. As texts, -1e300 and the number next to it are equal.
-            Kind::Inexact => return format!("IFNULL(ST_AsWKB(POINT({name}, 0)), 'N')"),
-            _ => format!("CAST({name} AS BINARY)"),
+            Kind::Inexact => format!("ST_AsWKB(POINT({name}, 0))"),
+            _ => {
+                let bytes = format!("CAST({name} AS BINARY)");
+                format!("CONCAT(LENGTH({bytes}), ':', {bytes})")
+            }
         };
-        format!("IFNULL(CONCAT(LENGTH({bytes}), ':', {bytes}), 'N')")
+        format!("IF({name} IS NULL, 'N', {value})")
     }
 
     /// An expression for the value as ASCII text. [`Column::literal`] makes the value from it again.
