@@ -57,6 +57,17 @@ fn a_receiver_that_was_stopped_while_it_could_not_connect_is_started() {
         let expected = Step::member(1, uuid(1), Action::Start { upstream: 0 });
         assert_eq!(steps(&decide(&observed, at(60))), [&expected]);
     }
+    // Another replica with its server UUID has come to its source: a copy of its volume, or a server_id that a person has given twice.
+    let mut observed = whole();
+    link(&mut observed, 1).receiver = Receiver::Off;
+    link(&mut observed, 1).receiver_error = Some(SqlError {
+        number: 13114,
+        text: "Got fatal error 1236 from source when reading data from binary log: 'A replica with the same server_uuid/server_id as this replica \
+               has connected to the source; the first event 'binlog.000001' at 4'"
+            .into(),
+    });
+    let expected = Step::member(1, uuid(1), Action::Start { upstream: 0 });
+    assert_eq!(steps(&decide(&observed, at(60))), [&expected]);
     // This one would stop again.
     let mut observed = whole();
     link(&mut observed, 1).receiver = Receiver::Off;

@@ -12,6 +12,8 @@ use crate::decide::step::{Action, FIRST_EVENT, StartAt, Step};
 
 /// What MySQL says when the source has purged what the replica lacks.
 const PURGED: &str = "purged required binary logs";
+/// What MySQL says when another replica with this one's server UUID has connected to the source.
+const SAME_UUID: &str = "with the same server_uuid/server_id as this replica has connected";
 
 /// A link whose last contact is this long ago is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
 /// is about what status claims, and a busy machine delays heartbeats.
@@ -90,7 +92,8 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
         let is_due = may_be_retried(roles.observed, ordinal, upstream, channel);
         return LinkNeed::Interrupted(is_due.then_some(start));
     }
-    if channel.stopped_by_hand() || source.is_some_and(|source| gave_up_on_what_is_past(channel, source)) {
+    let is_past = |source: &Server| gave_up_on_what_is_past(channel, source);
+    if channel.stopped_by_hand() || was_pushed_out(channel) || source.is_some_and(is_past) {
         return LinkNeed::Step(start);
     }
     LinkNeed::Nothing
@@ -153,6 +156,12 @@ fn gave_up_on_what_is_past(channel: &Channel, source: &Server) -> bool {
     channel
         .gave_up()
         .is_some_and(|error| earlier_life || error.text.contains(PURGED))
+}
+
+/// A source serves one replica of a server UUID: the last one that came. A copy of this member's volume has come, in another namespace for example. Its
+/// own operator or agent stops it, or this start pushes it out.
+fn was_pushed_out(channel: &Channel) -> bool {
+    channel.gave_up().is_some_and(|error| error.text.contains(SAME_UUID))
 }
 
 /// What appliers are about to execute: those that run, and those that are started again soon.
