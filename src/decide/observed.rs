@@ -197,7 +197,7 @@ pub struct Pod {
     pub ready: bool,
     /// What keeps it from being Ready, as Kubernetes says: containers, readiness gates, its node. At most 600 bytes.
     pub hindrance: Option<String>,
-    /// A container beside the main one that has ended and was started again within the last five minutes. One without a readiness probe is ready in
+    /// A container beside the main one that had failed, and was started again within the last five minutes. One without a readiness probe is ready in
     /// between.
     pub restarted: Option<String>,
     /// Its main container runs.

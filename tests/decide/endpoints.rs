@@ -193,13 +193,55 @@ fn a_rolling_restart_stops_at_a_container_that_ends_again_and_again() {
     assert_eq!(next(&observed, 93), None);
     assert_eq!(condition(&decision, conditions::READY).status, "True");
     let progressing = condition(&decision, conditions::PROGRESSING);
-    let why = "the next one waits, because demo-2: container exporter was started again within the last five minutes";
+    let why = "the next one waits, because demo-2: container exporter failed, and was started again within the last five minutes";
     assert!(progressing.message.ends_with(why), "{}", progressing.message);
     // With the corrected template it is the next one; two of them do not wait for each other.
     observed.update_revision = Some("c".into());
     pod(&mut observed, 1).restarted = Some("exporter".into());
     settle(&mut observed, 94);
     restarted(&mut observed, 2, 95, "c");
+    // Whom clients do not reach goes first; the others wait for it.
+    let mut observed = whole();
+    observed.update_revision = Some("c".into());
+    hinder(&mut observed, 0);
+    pod(&mut observed, 1).restarted = Some("exporter".into());
+    pod(&mut observed, 2).restarted = Some("exporter".into());
+    settle(&mut observed, 60);
+    restarted(&mut observed, 0, 61, "c");
+}
+
+/// It is out of the reads because it is behind, not because its restart has begun.
+#[test]
+fn a_member_without_its_label_waits_for_the_others_too() {
+    let mut observed = single();
+    observed.update_revision = Some("b".into());
+    observed.cluster.spec.max_lag_seconds = Some(5);
+    pod(&mut observed, 2).revision = Some("b".into());
+    pod(&mut observed, 2).restarted = Some("exporter".into());
+    link(&mut observed, 1).lag_seconds = Some(30);
+    pod(&mut observed, 1).reads = false;
+    settle(&mut observed, 60);
+    settle(&mut observed, 61);
+    assert_eq!(recorded(&observed, 1), MemberState::Reading);
+    assert!(!is_restarted(&observed, 1, 200));
+    pod(&mut observed, 2).restarted = None;
+    settle(&mut observed, 62);
+    settle(&mut observed, 63);
+    assert_eq!(recorded(&observed, 1), MemberState::Draining);
+}
+
+/// A reader that is too far behind is in nobody's way, whatever its pod says.
+#[test]
+fn a_restart_that_begins_goes_on() {
+    let mut observed = single();
+    observed.update_revision = Some("b".into());
+    observed.cluster.spec.max_lag_seconds = Some(5);
+    pod(&mut observed, 2).revision = Some("b".into());
+    link(&mut observed, 2).lag_seconds = Some(30);
+    pod(&mut observed, 2).reads = false;
+    hinder(&mut observed, 2);
+    settle(&mut observed, 60);
+    restarted(&mut observed, 1, 61, "b");
 }
 
 #[test]

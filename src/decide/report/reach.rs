@@ -82,7 +82,7 @@ impl Facts<'_> {
                 None => {
                     let container = other.pod.as_ref()?.restarted.as_ref()?;
                     Some(format!(
-                        "{}: container {container} was started again within the last five minutes",
+                        "{}: container {container} failed, and was started again within the last five minutes",
                         other.name(name)
                     ))
                 }

@@ -65,11 +65,17 @@ pub(super) fn begun<'a>(findings: &Findings<'a>) -> Option<&'a Member> {
         // It does not answer, so its links cannot be seen.
         let is_silent = || member.with_data().is_none() && was(observed, member, MemberState::Draining);
         let links = || findings.ring_is_closed || ring_was_closed(observed) || is_silent();
-        !has_its_label(&findings.roles, member)
-            && others_serve(&findings.roles, member)
-            && others(observed, member)
-                .all(|other| is_ready(other) || is_not_waited_for(&findings.roles, member, other))
-            && (has_no_clients(&findings.roles, member) || links())
+        let roles = &findings.roles;
+        // A member may lack its label for another reason, and its restart has not begun then.
+        let has_begun = || was(observed, member, MemberState::Draining) || waited_for(roles, member).next().is_none();
+        let goes_on = |other: &Member| {
+            is_ready(other) || endpoints::obstacle(roles, other).is_none() || is_not_waited_for(roles, member, other)
+        };
+        !has_its_label(roles, member)
+            && others_serve(roles, member)
+            && has_begun()
+            && others(observed, member).all(goes_on)
+            && (has_no_clients(roles, member) || links())
     })
 }
 
@@ -101,12 +107,21 @@ fn is_steady(member: &Member) -> bool {
     member.pod.as_ref().is_none_or(|pod| pod.restarted.is_none())
 }
 
-/// No client reaches the other one, and its own restart is what may mend that, because its template is an old one. But this member's restart comes before:
-/// no client reaches this one either, or the other one is the writer, whose turn comes last.
+/// The other one's own restart is what may mend that clients do not reach it, because its template is an old one. But this member's restart comes before:
+/// no client reaches this one either, or the other one is the writer, whose turn comes last. The same holds where clients reach both, and in both a
+/// container fails again and again.
 fn is_not_waited_for(roles: &Roles, member: &Member, other: &Member) -> bool {
-    let is_unready = |pod: &Pod| (!pod.ready || pod.restarted.is_some()) && !pod.terminating;
-    let is_out = |member: &Member| member.pod.as_ref().is_some_and(is_unready);
-    is_outdated(roles.observed, other) && is_out(other) && (is_out(member) || roles.writer == Some(other.ordinal))
+    let is_out = |pod: &Pod| !pod.ready && !pod.terminating;
+    let is_unsteady = |pod: &Pod| pod.ready && !pod.terminating && pod.restarted.is_some();
+    let (Some(pod), Some(others_pod)) = (&member.pod, &other.pod) else {
+        return false;
+    };
+    let goes_first = match (is_out(others_pod), is_unsteady(others_pod)) {
+        (true, _) => is_out(pod),
+        (false, true) => is_out(pod) || is_unsteady(pod),
+        (false, false) => return false,
+    };
+    is_outdated(roles.observed, other) && (goes_first || roles.writer == Some(other.ordinal))
 }
 
 pub(super) fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = &'a Member> {

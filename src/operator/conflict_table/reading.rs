@@ -13,7 +13,7 @@ use crate::mysql::transaction::BinlogPosition;
 /// The most open records that are read. The others are counted.
 const MOST_READ: u64 = 300;
 /// The most bytes of records that are read, open ones first.
-const MOST_BYTES: u64 = 60 << 20;
+const MOST_BYTES: u64 = 32 << 20;
 /// Records whose lengths are asked for at once. The server reads them for that.
 const AT_ONCE: usize = 50;
 
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn records_are_read_in_order_as_far_as_they_fit() {
         let mut left = MOST_BYTES;
-        let (fit, too_long) = of(&[29 << 20, MOST_BYTES + 1, 31 << 20, 0], &mut left);
+        let (fit, too_long) = of(&[15 << 20, MOST_BYTES + 1, 17 << 20, 0], &mut left);
         assert_eq!(fit, ["0", "2", "3"]);
         assert_eq!((too_long, left), (vec![MOST_BYTES + 1], 0));
         // After the first that does not fit none is read.

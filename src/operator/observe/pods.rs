@@ -80,10 +80,16 @@ fn sidecars(pod: &KubePod) -> Vec<&str> {
         .collect()
 }
 
+/// One that ended without an error does so by design. The kubelet's pause counts from the end, and may be as long: the time counts from the start.
 fn was_restarted(container: &ContainerStatus, now: Timestamp) -> bool {
     let last = container.last_state.as_ref().and_then(|last| last.terminated.as_ref());
-    let ended = last.and_then(|last| last.finished_at.as_ref());
-    ended.is_some_and(|ended| now.duration_since(ended.0) < STEADY)
+    let failed = last.filter(|last| last.exit_code != 0);
+    let running = container.state.as_ref().and_then(|state| state.running.as_ref());
+    let started = running.and_then(|running| running.started_at.as_ref());
+    let since = failed.map(|failed| started.max(failed.finished_at.as_ref()));
+    since
+        .flatten()
+        .is_some_and(|since| now.duration_since(since.0) < STEADY)
 }
 
 /// What keeps a pod that is not Ready from being so, as Kubernetes says.
@@ -330,6 +336,14 @@ mod tests {
         assert_eq!(restarted(running(&ended(299))).as_deref(), Some("exporter"));
         assert_eq!(restarted(running(&ended(300))), None);
         assert_eq!(restarted(running(&json!({}))), None);
+        // The kubelet waited for five minutes before it started it again.
+        let mut live = running(&ended(310));
+        live["status"]["containerStatuses"][1]["state"] =
+            json!({"running": {"startedAt": (NOW - SignedDuration::from_secs(10)).to_string()}});
+        assert_eq!(restarted(live.clone()).as_deref(), Some("exporter"));
+        // It does its work from time to time, and ends.
+        live["status"]["containerStatuses"][1]["lastState"]["terminated"]["exitCode"] = json!(0);
+        assert_eq!(restarted(live), None);
         // The agent tells of mysqld's ends itself.
         let mut live = running(&json!({}));
         live["status"]["containerStatuses"][0]["lastState"] = ended(1);
