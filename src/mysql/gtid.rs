@@ -4,11 +4,13 @@
 //! gone. Everything here is pure and follows the format that mysqld 9.7 accepts and prints:
 //! `uuid:1-5:7:tag_a:1-3,uuid2:1`. Line breaks, which mysqld prints after each comma, are accepted and never written.
 //!
-//! A set can have hundreds of thousands of intervals. Every operation here takes time that grows with their number, times its logarithm at most.
+//! A set can have hundreds of thousands of intervals. Every operation here takes time that grows with their number, times its logarithm at most. Copies of
+//! a set share its intervals, and so do results that have all of them.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -30,7 +32,7 @@ const MAX_TAG: usize = 32;
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct GtidSet {
     /// Never holds an empty list.
-    sets: BTreeMap<Origin, Vec<Interval>>,
+    sets: BTreeMap<Origin, Arc<Vec<Interval>>>,
 }
 
 /// A server UUID and a tag: each pair numbers its transactions by itself. The order is that of mysqld: by UUID, untagged first.
@@ -60,7 +62,7 @@ impl GtidSet {
     pub fn contains(&self, other: &Self) -> bool {
         other.sets.iter().all(|(origin, theirs)| {
             let ours = self.sets.get(origin);
-            ours.is_some_and(|ours| covers(ours, theirs))
+            ours.is_some_and(|ours| Arc::ptr_eq(ours, theirs) || covers(ours, theirs))
         })
     }
 
@@ -82,7 +84,9 @@ impl GtidSet {
     pub fn add(&mut self, other: &Self) {
         for (origin, theirs) in &other.sets {
             match self.sets.get_mut(origin) {
-                Some(ours) => add(ours, theirs),
+                Some(ours) if Arc::ptr_eq(ours, theirs) || covers(ours, theirs) => {}
+                Some(ours) if covers(theirs, ours) => *ours = theirs.clone(),
+                Some(ours) => add(Arc::make_mut(ours), theirs),
                 None => {
                     self.sets.insert(origin.clone(), theirs.clone());
                 }
@@ -93,16 +97,18 @@ impl GtidSet {
     /// The transactions of this set that are not in `other` (as `GTID_SUBTRACT(self, other)`).
     pub fn difference(&self, other: &Self) -> Self {
         self.map(|origin, ours| match other.sets.get(origin) {
-            Some(theirs) => subtract(ours, theirs),
-            None => ours.to_vec(),
+            Some(theirs) if Arc::ptr_eq(ours, theirs) => Arc::default(),
+            Some(theirs) => Arc::new(subtract(ours, theirs)),
+            None => ours.clone(),
         })
     }
 
     /// The transactions that are in both sets.
     pub fn intersection(&self, other: &Self) -> Self {
         self.map(|origin, ours| match other.sets.get(origin) {
-            Some(theirs) => intersect(ours, theirs),
-            None => Vec::new(),
+            Some(theirs) if covers(theirs, ours) => ours.clone(),
+            Some(theirs) => Arc::new(intersect(ours, theirs)),
+            None => Arc::default(),
         })
     }
 
@@ -135,7 +141,7 @@ impl GtidSet {
     pub fn count(&self) -> u64 {
         self.sets
             .values()
-            .flatten()
+            .flat_map(|intervals| intervals.iter())
             .fold(0, |sum, i| sum.saturating_add(i.last - i.first + 1))
     }
 
@@ -150,7 +156,7 @@ impl GtidSet {
         }
         let whole = shown.text.rfind([',', ':']).unwrap_or_default();
         shown.text.truncate(whole);
-        let intervals: usize = self.sets.values().map(Vec::len).sum();
+        let intervals: usize = self.sets.values().map(|intervals| intervals.len()).sum();
         format!(
             "{}… ({} transactions in {intervals} intervals)",
             shown.text,
@@ -185,15 +191,15 @@ impl GtidSet {
     /// Takes intervals over as they are; the caller normalises them.
     fn take_up(&mut self, origin: &Origin, intervals: &mut Vec<Interval>) {
         match self.sets.get_mut(origin) {
-            Some(ours) => ours.append(intervals),
+            Some(ours) => Arc::make_mut(ours).append(intervals),
             None if intervals.is_empty() => {}
             None => {
-                self.sets.insert(origin.clone(), std::mem::take(intervals));
+                self.sets.insert(origin.clone(), Arc::new(std::mem::take(intervals)));
             }
         }
     }
 
-    fn map(&self, intervals: impl Fn(&Origin, &[Interval]) -> Vec<Interval>) -> Self {
+    fn map(&self, intervals: impl Fn(&Origin, &Arc<Vec<Interval>>) -> Arc<Vec<Interval>>) -> Self {
         let sets = self.sets.iter().filter_map(|(origin, ours)| {
             let left = intervals(origin, ours);
             (!left.is_empty()).then(|| (origin.clone(), left))
@@ -230,7 +236,7 @@ impl fmt::Display for GtidSet {
             if let Some(tag) = &origin.tag {
                 write!(f, ":{tag}")?;
             }
-            for Interval { first, last } in intervals {
+            for Interval { first, last } in intervals.iter() {
                 if first == last {
                     write!(f, ":{first}")?;
                 } else {
@@ -277,7 +283,11 @@ impl FromStr for GtidSet {
             }
             set.take_up(&origin, &mut intervals);
         }
-        set.sets.values_mut().for_each(normalise);
+        for intervals in set.sets.values_mut() {
+            let intervals = Arc::make_mut(intervals);
+            normalise(intervals);
+            intervals.shrink_to_fit();
+        }
         Ok(set)
     }
 }

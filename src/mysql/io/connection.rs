@@ -19,7 +19,7 @@ pub const STEP_DEADLINE: Duration = Duration::from_secs(6);
 
 /// The most bytes of an answer, and so of a packet. A server says and a user stores what they like, and the operator serves other clusters, too.
 /// Open records of conflicts are among it.
-pub const ANSWER: usize = 64 << 20;
+pub const ANSWER: usize = 48 << 20;
 /// The same where definitions and checksums are compared.
 pub const ANSWER_OF_DEFINITIONS: usize = 16 << 20;
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::conflicts::{apart, run_at};
 use crate::support::node::shell;
-use crate::support::ring::{Ring, spec};
+use crate::support::ring::{Ring, is_serving, spec};
 use crate::support::world::{World, alone};
 use crate::support::writers::{At, Writers};
 use crate::support::{eventually, kubectl, operator, sql};
@@ -62,12 +62,21 @@ async fn heals(ring: &Ring) -> Result<Vec<Duration>> {
     let mut times = Vec::new();
     for kill in 0..KILLS {
         let victim = kill % ring.members;
+        let (pod, before) = (ring.member(victim), ring.pod(victim).await?.metadata.uid);
         let begun = Instant::now();
-        ring.kill_mysqld(victim).await?;
-        eventually("another server", || async {
-            let uptime = "SELECT CAST(VARIABLE_VALUE AS UNSIGNED) FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'";
-            let uptime: u64 = sql::value(&mut ring.root(victim).await?, uptime).await?;
-            ensure!(uptime <= begun.elapsed().as_secs(), "still the one before: {uptime} s");
+        kubectl(&[
+            "delete",
+            "pod",
+            &pod,
+            "-n",
+            &ring.namespace,
+            "--grace-period=0",
+            "--force",
+        ])
+        .await?;
+        eventually("another pod serves", || async {
+            let pod = ring.pod(victim).await?;
+            ensure!(pod.metadata.uid != before && is_serving(&pod), "not yet");
             Ok(())
         })
         .await?;
@@ -112,9 +121,9 @@ async fn procedure(world: &World) -> Result<()> {
     let ring = Ring::ready(world, "procedure", 2, json!({})).await?;
     let mut app = ring.app(&ring.ip(0).await?).await?;
     let text = "x".repeat(60_000_000);
-    sql::run(
+    sql::run_large(
         &mut app,
-        &format!("CREATE PROCEDURE big() BEGIN SET @a = \"{text}\"; END"),
+        &format!("CREATE PROCEDURE app.big() BEGIN SET @a = \"{text}\"; END"),
     )
     .await?;
     ring.patch(json!({"metadata": {"annotations": {"multimaster.dev/compare": "big"}}}))
@@ -148,9 +157,10 @@ async fn many_intervals(world: &World) -> Result<()> {
     let ring = Ring::ready(world, "intervals", 2, json!({})).await?;
     let intervals: String = (0..300_000).map(|n| format!(":{}", 2 * n + 1)).collect();
     let purged = format!("SET GLOBAL gtid_purged = '+aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa{intervals}'");
-    try_join_all([0, 1].map(|ordinal| run_at(&ring, ordinal, &purged)))
-        .await
-        .map(drop)
+    for ordinal in ring.ordinals() {
+        sql::run_large(&mut ring.root(ordinal).await?, &purged).await?;
+    }
+    Ok(())
 }
 
 /// A server that answers nonsense.

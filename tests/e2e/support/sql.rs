@@ -7,6 +7,8 @@ use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, OptsBuilder, Row};
 use tokio::time::timeout;
 
+use super::PATIENCE;
+
 const CONNECT: Duration = Duration::from_secs(5);
 const STATEMENT: Duration = Duration::from_secs(30);
 
@@ -29,7 +31,16 @@ fn late() -> mysql_async::Error {
 
 /// Runs a statement.
 pub async fn run(conn: &mut Conn, sql: &str) -> Result<(), mysql_async::Error> {
-    timeout(STATEMENT, conn.query_drop(sql))
+    run_within(STATEMENT, conn, sql).await
+}
+
+/// Runs a statement that takes long, because it is large.
+pub async fn run_large(conn: &mut Conn, sql: &str) -> Result<(), mysql_async::Error> {
+    run_within(PATIENCE, conn, sql).await
+}
+
+async fn run_within(deadline: Duration, conn: &mut Conn, sql: &str) -> Result<(), mysql_async::Error> {
+    timeout(deadline, conn.query_drop(sql))
         .await
         .unwrap_or_else(|_| Err(late()))
 }
