@@ -202,6 +202,15 @@ impl ApiServer {
                     "--operator-image",
                     "multimaster/operator:dev",
                 ])
+                // Whoever runs the tests may have set these for something else.
+                .args([
+                    "--mysql-image",
+                    "mysql:9.7",
+                    "--haproxy-image",
+                    "haproxy:3.2",
+                    "--log-format",
+                    "Text",
+                ])
                 .env("KUBECONFIG", &config)
                 .env("POD_NAME", format!("operator-{port}"))
                 .env("POD_NAMESPACE", "multimaster-system"),
