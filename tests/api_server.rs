@@ -2,6 +2,8 @@
 //! tool kubernetes|etcd` builds them); these tests are ignored by default because not every machine has them.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+#[path = "agent/certificates.rs"]
+mod certificates;
 #[path = "api_server/harness.rs"]
 mod harness;
 #[path = "api_server/many.rs"]

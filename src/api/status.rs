@@ -232,7 +232,8 @@ pub struct MemberStatus {
     /// `gtid_executed` as last recorded. It has at most 16 KiB; see `gtidExecutedOmitted`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub gtid_executed: String,
-    /// Server UUIDs whose transactions `gtidExecuted` leaves out, because it would be too long. `*`: those of every UUID that it does not name.
+    /// Server UUIDs whose transactions `gtidExecuted` leaves out, because it would be too long. `*`: those of every UUID that it does not name and
+    /// that is no member's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("maxItems" = 1000))]
     pub gtid_executed_omitted: Vec<String>,

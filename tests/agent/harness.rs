@@ -12,8 +12,13 @@ use multimaster::wire::agent::{Mark, MarkOrder, PATH_MARK, PATH_REPORT, Phase, R
 use multimaster::wire::lease::LeaseRenewal;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder, SslOpts};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rcgen::SanType;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use certificates::certify;
+
+#[path = "certificates.rs"]
+mod certificates;
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -96,27 +101,11 @@ impl Cell {
     }
 
     fn certify(&mut self) {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // To OpenSSL a certificate whose subject is its issuer has signed itself.
-        params.distinguished_name.push(DnType::CommonName, "authority");
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
         let addresses = (0..3).map(|n| SanType::IpAddress(self.address(n).parse::<IpAddr>().unwrap()));
         let members = (0..3).map(|n| names::member_host("demo", "test", n));
         let hosts = members.chain([names::service_host("demo", "test")]);
         let hosts = hosts.map(|host| SanType::DnsName(host.try_into().unwrap()));
-        params.subject_alt_names = addresses.chain(hosts).collect();
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &issuer).unwrap();
-        self.ca = issuer.pem();
-        for (name, pem) in [
-            ("ca.crt", self.ca.clone()),
-            ("tls.crt", certificate.pem()),
-            ("tls.key", key.serialize_pem()),
-        ] {
-            fs::write(self.root.join("tls").join(name), pem).unwrap();
-        }
+        self.ca = certify(&self.root.join("tls"), addresses.chain(hosts).collect());
     }
 
     /// Starts an agent. `more` comes last and replaces earlier flags.

@@ -11,10 +11,12 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Api, Client, Config};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, SanType};
+use rcgen::{KeyPair, SanType};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Value, json};
+
+use crate::certificates::certify;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const ADMIN: &str = "the-token-of-the-administrator";
@@ -69,7 +71,8 @@ impl ApiServer {
         let root = std::env::temp_dir().join(format!("mm-api-server-{process}-{number}"));
         fs::create_dir_all(&root).unwrap();
         let address = format!("127.{}.{number}.1", 20 + process % 200);
-        let (authority, key) = (certify(&root, &address), KeyPair::generate().unwrap());
+        let names = vec![SanType::IpAddress(address.parse().unwrap())];
+        let (authority, key) = (certify(&root, names), KeyPair::generate().unwrap());
         fs::write(root.join("accounts.key"), key.serialize_pem()).unwrap();
         fs::write(root.join("accounts.pub"), key.public_key_pem()).unwrap();
         let service_account = "system:serviceaccount:multimaster-system:multimaster-operator";
@@ -259,26 +262,6 @@ fn start(command: &mut Command, log: &Path) -> Process {
     let errors = output.try_clone().unwrap();
     let command = command.stdin(Stdio::null()).stdout(output).stderr(errors);
     Process(command.spawn().unwrap())
-}
-
-/// Writes a certificate for the address; returns the authority's.
-fn certify(root: &Path, address: &str) -> String {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "authority");
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.subject_alt_names = vec![SanType::IpAddress(address.parse().unwrap())];
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    for (name, pem) in [
-        ("ca.crt", issuer.pem()),
-        ("tls.crt", certificate.pem()),
-        ("tls.key", key.serialize_pem()),
-    ] {
-        fs::write(root.join(name), pem).unwrap();
-    }
-    issuer.pem()
 }
 
 async fn client(authority: &str, address: &str, token: &str) -> Client {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::endpoints;
 use crate::api::status::{MemberState, conditions};
 use crate::decide::findings::Findings;
-use crate::decide::observed::{Member, Observed, Pod};
+use crate::decide::observed::{Member, Observed};
 use crate::decide::roles::Roles;
 
 /// How long the clients of a member that is to stop have to finish.
@@ -92,7 +92,7 @@ pub(super) fn others_serve(roles: &Roles, member: &Member) -> bool {
 }
 
 /// The members for which the restart of this one does not begin: clients do not reach them although they are to have some, or will perhaps not reach them
-/// soon, because a container beside mysqld ends again and again.
+/// soon, because a container beside mysqld fails again and again.
 pub fn waited_for<'a>(roles: &Roles<'a>, member: &Member) -> impl Iterator<Item = &'a Member> {
     let is_behind = |other: &Member| endpoints::obstacle(roles, other).is_none() && is_steady(other);
     others(roles.observed, member).filter(move |other| !is_behind(other) && !is_not_waited_for(roles, member, other))
@@ -107,21 +107,30 @@ fn is_steady(member: &Member) -> bool {
     member.pod.as_ref().is_none_or(|pod| pod.restarted.is_none())
 }
 
-/// The other one's own restart is what may mend that clients do not reach it, because its template is an old one. But this member's restart comes before:
-/// no client reaches this one either, or the other one is the writer, whose turn comes last. The same holds where clients reach both, and in both a
-/// container fails again and again.
+/// What keeps clients from a member, as far as its containers do; the worse is later.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Trouble {
+    Nothing,
+    /// Clients reach it, and a container beside mysqld fails again and again.
+    FailsAgain,
+    NotReady,
+}
+
+fn trouble(member: &Member) -> Trouble {
+    match &member.pod {
+        Some(pod) if pod.terminating => Trouble::Nothing,
+        Some(pod) if !pod.ready => Trouble::NotReady,
+        Some(pod) if pod.restarted.is_some() => Trouble::FailsAgain,
+        _ => Trouble::Nothing,
+    }
+}
+
+/// The other one's own restart is what may mend its trouble, because its template is an old one. But this member's restart comes before: its own trouble is
+/// as bad, or the other one is the writer, whose turn comes last.
 fn is_not_waited_for(roles: &Roles, member: &Member, other: &Member) -> bool {
-    let is_out = |pod: &Pod| !pod.ready && !pod.terminating;
-    let is_unsteady = |pod: &Pod| pod.ready && !pod.terminating && pod.restarted.is_some();
-    let (Some(pod), Some(others_pod)) = (&member.pod, &other.pod) else {
-        return false;
-    };
-    let goes_first = match (is_out(others_pod), is_unsteady(others_pod)) {
-        (true, _) => is_out(pod),
-        (false, true) => is_out(pod) || is_unsteady(pod),
-        (false, false) => return false,
-    };
-    is_outdated(roles.observed, other) && (goes_first || roles.writer == Some(other.ordinal))
+    let theirs = trouble(other);
+    let goes_first = trouble(member) >= theirs || roles.writer == Some(other.ordinal);
+    theirs != Trouble::Nothing && is_outdated(roles.observed, other) && goes_first
 }
 
 pub(super) fn others<'a>(observed: &'a Observed, member: &Member) -> impl Iterator<Item = &'a Member> {
