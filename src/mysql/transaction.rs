@@ -8,8 +8,6 @@ use super::row_events::RowEvent;
 
 /// Rows of one transaction that are kept. Of a larger transaction these are the first ones, see [`Transaction::is_larger`].
 pub const MAX_CHANGES: usize = 5000;
-/// Bytes of the images of one transaction that are kept.
-pub const MAX_BYTES: usize = 64 << 20;
 
 /// A position in a server's binary logs: file and offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,11 +27,11 @@ pub struct Transaction {
     pub committed: Option<Timestamp>,
     /// Body of the format description event of the binary log that it was read from.
     pub format: Vec<u8>,
-    /// The rows that it changed: [`MAX_CHANGES`] and [`MAX_BYTES`] at most.
+    /// Rows that it changed: [`MAX_CHANGES`] at most, and as many bytes as the reader asked for.
     pub changes: Vec<Change>,
     /// Bytes of their images.
     pub bytes: usize,
-    /// It changed more rows than are kept.
+    /// It changed more than is kept.
     pub is_larger: bool,
     /// A statement that was logged as such, as all DDL is.
     pub statement: Option<String>,

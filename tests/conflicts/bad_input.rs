@@ -1,6 +1,12 @@
 //! Conflicts about tables and transactions as nobody wishes for: nothing is lost, and a person is told what to do.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use multimaster::decide::step::{Action, Step};
+use multimaster::mysql::gtid::GtidSet;
+use multimaster::mysql::io::binlog::{self, Kept};
+use multimaster::mysql::transaction::BinlogPosition;
 use multimaster::names::ANNOTATION_SETTLE;
 
 use crate::ring::Ring;
@@ -26,6 +32,8 @@ async fn nothing_is_lost_and_a_person_is_told() {
     a_trigger_that_refuses_every_deletion(&mut ring).await;
     ten_thousand_rows(&mut ring).await;
     a_row_of_twenty_megabytes(&mut ring).await;
+    a_row_that_is_too_long_to_be_read(&mut ring).await;
+    a_log_is_read_past_it(&ring).await;
     a_table_that_goes_before_its_rows_are_compared(&mut ring).await;
     a_table_that_changes_meanwhile(&mut ring).await;
     a_record_that_somebody_edited(&mut ring).await;
@@ -85,7 +93,7 @@ async fn a_row_of_twenty_megabytes(ring: &mut Ring) {
         "INSERT INTO d.wide VALUES (1, 'y')",
     )
     .await;
-    let told = "it changes more than 1000 rows, or 16 MiB: 1 changes";
+    let told = "it changes more than 1000 rows, or 16 MiB: 1 changes from d.wide (id=1)";
     ring.until("it is told", |ring| ring.message().contains(told)).await;
     let length = "SELECT LENGTH(b) FROM d.wide";
     ring.until_value(0, length, "20971520").await;
@@ -106,6 +114,55 @@ async fn a_row_of_twenty_megabytes(ring: &mut Ring) {
     let images =
         "SELECT CONCAT(MAX(LENGTH(image)) <= 1 << 18, SUM(LENGTH(image)) > 20 << 20) FROM multimaster.conflict_rows";
     assert_eq!(ring.everywhere(images).await, ["11"; 3]);
+}
+
+async fn a_row_that_is_too_long_to_be_read(ring: &mut Ring) {
+    ring.apart(
+        "INSERT INTO d.wide VALUES (2, REPEAT('x', 36 << 20)); INSERT INTO d.late VALUES (2, 0)",
+        "SET sql_log_bin = 0; INSERT INTO d.wide VALUES (2, 'y')",
+    )
+    .await;
+    let told = "it has a row of more than 32 MiB; MySQL says: ";
+    ring.until("it is told", |ring| ring.message().contains(told)).await;
+    let mend = "SET sql_log_bin = 0; DELETE FROM d.wide WHERE id = 2; START REPLICA SQL_THREAD FOR CHANNEL 'from-0'";
+    ring.run(1, mend).await;
+    ring.until_settled().await;
+    let length = "SELECT LENGTH(b) FROM d.wide WHERE id = 2";
+    assert_eq!(ring.everywhere(length).await, ["37748736"; 3]);
+    ring.run(0, "DELETE FROM d.late").await;
+    ring.in_step().await;
+}
+
+async fn a_log_is_read_past_it(ring: &Ring) {
+    let log = ring.value(0, "SELECT @@log_bin_basename").await + ".000001";
+    let log = BinlogPosition {
+        file: log.rsplit('/').next().unwrap_or_default().to_owned(),
+        offset: 4,
+    };
+    let executed = ring.value(0, "SELECT @@GLOBAL.gtid_executed").await;
+    let are = |schema: &str, table: &str| schema == "d" && table == "late";
+    for kept in [Kept::Nothing, Kept::Tables(&are, |_| 1 << 20)] {
+        let (mut read, mut larger, mut changes) = (GtidSet::default(), 0, 0);
+        binlog::read(
+            ring.agents[0].root().await,
+            &log,
+            Duration::from_secs(60),
+            kept,
+            |transaction| {
+                read.add(&transaction.gtid.parse().unwrap());
+                larger += u8::from(transaction.is_larger);
+                changes += transaction.changes.len();
+                ControlFlow::Continue(())
+            },
+        )
+        .await
+        .unwrap();
+        assert_eq!(read.to_string(), executed.replace('\n', ""));
+        assert_eq!(
+            (larger, changes),
+            (1, if matches!(kept, Kept::Nothing) { 0 } else { 2 })
+        );
+    }
 }
 
 /// Dropped or renamed at all members, while an insert is on its way.

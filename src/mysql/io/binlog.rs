@@ -8,88 +8,85 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use mysql_async::binlog::StatusVarKey;
-use mysql_async::binlog::events::{Event, EventData, GtidEvent, QueryEvent, RowsEventData, StatusVarVal};
+use mysql_async::binlog::events::{
+    Event, EventData, GtidEvent, QueryEvent, RowsEventData, StatusVarVal, TableMapEvent,
+};
 use mysql_async::binlog::row::BinlogRow;
 use mysql_async::binlog::value::BinlogValue;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Value};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, OptsBuilder, Value};
 use mysql_common::constants::SqlMode;
 use mysql_common::io::ParseBuf;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::mysql::row_events::RowEvent;
-use crate::mysql::transaction::{BinlogPosition, Cell, Change, MAX_BYTES, MAX_CHANGES, Transaction};
+use crate::mysql::transaction::{BinlogPosition, Cell, Change, MAX_CHANGES, Transaction};
 
 use super::connection::{SqlError, within};
 
 /// server_id with which the reader registers as a replica. It differs from every member's server_id, whose low four bits are 1 to 9.
 const READER_SERVER_ID: u32 = 0xfff0;
+/// The longest event that is read, in bytes. A row is in one event.
+const LONGEST_EVENT: usize = 32 << 20;
+/// From so many bytes on, a transaction is read when no other is, whichever cluster it is of.
+const LARGE: u64 = 4 << 20;
+/// The longest value that is kept of a row whose images are not.
+const LONGEST_IN_KEY: usize = 4096;
 
-/// Reads the transactions after a position, until `seen` breaks or the log ends. `wanted`: of this transaction only as much is read as is kept.
+/// Whose turn it is to read a transaction that is [`LARGE`].
+static TURN: Semaphore = Semaphore::const_new(1);
+
+/// Which row changes are kept.
+#[derive(Clone, Copy)]
+pub enum Kept<'a> {
+    /// None.
+    Nothing,
+    /// Those of one transaction, which is the last that is read: its GTID, and the most bytes of their images.
+    Transaction(&'a str, usize),
+    /// Those of tables, by schema and name; and the most bytes of a transaction, by its GTID.
+    Tables(&'a (dyn Fn(&str, &str) -> bool + Sync), fn(&str) -> usize),
+}
+
+/// Reads the transactions after a position, until `seen` breaks or the log ends. `conn` tells how to connect.
 ///
 /// # Errors
-/// [`SqlError`]: the server has no such log, or no answer within the deadline.
+/// [`SqlError`]: the server has no such log, or no answer within the deadline. [`SqlError::TooLong`]: an event is longer than 32 MiB, and where its
+/// transaction ends is not known.
 pub async fn read(
     conn: Conn,
     position: &BinlogPosition,
     deadline: Duration,
-    wanted: Option<&str>,
+    kept: Kept<'_>,
     mut seen: impl FnMut(Transaction) -> ControlFlow<()>,
 ) -> Result<(), SqlError> {
-    let request = BinlogStreamRequest::new(READER_SERVER_ID)
-        .with_filename(position.file.as_bytes())
-        .with_pos(position.offset)
-        .with_non_blocking();
+    // A connection has its limit from its beginning.
+    let options = OptsBuilder::from_opts(conn.opts().clone()).max_allowed_packet(Some(LONGEST_EVENT));
     within(deadline, async {
-        let mut stream = conn.get_binlog_stream(request).await?;
-        let mut reading = Reading::default();
-        while let Some(event) = stream.next().await {
-            let event = event?;
-            let data = event.read_data().map_err(mysql_async::Error::from)?;
-            let ends = match data {
-                Some(EventData::FormatDescriptionEvent(_)) => {
-                    reading.format = event.data().to_vec();
-                    false
-                }
-                Some(EventData::GtidEvent(gtid)) => {
-                    reading.begin(&gtid);
-                    false
-                }
-                Some(EventData::TableMapEvent(table)) => {
-                    reading.tables.insert(table.table_id(), event.data().to_vec());
-                    false
-                }
-                Some(EventData::RowsEvent(rows)) => {
-                    let added = reading.add(&event, &rows, &stream);
-                    added.map_err(mysql_async::Error::from)?;
-                    let transaction = &reading.transaction;
-                    transaction.is_larger && wanted == Some(transaction.gtid.as_str())
-                }
-                Some(EventData::QueryEvent(query)) => match query.query().as_ref() {
-                    // Savepoints are marks between the rows of a transaction.
-                    statement if statement == "BEGIN" || statement.starts_with("SAVEPOINT ") => false,
-                    "COMMIT" => true,
-                    statement => {
-                        reading.transaction.statement = Some(statement.to_owned());
-                        reading.transaction.schema = query.schema().into_owned();
-                        reading.transaction.mode = sql_mode(&query);
-                        true
-                    }
-                },
-                Some(EventData::XidEvent(_)) => true,
-                _ => false,
-            };
-            if ends && seen(std::mem::take(&mut reading.transaction)).is_break() {
-                break;
+        conn.disconnect().await?;
+        let mut reading = Reading::new(kept, position);
+        loop {
+            let conn = Conn::new(options.clone()).await?;
+            match (reading.read_on(conn, &mut seen).await, reading.end.take()) {
+                (Err(SqlError::TooLong), Some(end)) => reading.position = end,
+                (read, _) => return read,
+            }
+            reading.transaction.is_larger = true;
+            if reading.ends(&mut seen) {
+                return Ok(());
             }
         }
-        stream.close().await?;
-        Ok(())
     })
     .await
 }
 
 /// What was read of a binary log.
-#[derive(Default)]
-struct Reading {
+struct Reading<'a> {
+    kept: Kept<'a>,
+    /// From where on it is read.
+    position: BinlogPosition,
+    /// Where the transaction ends, if that is known.
+    end: Option<BinlogPosition>,
+    /// While a large transaction is read.
+    turn: Option<SemaphorePermit<'static>>,
     /// Body of the format description event.
     format: Vec<u8>,
     /// Bodies of the TABLE_MAP events of the transaction.
@@ -98,19 +95,131 @@ struct Reading {
     transaction: Transaction,
 }
 
-impl Reading {
-    fn begin(&mut self, event: &GtidEvent) {
-        let hex: String = event.sid().iter().map(|byte| format!("{byte:02x}")).collect();
+impl<'a> Reading<'a> {
+    fn new(kept: Kept<'a>, position: &BinlogPosition) -> Self {
+        Self {
+            kept,
+            position: position.clone(),
+            end: None,
+            turn: None,
+            format: Vec::new(),
+            tables: BTreeMap::new(),
+            transaction: Transaction::default(),
+        }
+    }
+
+    /// Reads from the position on.
+    async fn read_on(
+        &mut self,
+        conn: Conn,
+        seen: &mut impl FnMut(Transaction) -> ControlFlow<()>,
+    ) -> Result<(), SqlError> {
+        let request = BinlogStreamRequest::new(READER_SERVER_ID)
+            .with_filename(self.position.file.as_bytes())
+            .with_pos(self.position.offset)
+            .with_non_blocking();
+        // The server may skip the rest of a log.
+        let mut file = self.position.file.clone();
+        let mut stream = conn.get_binlog_stream(request).await?;
+        while let Some(event) = stream.next().await {
+            let event = event?;
+            let data = event.read_data().map_err(mysql_async::Error::from)?;
+            let ends = match data {
+                Some(EventData::RotateEvent(rotate)) => {
+                    file = rotate.name().into_owned();
+                    false
+                }
+                Some(EventData::FormatDescriptionEvent(_)) => {
+                    self.format = event.data().to_vec();
+                    false
+                }
+                Some(EventData::GtidEvent(gtid)) => {
+                    self.begin(&gtid, &event, &file).await?;
+                    false
+                }
+                Some(EventData::TableMapEvent(table)) => {
+                    self.tables.insert(table.table_id(), event.data().to_vec());
+                    false
+                }
+                Some(EventData::RowsEvent(rows)) => {
+                    let added = self.add(&event, &rows, &stream);
+                    added.map_err(mysql_async::Error::from)?;
+                    self.transaction.is_larger && self.is_wanted()
+                }
+                Some(EventData::QueryEvent(query)) => match query.query().as_ref() {
+                    // Savepoints are marks between the rows of a transaction.
+                    statement if statement == "BEGIN" || statement.starts_with("SAVEPOINT ") => false,
+                    "COMMIT" => true,
+                    statement => {
+                        self.transaction.statement = Some(statement.to_owned());
+                        self.transaction.schema = query.schema().into_owned();
+                        self.transaction.mode = sql_mode(&query);
+                        true
+                    }
+                },
+                Some(EventData::XidEvent(_)) => true,
+                _ => false,
+            };
+            if ends && self.ends(seen) {
+                break;
+            }
+        }
+        stream.close().await?;
+        Ok(())
+    }
+
+    async fn begin(&mut self, gtid: &GtidEvent, event: &Event, file: &str) -> Result<(), SqlError> {
+        let hex: String = gtid.sid().iter().map(|byte| format!("{byte:02x}")).collect();
         let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
-        let tag = event.tag().map(|tag| format!("{}:", tag.as_str())).unwrap_or_default();
-        let micros = i64::try_from(event.original_commit_timestamp()).unwrap_or_default();
+        let tag = gtid.tag().map(|tag| format!("{}:", tag.as_str())).unwrap_or_default();
+        let micros = i64::try_from(gtid.original_commit_timestamp()).unwrap_or_default();
         self.tables.clear();
         self.transaction = Transaction {
-            gtid: format!("{uuid}:{tag}{}", event.gno()),
+            gtid: format!("{uuid}:{tag}{}", gtid.gno()),
             committed: Timestamp::from_microsecond(micros).ok().filter(|_| micros > 0),
             format: self.format.clone(),
             ..Transaction::default()
         };
+        let (length, header) = (gtid.tx_length(), event.header());
+        let begin = u64::from(header.log_pos()).checked_sub(header.event_size().into());
+        // The driver asks for no position over 4 GiB.
+        let end = begin
+            .map(|begin| begin.saturating_add(length))
+            .filter(|end| length > 0 && u32::try_from(*end).is_ok());
+        self.end = end.map(|offset| BinlogPosition {
+            file: file.to_owned(),
+            offset,
+        });
+        self.turn = None;
+        if length > LARGE {
+            let turn = TURN.acquire().await;
+            self.turn = Some(turn.map_err(|error| SqlError::Unreadable(error.to_string()))?);
+        }
+        Ok(())
+    }
+
+    /// This transaction is the one that is looked for.
+    fn is_wanted(&self) -> bool {
+        matches!(self.kept, Kept::Transaction(gtid, _) if gtid == self.transaction.gtid)
+    }
+
+    /// The transaction ends, and perhaps the reading with it.
+    fn ends(&mut self, seen: &mut impl FnMut(Transaction) -> ControlFlow<()>) -> bool {
+        let is_wanted = self.is_wanted();
+        self.turn = None;
+        self.end = None;
+        seen(std::mem::take(&mut self.transaction)).is_break() || is_wanted
+    }
+
+    /// The most bytes that are kept of row images of a table.
+    fn most(&self, table: &TableMapEvent<'_>) -> Option<usize> {
+        match self.kept {
+            Kept::Transaction(_, most) => self.is_wanted().then_some(most),
+            Kept::Tables(are, most) => {
+                are(&table.database_name(), &table.table_name()).then(|| most(&self.transaction.gtid))
+            }
+            Kept::Nothing => None,
+        }
     }
 
     fn add(&mut self, event: &Event, rows: &RowsEventData<'_>, stream: &BinlogStream) -> io::Result<()> {
@@ -127,12 +236,13 @@ impl Reading {
         else {
             return Ok(());
         };
+        let Some(most) = self.most(table) else { return Ok(()) };
         let mut rest = ParseBuf(rows.rows_data());
-        while !rest.is_empty() {
+        while !rest.is_empty() && !self.transaction.is_larger {
             let mut next = |columns, is_partial| {
                 let start = rest.0;
                 let row: BinlogRow = rest.parse((rows.num_columns(), columns, is_partial, table))?;
-                let bytes = start[..start.len() - rest.len()].to_vec();
+                let bytes = &start[..start.len() - rest.len()];
                 let is_whole = columns.all() && !is_partial;
                 Ok::<_, io::Error>(RowImage { row, bytes, is_whole })
             };
@@ -143,29 +253,31 @@ impl Reading {
             let after = after.map(|columns| next(columns, is_partial)).transpose()?;
 
             let images = || [&before, &after].into_iter().flatten();
-            self.transaction.bytes += images().map(|image| image.bytes.len()).sum::<usize>();
-            if self.transaction.changes.len() == MAX_CHANGES || self.transaction.bytes > MAX_BYTES {
-                self.transaction.is_larger = true;
+            let transaction = &mut self.transaction;
+            transaction.bytes += images().map(|image| image.bytes.len()).sum::<usize>();
+            transaction.is_larger = transaction.changes.len() == MAX_CHANGES || transaction.bytes > most;
+            // Of the first row at least the key is told.
+            if transaction.is_larger && !transaction.changes.is_empty() {
                 return Ok(());
             }
-            let is_whole = images().all(|image| image.is_whole);
-            let (before, bytes_before) = before.map(|image| (cells(image.row), image.bytes)).unzip();
-            let (after, bytes_after) = after.map(|image| (cells(image.row), image.bytes)).unzip();
-            self.transaction.changes.push(Change {
+            let is_kept = !transaction.is_larger;
+            let longest = if is_kept { usize::MAX } else { LONGEST_IN_KEY };
+            let event = (is_kept && images().all(|image| image.is_whole)).then(|| RowEvent {
+                timestamp: header.timestamp(),
+                server_id: header.server_id(),
+                table_id: rows.table_id(),
+                table_map: table_map.clone(),
+                flags,
+                columns: rows.num_columns(),
+                before: before.as_ref().map(|image| image.bytes.to_vec()),
+                after: after.as_ref().map(|image| image.bytes.to_vec()),
+            });
+            transaction.changes.push(Change {
                 schema: table.database_name().into_owned(),
                 table: table.table_name().into_owned(),
-                before,
-                after,
-                event: is_whole.then(|| RowEvent {
-                    timestamp: header.timestamp(),
-                    server_id: header.server_id(),
-                    table_id: rows.table_id(),
-                    table_map: table_map.clone(),
-                    flags,
-                    columns: rows.num_columns(),
-                    before: bytes_before,
-                    after: bytes_after,
-                }),
+                before: before.map(|image| cells(image.row, longest)),
+                after: after.map(|image| cells(image.row, longest)),
+                event,
             });
         }
         Ok(())
@@ -182,18 +294,22 @@ fn sql_mode(query: &QueryEvent<'_>) -> Option<SqlMode> {
 }
 
 /// One image of a row: its values and its bytes.
-struct RowImage {
+struct RowImage<'a> {
     row: BinlogRow,
-    bytes: Vec<u8>,
+    bytes: &'a [u8],
     /// All columns are there, as they are.
     is_whole: bool,
 }
 
-fn cells(row: BinlogRow) -> Vec<Cell> {
-    let count = row.len();
-    (0..count)
-        .map(|column| row.as_ref(column).map_or(Cell::Other("not logged".into()), cell))
-        .collect()
+/// The values of a row. Of bytes that are longer than `longest` it has the length.
+fn cells(row: BinlogRow, longest: usize) -> Vec<Cell> {
+    let value = |column| match row.as_ref(column) {
+        Some(BinlogValue::Value(Value::Bytes(bytes))) if bytes.len() > longest => {
+            Cell::Other(format!("{} bytes", bytes.len()))
+        }
+        value => value.map_or(Cell::Other("not logged".into()), cell),
+    };
+    (0..row.len()).map(value).collect()
 }
 
 fn cell(value: &BinlogValue<'_>) -> Cell {
@@ -201,9 +317,7 @@ fn cell(value: &BinlogValue<'_>) -> Cell {
         BinlogValue::Value(Value::NULL) => Cell::Null,
         BinlogValue::Value(Value::Int(number)) => Cell::Number(number.to_string()),
         BinlogValue::Value(Value::UInt(number)) => Cell::Number(number.to_string()),
-        BinlogValue::Value(Value::Bytes(bytes)) => {
-            Cell::Bytes(bytes.iter().map(|byte| format!("{byte:02X}")).collect())
-        }
+        BinlogValue::Value(Value::Bytes(bytes)) => Cell::Bytes(hexadecimal(bytes)),
         BinlogValue::Value(value @ (Value::Date(..) | Value::Time(..))) => {
             Cell::Time(value.as_sql(true).trim_matches('\'').to_owned())
         }
@@ -214,4 +328,14 @@ fn cell(value: &BinlogValue<'_>) -> Cell {
         }),
         BinlogValue::JsonDiff(_) => Cell::Other("a part of a JSON value".into()),
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789ABCDEF"[usize::from(nibble)]);
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 15));
+    }
+    text
 }

@@ -10,7 +10,7 @@ use mysql_async::Conn;
 use crate::decide::conflicts::ConflictingRow;
 use crate::decide::conflicts::is_ours;
 use crate::decide::conflicts::taking::{self, Keys};
-use crate::mysql::io::binlog;
+use crate::mysql::io::binlog::{self, Kept};
 use crate::mysql::io::connection::{SqlError, ask, required};
 use crate::mysql::io::table;
 use crate::mysql::quote::literal;
@@ -27,6 +27,8 @@ use super::statement;
 const MAX_CHANGES: usize = 1000;
 /// Bytes of their images.
 const MAX_BYTES: usize = 16 << 20;
+/// The same of a transaction of the operator's.
+const MOST_OF_OURS: usize = 64 << 20;
 /// Deadline of the search for a transaction in its upstream's binary log.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -54,6 +56,11 @@ struct Effect<'a> {
     after: Option<&'a [Cell]>,
 }
 
+/// The most bytes of row images that are read of a transaction. The operator's own are as large as the conflicts that they settle.
+pub(super) fn most_of(gtid: &str) -> usize {
+    if is_ours(gtid) { MOST_OF_OURS } else { MAX_BYTES }
+}
+
 /// Reads the transaction at which the member's applier stopped, and compares it with the member's rows and definitions. `upstream`: the name of the
 /// member that it came from. `error`: MySQL's number of the error at which the applier stopped.
 pub(super) async fn find(
@@ -64,13 +71,19 @@ pub(super) async fn find(
     gtid: &str,
 ) -> Result<Finding, SqlError> {
     let mut found = None;
-    binlog::read(log, position, DEADLINE, Some(gtid), |transaction| {
-        if transaction.gtid == gtid {
-            found = Some(transaction);
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    })
+    binlog::read(
+        log,
+        position,
+        DEADLINE,
+        Kept::Transaction(gtid, most_of(gtid)),
+        |transaction| {
+            if transaction.gtid == gtid {
+                found = Some(transaction);
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        },
+    )
     .await?;
     let Some(transaction) = found else {
         return Ok(Finding::for_a_person(
@@ -79,6 +92,9 @@ pub(super) async fn find(
     };
     let mut finding = match &transaction.statement {
         Some(text) => statement::examine(at, (upstream, &mut source), &transaction, text, error).await?,
+        None if transaction.changes.is_empty() && transaction.is_larger => {
+            Finding::for_a_person("it has a row of more than 32 MiB".into())
+        }
         // Taken, it would be an empty transaction.
         None if transaction.changes.is_empty() => Finding::for_a_person("it has no row events that are known".into()),
         None if is_too_large(&transaction) => Finding::for_a_person(format!(
@@ -130,10 +146,8 @@ pub(super) fn unknown(indexes: &[String]) -> String {
     )
 }
 
-/// The operator's own transactions are as large as the conflict that they settle.
 fn is_too_large(transaction: &Transaction) -> bool {
-    let is_large = transaction.changes.len() > MAX_CHANGES || transaction.bytes > MAX_BYTES;
-    transaction.is_larger || is_large && !is_ours(&transaction.gtid)
+    transaction.is_larger || transaction.changes.len() > MAX_CHANGES && !is_ours(&transaction.gtid)
 }
 
 /// The rows at the member that exclude rows of the transaction; or why they cannot be found.

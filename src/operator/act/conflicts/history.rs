@@ -10,7 +10,7 @@ use mysql_async::{DriverError, Error, IoError};
 use crate::decide::conflicts::record::writer_of;
 use crate::decide::conflicts::{Late, Past, Record, Sides, is_ours};
 use crate::mysql::gtid::GtidSet;
-use crate::mysql::io::binlog;
+use crate::mysql::io::binlog::{self, Kept};
 use crate::mysql::io::connection::SqlError;
 use crate::mysql::io::table;
 use crate::mysql::row_events::RowEvent;
@@ -19,6 +19,7 @@ use crate::mysql::transaction::{BinlogPosition, Change, Transaction};
 use crate::names::SCHEMA;
 use crate::operator::act::Actor;
 
+use super::examine::most_of;
 use super::located::LocatedRow;
 use super::session::{Session, cause};
 
@@ -56,7 +57,8 @@ pub(super) async fn read(
         is_crowded: false,
         outdated: BTreeSet::new(),
     };
-    read_log(actor, ordinal, since, |transaction| {
+    let are = |schema: &str, name: &str| targets.iter().any(|it| is_of(&it.table, schema, name));
+    read_log(actor, ordinal, since, Kept::Tables(&are, most_of), |transaction| {
         for change in &transaction.changes {
             reading.add(change, |id| late.is(&transaction.gtid, id));
         }
@@ -86,7 +88,7 @@ pub(super) async fn written_after(
     gtid: &str,
 ) -> Result<GtidSet, SqlError> {
     let (mut is_after, mut after) = (false, GtidSet::default());
-    read_log(actor, at.ordinal, since, |transaction| {
+    read_log(actor, at.ordinal, since, Kept::Nothing, |transaction| {
         if is_after && writer_of(&transaction.gtid) == at.uuid && !is_ours(&transaction.gtid) {
             after.add(&transaction.gtid.parse().unwrap_or_default());
         }
@@ -106,7 +108,7 @@ pub(super) async fn format(
 ) -> Result<Vec<u8>, SqlError> {
     let mut format = Vec::new();
     if let Some(since) = since(at, records) {
-        read_log(actor, ordinal, since, |transaction| {
+        read_log(actor, ordinal, since, Kept::Nothing, |transaction| {
             format = transaction.format;
             ControlFlow::Break(())
         })
@@ -120,10 +122,11 @@ async fn read_log(
     actor: &Actor<'_>,
     ordinal: u8,
     since: &BinlogPosition,
+    kept: Kept<'_>,
     seen: impl FnMut(Transaction) -> ControlFlow<()>,
 ) -> Result<(), SqlError> {
     let log = actor.connect(ordinal).await.map_err(cause)?;
-    let why = match binlog::read(log, since, DEADLINE, None, seen).await {
+    let why = match binlog::read(log, since, DEADLINE, kept, seen).await {
         Err(SqlError::Deadline(deadline)) => format!("is not read within {deadline:?}"),
         Err(SqlError::Mysql(error)) if !matches!(error, Error::Server(_)) && !is_of_connection(&error) => {
             format!("cannot be read: {error}")
