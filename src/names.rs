@@ -169,6 +169,16 @@ pub fn member_host(cluster: &str, namespace: &str, ordinal: u8) -> String {
     )
 }
 
+/// Whether a host is that of members of any cluster: what [`member_host`] returns for some name and namespace, or all members of one.
+pub fn is_member_host(host: &str) -> bool {
+    let [pod, service, _, "svc"] = host.split('.').collect::<Vec<_>>()[..] else {
+        return false;
+    };
+    let ordinal = |cluster| pod.strip_prefix(cluster)?.strip_prefix('-');
+    let is_member = |cluster| pod == "*" || ordinal(cluster).is_some_and(|ordinal| ordinal.parse::<u8>().is_ok());
+    service.strip_suffix("-members").is_some_and(is_member)
+}
+
 /// Whether a channel is a link to a member of another cluster: its host is what [`member_host`] returns for another name or namespace. A channel
 /// of another name, and a host that a person has named by hand, an address for example, are not looked at.
 pub fn leads_to_another_cluster(channel: &str, host: &str, cluster: &str, namespace: &str) -> bool {

@@ -4,6 +4,8 @@
 
 #[path = "agent/certificates.rs"]
 mod certificates;
+#[path = "api_server/foreign.rs"]
+mod foreign;
 #[path = "api_server/harness.rs"]
 mod harness;
 #[path = "api_server/many.rs"]

@@ -30,6 +30,8 @@ pub enum Reason {
     BalancerNotServing,
     /// The API server refused an object of the cluster.
     ApplyFailed,
+    /// An object that the cluster needs exists, and is not the cluster's.
+    ObjectNotOurs,
     /// A field of status that decisions rest on cannot be read.
     StatusUnreadable,
     /// The spec has fields or values that this version of the operator does not know.
@@ -105,6 +107,8 @@ pub enum EventReason {
     PassBrokenOff,
     /// The API server does not take the status, or does not answer.
     StatusNotWritten,
+    /// A Secret that an earlier version made may be pruned by Argo CD.
+    SecretMayBePruned,
     /// The ring left epoch 0.
     RingFounded,
     /// Every link replicates.

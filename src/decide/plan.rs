@@ -36,7 +36,12 @@ pub fn steps(view: &View, now: Timestamp) -> Vec<Step> {
     }
     let mut steps = Vec::new();
     // What the API server refused may be accepted later, and a copied Secret is made anew once it is gone; everything else waits for a person.
-    let is_no_obstacle = |problem: &Problem| matches!(problem.reason, Reason::ApplyFailed | Reason::CopiedSecret);
+    let is_no_obstacle = |problem: &Problem| {
+        matches!(
+            problem.reason,
+            Reason::ApplyFailed | Reason::CopiedSecret | Reason::ObjectNotOurs
+        )
+    };
     if observed.problems.iter().all(is_no_obstacle) {
         steps.push(Step::Cluster(ClusterAction::Apply));
     }

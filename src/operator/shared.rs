@@ -137,8 +137,10 @@ pub struct Memory {
     pub volumes: Option<VolumeSizes>,
     /// Ordinals of the members whose servers did not answer in the last pass.
     pub unanswered: Vec<u8>,
-    /// Why the API server refused an object, and when.
-    pub refused: Option<(Instant, String)>,
+    /// Why the objects are not as desired.
+    pub refused: Option<Refused>,
+    /// It was told that a Secret may be pruned.
+    pub pruning_is_told: bool,
     /// When this operator first observed the cluster.
     pub first_observed: Option<Instant>,
     /// The last answers of members' agents, by ordinal.
@@ -165,6 +167,15 @@ pub struct Memory {
     pub late_since: Option<Instant>,
     /// When the members' agents may last have confirmed another writer, by ordinal.
     pub last_confirmations: LastConfirmations,
+}
+
+/// Why an object was not applied.
+#[derive(Clone)]
+pub struct Refused {
+    /// When the next attempt is due.
+    pub again: Instant,
+    /// What a condition says of it.
+    pub problem: Problem,
 }
 
 /// A look at the sizes of the volumes.

@@ -9,6 +9,8 @@ use crate::names;
 
 /// The label that differs between members and HAProxy's pods.
 const COMPONENT: &str = "app.kubernetes.io/component";
+/// The label of an application that has the object.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
 const MEMBER: &str = "member";
 const BALANCER: &str = "balancer";
 
@@ -47,6 +49,14 @@ pub fn all(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
     common(cluster, "mysql", selector(cluster))
 }
 
+/// The labels of what outlives the resource: Secrets and claims. By [`INSTANCE`] Argo CD finds what it may prune, and it prunes what has no owner and is
+/// not in git.
+pub fn lasting(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
+    let mut labels = all(cluster);
+    labels.remove(INSTANCE);
+    labels
+}
+
 /// The labels of all objects of HAProxy.
 pub fn all_of_balancer(cluster: &MultiMasterCluster) -> BTreeMap<String, String> {
     common(cluster, "haproxy", balancer_selector(cluster))
@@ -55,7 +65,7 @@ pub fn all_of_balancer(cluster: &MultiMasterCluster) -> BTreeMap<String, String>
 fn common(cluster: &MultiMasterCluster, name: &str, mut labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
     labels.extend(map([
         ("app.kubernetes.io/name", name.into()),
-        ("app.kubernetes.io/instance", cluster.name_any()),
+        (INSTANCE, cluster.name_any()),
         ("app.kubernetes.io/managed-by", names::FIELD_MANAGER.into()),
     ]));
     labels

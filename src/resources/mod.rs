@@ -6,6 +6,7 @@
 mod balancer;
 pub mod config;
 pub mod drift;
+pub mod foreign;
 pub mod labels;
 pub(crate) mod object;
 pub(crate) mod overlay;

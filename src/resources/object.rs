@@ -23,6 +23,7 @@ pub struct Settings {
 /// Metadata of an object that is deleted with the resource.
 pub(crate) fn owned(cluster: &MultiMasterCluster, name: String) -> ObjectMeta {
     ObjectMeta {
+        labels: Some(labels::all(cluster)),
         owner_references: owner(cluster).map(|owner| vec![owner]),
         ..unowned(cluster, name)
     }
@@ -41,7 +42,7 @@ pub(crate) fn unowned(cluster: &MultiMasterCluster, name: String) -> ObjectMeta 
     ObjectMeta {
         name: Some(name),
         namespace: cluster.namespace(),
-        labels: Some(labels::all(cluster)),
+        labels: Some(labels::lasting(cluster)),
         ..ObjectMeta::default()
     }
 }

@@ -7,6 +7,12 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::ResourceExt;
 
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use webpki::EndEntityCert;
+
+use super::foreign::{Foreign, foreign};
+use super::labels;
 use super::object::{owner, unowned};
 use crate::api::{MultiMasterCluster, Reclaim};
 use crate::names;
@@ -14,6 +20,9 @@ use crate::names;
 /// 64 symbols for six bits each. They are letters and digits only, so that a password can be pasted into a shell, a URL or a my.cnf as it is. Two
 /// digits come twice, which leaves 190 bits.
 const SYMBOLS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678901";
+
+/// The annotation that Argo CD's options of an object are in.
+const SYNC_OPTIONS: &str = "argocd.argoproj.io/sync-options";
 
 /// Secret `<cluster>-credentials`. `random` returns random bytes of the operating system. It is called once for each password.
 pub fn credentials(cluster: &MultiMasterCluster, mut random: impl FnMut() -> [u8; 24]) -> Secret {
@@ -35,6 +44,53 @@ pub fn credentials_owner(cluster: &MultiMasterCluster) -> Option<OwnerReference>
         Reclaim::Retain => None,
         Reclaim::Delete => owner(cluster),
     }
+}
+
+/// Whether a Secret with passwords or certificates is not this cluster's. One that was restored without its metadata, or made by a person beforehand, is
+/// known by what is in it: a password of this product, or a certificate of members.
+pub fn foreign_secret(secret: &Secret, cluster: &MultiMasterCluster) -> Option<Foreign> {
+    let foreign = foreign(&secret.metadata, cluster)?;
+    let has = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
+    let is_bare = secret.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
+        && !secret.labels().contains_key(names::LABEL_CLUSTER);
+    let is_known = match secret.name_any() == names::tls_secret(&cluster.name_any()) {
+        true => has("tls.crt").is_some_and(|certificate| is_of_members(&certificate.0)),
+        false => names::keys::ALL.into_iter().any(|key| has(key).is_some()),
+    };
+    (!(is_bare && is_known)).then_some(foreign)
+}
+
+fn is_of_members(pem: &[u8]) -> bool {
+    let Ok(certificate) = CertificateDer::from_pem_slice(pem) else {
+        return false;
+    };
+    let Ok(certificate) = EndEntityCert::try_from(&certificate) else {
+        return false;
+    };
+    let mut hosts = certificate.valid_dns_names();
+    hosts.any(names::is_member_host)
+}
+
+/// Whether Argo CD, where it tracks objects by label, would prune a Secret: an earlier version made it with the label of an application and without an
+/// owner.
+pub fn may_be_pruned(secret: &Secret) -> bool {
+    let says = |object: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
+        let found = object.as_ref().and_then(|all| all.get(key));
+        found.is_some_and(|found| found.contains(value))
+    };
+    secret.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
+        && says(&secret.metadata.labels, labels::INSTANCE, "")
+        && !says(&secret.metadata.annotations, SYNC_OPTIONS, "Prune=false")
+}
+
+/// What to do about such a Secret.
+pub fn against_pruning(secret: &Secret) -> String {
+    let (name, namespace) = (secret.name_any(), secret.namespace().unwrap_or_default());
+    format!(
+        "Secret {name} has the label {}, by which Argo CD may prune it, and the passwords in it are in use: kubectl annotate secret -n {namespace} {name} \
+         {SYNC_OPTIONS}=Prune=false",
+        labels::INSTANCE
+    )
 }
 
 /// The keys that are missing or empty in a credentials Secret.

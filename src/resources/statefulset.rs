@@ -70,7 +70,7 @@ fn volume_claim(cluster: &MultiMasterCluster) -> PersistentVolumeClaim {
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(names::DATA_VOLUME.into()),
-            labels: Some(labels::all(cluster)),
+            labels: Some(labels::lasting(cluster)),
             ..ObjectMeta::default()
         },
         spec: Some(PersistentVolumeClaimSpec {

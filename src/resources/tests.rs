@@ -1,7 +1,7 @@
 //! Manifests as snapshots, and the promises that a snapshot does not spell out.
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{PodSpec, PodTemplateSpec, Secret};
 use kube::Resource;
 use serde_json::{Value, json};
 
@@ -272,6 +272,61 @@ fn a_pod_template_cannot_take_a_member_apart() {
         },
     }));
     assert_eq!(template, pod_template(&minimal(), &settings()));
+}
+
+#[test]
+fn a_secret_without_label_is_known_by_what_is_in_it() {
+    let certificate = |host: &str| {
+        let made = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
+        json!({ "tls.crt": ByteString(made.cert.pem().into_bytes()) })
+    };
+    let label = |name: &str| json!({ "labels": { "multimaster.dev/cluster": name } });
+    let passwords = json!({ "root-password": ByteString(b"chosen".to_vec()) });
+    for (name, metadata, data, is_foreign) in [
+        ("demo-credentials", label("demo"), json!({}), false),
+        ("demo-credentials", json!({}), passwords.clone(), false),
+        ("demo-credentials", json!({}), json!({ "token": "" }), true),
+        ("demo-credentials", label("other"), passwords.clone(), true),
+        // Restored into another namespace: whoever reads it says so.
+        (
+            "demo-tls",
+            json!({}),
+            certificate("demo-0.demo-members.elsewhere.svc"),
+            false,
+        ),
+        ("demo-tls", json!({}), certificate("*.demo-members.shop.svc"), false),
+        ("demo-tls", json!({}), certificate("shop.example"), true),
+        ("demo-tls", json!({}), certificate("demo-a.demo-members.shop.svc"), true),
+        ("demo-tls", json!({}), passwords, true),
+        ("demo-tls", json!({}), json!({}), true),
+    ] {
+        let mut secret = json!({ "metadata": metadata, "data": data });
+        secret["metadata"]["name"] = name.into();
+        let text = secret.to_string();
+        let secret: Secret = serde_json::from_value(secret).unwrap();
+        assert_eq!(
+            secrets::foreign_secret(&secret, &minimal()).is_some(),
+            is_foreign,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_secret_that_argo_cd_would_prune_is_told_with_the_command_against_it() {
+    let new = secrets::credentials(&minimal(), || [1; 24]);
+    assert!(!secrets::may_be_pruned(&new));
+    let mut old = new.clone();
+    let labels = old.metadata.labels.get_or_insert_default();
+    labels.insert("app.kubernetes.io/instance".into(), "demo".into());
+    assert!(secrets::may_be_pruned(&old));
+    let told = secrets::against_pruning(&old);
+    let (_, command) = told
+        .split_once("kubectl annotate secret -n shop demo-credentials ")
+        .unwrap();
+    let (key, value) = command.split_once('=').unwrap();
+    old.metadata.annotations = Some([(key.to_owned(), value.to_owned())].into());
+    assert!(!secrets::may_be_pruned(&old));
 }
 
 #[test]

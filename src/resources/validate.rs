@@ -58,6 +58,11 @@ pub fn validate(cluster: &MultiMasterCluster) -> Result<(), Vec<InvalidField>> {
         let problem = "ends with -balancer, as HAProxy's objects of another cluster do";
         report("metadata.name".into(), problem, "choose another name");
     }
+    let is_founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    if cluster.name_any().ends_with("-reads") && !is_founded {
+        let problem = "ends with -reads, as the Services for reads do";
+        report("metadata.name".into(), problem, "choose another name");
+    }
     if let Some((problem, way_out)) = storage_size(cluster) {
         report(STORAGE_SIZE.into(), problem, way_out);
     }
@@ -296,10 +301,13 @@ mod tests {
     #[test]
     fn a_name_that_another_clusters_service_has_is_refused() {
         let mut cluster = cluster(json!({ "storage": { "size": "1Gi" } }));
-        for name in ["demo-members", "demo-balancer"] {
+        for name in ["demo-members", "demo-balancer", "demo-reads"] {
             cluster.metadata.name = Some(name.into());
             assert_eq!(validate(&cluster).unwrap_err()[0].field, "metadata.name");
         }
+        // A ring that has such a name goes on.
+        cluster.status = Some(serde_json::from_value(json!({ "epoch": 1 })).unwrap());
+        assert_eq!(validate(&cluster), Ok(()));
     }
 
     #[test]

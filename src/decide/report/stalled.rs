@@ -11,7 +11,11 @@ pub(super) fn stalled(observed: &Observed, data_lost: Option<Judgement>) -> Judg
     let waits = |problem: &&Problem| {
         matches!(
             problem.reason,
-            Reason::InvalidSpec | Reason::CredentialsIncomplete | Reason::CopiedSecret | Reason::StorageClassMissing
+            Reason::InvalidSpec
+                | Reason::CredentialsIncomplete
+                | Reason::CopiedSecret
+                | Reason::StorageClassMissing
+                | Reason::ObjectNotOurs
         )
     };
     let blocks = observed.problems.iter().find(waits);

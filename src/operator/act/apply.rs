@@ -12,21 +12,26 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::MultiMasterCluster;
+use crate::api::reasons::Reason;
+use crate::decide::observed::Problem;
 use crate::decide::step::{ClusterAction, Step};
 use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::observe::objects::find;
-use crate::operator::shared::Context;
+use crate::operator::shared::{Context, Refused};
 use crate::resources::drift::is_subset;
+use crate::resources::foreign::Foreign;
 use crate::resources::{Desired, desired, secrets};
 
 use super::certificates;
 use super::current::is_current;
 use super::error::{ActError, Outcome};
-use super::volumes;
+use super::{foreign, volumes};
 
-/// After a refusal of the API server the operator waits this long before it applies again.
+/// After a refusal the operator waits this long before it applies again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
+/// The same while an object of an earlier cluster is deleted.
+const GONE_SOON: Duration = Duration::from_secs(1);
 
 /// Begins to make the objects of a cluster as they are desired, unless it is at that already. A webhook may take its time over each of them, and
 /// nothing else waits for it.
@@ -55,29 +60,57 @@ pub fn begin(cluster: &MultiMasterCluster, context: &Arc<Context>) -> Outcome {
 async fn apply(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
     let uid = cluster.uid().unwrap_or_default();
     let refused = context.recall(&uid).refused;
-    if refused.as_ref().is_some_and(|(when, _)| when.elapsed() < REFUSED_AGAIN) {
+    if refused.as_ref().is_some_and(|refused| Instant::now() < refused.again) {
         return Ok(Outcome::Nothing);
     }
     let result = apply_all(cluster, context).await;
     match &result {
-        Err(ActError::Api(KubernetesError::Api {
-            what,
-            source: kube::Error::Api(status),
-        })) => {
-            let message = format!("the API server refused {what}: {}", status.message);
-            context.remember(&uid, |memory| memory.refused = Some((Instant::now(), message)));
+        Err(error) => {
+            if let Some((reason, message, wait)) = refusal(error, cluster) {
+                let problem = Problem { reason, message };
+                let again = Instant::now() + wait;
+                context.remember(&uid, |memory| memory.refused = Some(Refused { again, problem }));
+            }
         }
-        Err(_) => {}
         Ok(_) if refused.is_some() => context.remember(&uid, |memory| memory.refused = None),
         Ok(_) => {}
     }
     result
 }
 
+/// What a condition says of an error that the next attempts may have, too, and how long the next one waits.
+fn refusal(error: &ActError, cluster: &MultiMasterCluster) -> Option<(Reason, String, Duration)> {
+    match error {
+        ActError::Api(KubernetesError::Api {
+            what,
+            source: kube::Error::Api(status),
+        }) => {
+            let message = format!("the API server refused {what}: {}", status.message);
+            Some((Reason::ApplyFailed, message, REFUSED_AGAIN))
+        }
+        ActError::Foreign {
+            why: Foreign::Earlier(_),
+            ..
+        } => Some((Reason::ApplyFailed, error.to_string(), GONE_SOON)),
+        ActError::Foreign { .. } => {
+            let message = format!(
+                "{error}: nothing was written; choose another name for this cluster, or let that object go; one that is to be this cluster's has no \
+                 owner, and the label {}={}",
+                names::LABEL_CLUSTER,
+                cluster.name_any()
+            );
+            Some((Reason::ObjectNotOurs, message, REFUSED_AGAIN))
+        }
+        _ => None,
+    }
+}
+
 async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     let stores = &context.stores;
     let live = find(&stores.statefulsets, &name, &namespace);
+    let desired = desired(cluster, &context.settings, live.as_deref());
+    foreign::refuse(cluster, &desired, context).await?;
     let secrets_written = create_secrets(cluster, context).await?;
     // No `..`: an object that is added to Desired must be applied here.
     let Desired {
@@ -89,7 +122,7 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
         pod_disruption_budget,
         balancer,
         balancer_disruption_budget,
-    } = desired(cluster, &context.settings, live.as_deref());
+    } = desired;
     let balancer_name = names::balancer(&name);
     let live_balancer = find(&stores.deployments, &balancer_name, &namespace);
     let live_balancer_budget = find(&stores.budgets, &balancer_name, &namespace);
@@ -176,7 +209,12 @@ where
     let api: Api<K> = Api::namespaced(context.client.clone(), &wanted.namespace().unwrap_or_default());
     let what = format!("{} {}", K::kind(&()), wanted.name_any());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    let applied = ask(&what, api.patch(&wanted.name_any(), &params, &Patch::Apply(wanted))).await?;
+    let mut patch = wanted_json;
+    // If it was replaced meanwhile, the API server refuses.
+    if let Some(uid) = live.and_then(ResourceExt::uid) {
+        patch["metadata"]["uid"] = uid.into();
+    }
+    let applied = ask(&what, api.patch(&wanted.name_any(), &params, &Patch::Apply(patch))).await?;
     if live.is_some_and(|live| live.resource_version() == applied.resource_version()) {
         tracing::warn!(
             namespace = wanted.namespace(),

@@ -2,6 +2,7 @@
 
 use crate::mysql::io::connection::SqlError;
 use crate::operator::kubernetes::KubernetesError;
+use crate::resources::foreign::Foreign;
 use crate::wire::io::client::AgentError;
 
 /// Why a step was not carried out. The next pass looks again and decides anew.
@@ -28,6 +29,14 @@ pub enum ActError {
         member: String,
         /// What it said.
         source: AgentError,
+    },
+    /// An object has the name of one of the cluster's, and is not the cluster's.
+    #[error("{what} {why}")]
+    Foreign {
+        /// Kind and name.
+        what: String,
+        /// Whose it is.
+        why: Foreign,
     },
     /// Certificates could not be made.
     #[error("making certificates: {0}")]

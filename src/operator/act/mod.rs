@@ -7,6 +7,7 @@ mod conflicts;
 mod current;
 mod error;
 pub mod events;
+mod foreign;
 pub mod pods;
 pub mod sql;
 mod volumes;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::events::EventType;
 use kube::{Api, Client, ResourceExt};
 
 use rustls::pki_types::pem::PemObject;
@@ -11,13 +12,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use webpki::EndEntityCert;
 
 use crate::api::MultiMasterCluster;
-use crate::api::reasons::Reason;
+use crate::api::reasons::{EventReason, Reason};
 use crate::decide::observed::Problem;
 use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::members::Credentials;
 use crate::operator::shared::Context;
-use crate::resources::secrets::missing_keys;
+use crate::resources::secrets::{against_pruning, foreign_secret, may_be_pruned, missing_keys};
 
 /// How long the operator uses Secrets without reading them again. They hardly ever change.
 const SECRETS_FRESH: Duration = Duration::from_secs(30);
@@ -36,7 +37,18 @@ pub async fn remembered(
     {
         return Ok(Ok(Some(credentials)));
     }
-    let found = read(cluster, &context.client).await?;
+    let (passwords, tls) = secrets(cluster, &context.client).await?;
+    if let Some(passwords) = passwords.as_ref().filter(|passwords| may_be_pruned(passwords)) {
+        let (reason, message) = (EventReason::SecretMayBePruned, against_pruning(passwords));
+        let mut is_told = false;
+        context.remember(&uid, |memory| {
+            is_told = std::mem::replace(&mut memory.pruning_is_told, true)
+        });
+        if !is_told {
+            context.publish(cluster, EventType::Warning, reason, message, None);
+        }
+    }
+    let found = judged(cluster, passwords, tls);
     if let Ok(Some(credentials)) = &found {
         context.remember(&uid, |memory| {
             memory.credentials = Some((Instant::now(), credentials.clone()))
@@ -53,21 +65,43 @@ pub async fn read(
     cluster: &MultiMasterCluster,
     client: &Client,
 ) -> Result<Result<Option<Credentials>, Problem>, KubernetesError> {
+    let (passwords, tls) = secrets(cluster, client).await?;
+    Ok(judged(cluster, passwords, tls))
+}
+
+/// The Secrets with the passwords and with the certificates.
+async fn secrets(
+    cluster: &MultiMasterCluster,
+    client: &Client,
+) -> Result<(Option<Secret>, Option<Secret>), KubernetesError> {
     let api: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    let name = cluster.name_any();
+    Ok((
+        ask("Secret", api.get_opt(&names::credentials_secret(&name))).await?,
+        ask("Secret", api.get_opt(&names::tls_secret(&name))).await?,
+    ))
+}
+
+fn judged(
+    cluster: &MultiMasterCluster,
+    passwords: Option<Secret>,
+    tls: Option<Secret>,
+) -> Result<Option<Credentials>, Problem> {
     let (passwords_name, tls_name) = (
         names::credentials_secret(&cluster.name_any()),
         names::tls_secret(&cluster.name_any()),
     );
-    let (passwords, tls) = (
-        ask("Secret", api.get_opt(&passwords_name)).await?,
-        ask("Secret", api.get_opt(&tls_name)).await?,
-    );
     let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    // Nothing is read out of a Secret that is not this cluster's. Whoever applies the objects says it.
+    let is_ours = |secret: &Secret| founded || foreign_secret(secret, cluster).is_none();
+    if ![&passwords, &tls].into_iter().flatten().all(is_ours) {
+        return Ok(None);
+    }
     let problem = |message: String| {
-        Ok(Err(Problem {
+        Err(Problem {
             reason: Reason::CredentialsIncomplete,
             message,
-        }))
+        })
     };
     let (passwords, tls) = match (passwords, tls) {
         (Some(passwords), Some(tls)) => (passwords, tls),
@@ -85,7 +119,7 @@ pub async fn read(
         (Some(passwords), None) if !missing_keys(&passwords).is_empty() => {
             return problem(lacking(&passwords_name, &missing_keys(&passwords)));
         }
-        _ => return Ok(Ok(None)),
+        _ => return Ok(None),
     };
     let missing = missing_keys(&passwords);
     if !missing.is_empty() {
@@ -94,10 +128,10 @@ pub async fn read(
     let host = names::member_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default(), 0);
     let certificate = tls.data.as_ref().and_then(|data| data.get("tls.crt"));
     if !founded && certificate.is_some_and(|certificate| !names_host(&certificate.0, &host)) {
-        return Ok(Err(Problem {
+        return Err(Problem {
             reason: Reason::CopiedSecret,
             message: copied(cluster, &tls_name, &host),
-        }));
+        });
     }
     let authority = tls
         .data
@@ -113,7 +147,7 @@ pub async fn read(
             .collect()
     };
     let credentials = Credentials::new(text(passwords.data.unwrap_or_default()), authority);
-    Ok(Ok(Some(credentials)))
+    Ok(Some(credentials))
 }
 
 /// Whether a certificate is for this host. One that cannot be read counts as such: whoever uses it says what is wrong with it.

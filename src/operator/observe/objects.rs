@@ -63,12 +63,7 @@ pub async fn observe(
         problems.extend(storage::storage_class_problem(cluster, context).await?);
     }
     let uid = cluster.uid().unwrap_or_default();
-    if let Some((_, refusal)) = context.recall(&uid).refused {
-        problems.push(Problem {
-            reason: Reason::ApplyFailed,
-            message: refusal,
-        });
-    }
+    problems.extend(context.recall(&uid).refused.map(|refused| refused.problem));
     let looks = async {
         tokio::join!(
             members(cluster, credentials.as_ref(), context),
