@@ -169,10 +169,10 @@ pub struct AgentArgs {
     /// Address that the agent's own ports listen on. Unset: every address, IPv6 too where the pod has it.
     #[arg(long)]
     pub listen: Option<IpAddr>,
-    /// Port of mysqld, and of the donor of a clone.
+    /// Port of mysqld.
     #[arg(long, default_value_t = names::MYSQL_PORT)]
     pub mysql_port: u16,
-    /// mysqld's admin port.
+    /// mysqld's administrative port, and that of the donor of a clone.
     #[arg(long, default_value_t = names::MYSQL_ADMIN_PORT)]
     pub mysql_admin_port: u16,
     /// The open port with the probes.

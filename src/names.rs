@@ -108,8 +108,11 @@ pub mod accounts {
     pub const AGENT: &str = "multimaster_agent";
     /// With this account a downstream member logs in at its upstream.
     pub const REPLICATION: &str = "multimaster_replication";
+    /// The same at the administrative port. It has the password of [`REPLICATION`], and is an account of its own because an agent of an earlier version
+    /// takes back what it does not know of the accounts that it knows.
+    pub const LINK: &str = "multimaster_link";
     /// Accounts whose sessions are never killed as client sessions. Whoever fences a member also ends what [`SETTLER`] does there.
-    pub const SYSTEM: [&str; 3] = [OPERATOR, AGENT, REPLICATION];
+    pub const SYSTEM: [&str; 4] = [OPERATOR, AGENT, REPLICATION, LINK];
 }
 
 /// Name of the volume claim template, and so the first part of the claims' names.

@@ -46,6 +46,7 @@ fn clone_order(uuid: &str, donor: &str) -> CloneOrder {
         server_uuid: uuid.into(),
         donor_address: donor.into(),
         donor_uuid: Some(UNKNOWN.into()),
+        donor_has_place: true,
     }
 }
 
@@ -76,6 +77,7 @@ async fn a_member_from_its_first_start_to_its_end() {
         "multimaster_operator",
         "multimaster_settler",
         "multimaster_replication",
+        "multimaster_link",
         "multimaster_agent",
     ] {
         agent
@@ -124,6 +126,26 @@ async fn a_member_from_its_first_start_to_its_end() {
             .unwrap_or_else(|error| panic!("{statement}: {error}"));
     }
     assert!(operator.query_drop("CREATE DATABASE no").await.is_err());
+
+    // Applications that hold every connection leave links and clones their place.
+    let (crowd, password) = ("multimaster_replication", cell.password("multimaster_replication"));
+    let mut root = agent.root().await;
+    root.query_drop("SET GLOBAL max_connections = 10").await.unwrap();
+    let mut held = Vec::new();
+    let refused = loop {
+        match agent.tcp(crowd, password, agent.mysql_port, true).await {
+            Ok(conn) => held.push(conn),
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(refused.contains("Too many connections"), "{refused}");
+    for account in ["multimaster_link", "multimaster_agent"] {
+        let (password, port) = (cell.password(account), agent.admin_port);
+        let mut conn = agent.tcp(account, password, port, true).await.unwrap();
+        conn.ping().await.unwrap();
+    }
+    drop(held);
+    root.query_drop("SET GLOBAL max_connections = DEFAULT").await.unwrap();
 
     // Orders: none without the token, none for another server.
     assert_eq!(agent.post_as("wrong", PATH_FOUND, &order(&uuid)).await.0, 401);

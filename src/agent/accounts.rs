@@ -8,7 +8,7 @@
 use super::read_your_writes;
 use crate::mysql::quote::literal;
 use crate::mysql::schema;
-use crate::names::accounts::{AGENT, OPERATOR, REPLICATION, ROOT, SETTLER};
+use crate::names::accounts::{AGENT, LINK, OPERATOR, REPLICATION, ROOT, SETTLER};
 
 /// Passwords from the Secret.
 pub struct Passwords {
@@ -60,8 +60,8 @@ const SETTLER_MAY: &[(&str, &str)] = &[
     ("SELECT", "performance_schema.*"),
     ("CREATE, DROP", "multimaster.*"),
 ];
-/// Over the network the agents' account is used for one thing: the recipient of a clone logs in at the donor.
-const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN", "*.*")];
+/// Over the network the agents' account is used for one thing: the recipient of a clone logs in at the donor, at the administrative port.
+const AGENT_AS_DONOR_MAY: &[(&str, &str)] = &[("BACKUP_ADMIN, SERVICE_CONNECTION_ADMIN", "*.*")];
 /// The agent reads the state, starts and resets stored links, clones, and fences (`PROCESS`, `SYSTEM_USER`: all sessions, also those of root).
 /// `CONNECTION_ADMIN`: one connection more than `max_connections`.
 const AGENT_MAY: &[(&str, &str)] = &[
@@ -73,6 +73,8 @@ const AGENT_MAY: &[(&str, &str)] = &[
     ("SELECT", "performance_schema.*"),
 ];
 const REPLICATION_MAY: &[(&str, &str)] = &[("REPLICATION SLAVE", "*.*")];
+/// Links connect to the administrative port, where applications leave them their place.
+const LINK_MAY: &[(&str, &str)] = &[("REPLICATION SLAVE, SERVICE_CONNECTION_ADMIN", "*.*")];
 
 /// The init file: one statement a line. `is_copy`: the volume is a copy, so nobody replicates from it.
 pub fn init_file(passwords: &Passwords, is_copy: bool) -> String {
@@ -111,17 +113,12 @@ pub fn init_file(passwords: &Passwords, is_copy: bool) -> String {
         SETTLER_MAY,
         false,
     );
-    account(
-        &mut lines,
-        REPLICATION,
-        "%",
-        &passwords.replication,
-        Tls::Required,
-        REPLICATION_MAY,
-        false,
-    );
-    if is_copy {
-        lines.push(format!("ALTER USER {}@'%' ACCOUNT LOCK;", literal(REPLICATION)));
+    for (user, grants) in [(REPLICATION, REPLICATION_MAY), (LINK, LINK_MAY)] {
+        let password = &passwords.replication;
+        account(&mut lines, user, "%", password, Tls::Required, grants, false);
+        if is_copy {
+            lines.push(format!("ALTER USER {}@'%' ACCOUNT LOCK;", literal(user)));
+        }
     }
     if let Some((user, password)) = &passwords.app {
         lines.push(format!(
@@ -226,7 +223,7 @@ mod tests {
     #[test]
     fn what_crosses_the_network_needs_tls() {
         let file = init_file(&passwords(), false);
-        for user in [OPERATOR, SETTLER, AGENT, REPLICATION] {
+        for user in [OPERATOR, SETTLER, AGENT, REPLICATION, LINK] {
             let line = format!("ALTER USER '{user}'@'%' ");
             assert!(
                 file.lines()

@@ -191,15 +191,17 @@ async fn clone(State(context): State<Handles>, Json(order): Json<CloneOrder>) ->
     // The address becomes part of a statement, and the agent resolves no names.
     match order.donor_address.parse::<IpAddr>() {
         Ok(donor) => {
-            pass(
-                &context,
-                order.server_uuid,
-                Work::Clone {
-                    donor: donor.to_string(),
-                    donor_uuid: order.donor_uuid,
-                },
-            )
-            .await
+            let args = &context.member.args;
+            let port = match order.donor_has_place {
+                true => args.mysql_admin_port,
+                false => args.mysql_port,
+            };
+            let work = Work::Clone {
+                donor: donor.to_string(),
+                port,
+                donor_uuid: order.donor_uuid,
+            };
+            pass(&context, order.server_uuid, work).await
         }
         Err(_) => (StatusCode::BAD_REQUEST, "donorAddress: must be an IP address\n").into_response(),
     }

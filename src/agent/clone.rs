@@ -32,19 +32,19 @@ pub struct Failed {
 ///
 /// # Errors
 /// [`Failed`] when the member holds transactions, when mysqld or the donor refuses the clone, or when the clone fails after it has begun.
-pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> {
-    let mut conn = match prepare(member, sql, donor).await {
+pub async fn run(member: &Member, sql: &Sql, donor: &str, port: u16) -> Result<(), Failed> {
+    let mut conn = match prepare(member, sql, (donor, port)).await {
         Ok(conn) => conn,
         Err(why) => {
             return Err(Failed { why, untouched: true });
         }
     };
-    info!(donor, "cloning");
+    info!(donor, port, "cloning");
     let statement = format!(
         "CLONE INSTANCE FROM {}@{}:{} IDENTIFIED BY {} REQUIRE SSL",
         literal(AGENT),
         literal(donor),
-        member.args.mysql_port,
+        port,
         literal(&sql.password())
     );
     match conn.query_drop(statement).await.map_err(Error::Mysql) {
@@ -60,7 +60,7 @@ pub async fn run(member: &Member, sql: &Sql, donor: &str) -> Result<(), Failed> 
 }
 
 /// Checks and statements before the clone. The member's data is not changed yet.
-async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String> {
+async fn prepare(member: &Member, sql: &Sql, (donor, port): (&str, u16)) -> Result<Conn, String> {
     let mut conn = sql.connect(DEADLINE).await.map_err(|error| error.to_string())?;
     let executed: Option<String> = sql::first(&mut conn, DEADLINE, "SELECT @@GLOBAL.gtid_executed")
         .await
@@ -76,7 +76,7 @@ async fn prepare(member: &Member, sql: &Sql, donor: &str) -> Result<Conn, String
     }
     let donors = format!(
         "SET GLOBAL clone_valid_donor_list={}",
-        literal(&format!("{donor}:{}", member.args.mysql_port))
+        literal(&format!("{donor}:{port}"))
     );
     // Without an authority the donor's certificate is not verified, and whoever has its address gets the account's password (manual, "Cloning
     // Remote Data").

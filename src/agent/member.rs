@@ -131,6 +131,8 @@ pub enum Work {
     Clone {
         /// IP address of the donor.
         donor: String,
+        /// The port that it leaves clones a place at.
+        port: u16,
         /// Server UUID of the donor, if the operator has named it.
         donor_uuid: Option<String>,
     },
@@ -204,6 +206,7 @@ impl Shared {
             lease: None,
             volume: Some(Volume::default()),
             volume_usage: None,
+            has_place_for_links: true,
         };
         let began = Instant::now();
         Self {

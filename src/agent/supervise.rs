@@ -196,7 +196,7 @@ impl Loop {
                     };
                     if verdict == Ok(Accepted::UnderWay) {
                         match &request.order {
-                            Work::Clone { donor, .. } => cloning = Some(self.start_clone(donor)),
+                            Work::Clone { donor, port, .. } => cloning = Some(self.start_clone(donor, *port)),
                             _ => {
                                 self.end(process).await;
                                 ending = Some(Outcome::Intended);
@@ -281,7 +281,7 @@ impl Loop {
                 life.clone_failures = None;
                 Accepted::Done
             }
-            (Work::Clone { donor, donor_uuid }, Origin::Empty) => {
+            (Work::Clone { donor, donor_uuid, .. }, Origin::Empty) => {
                 life.intent = Some(Intent::Cloning {
                     donor: donor.clone(),
                     donor_uuid: donor_uuid.clone(),
@@ -345,9 +345,9 @@ impl Loop {
         Ok(accepted)
     }
 
-    fn start_clone(&self, donor: &str) -> JoinHandle<Result<(), clone::Failed>> {
+    fn start_clone(&self, donor: &str, port: u16) -> JoinHandle<Result<(), clone::Failed>> {
         let (member, shared, donor) = (Arc::clone(&self.member), Arc::clone(&self.shared), donor.to_owned());
-        tokio::spawn(async move { clone::run(&member, &shared.sql, &donor).await })
+        tokio::spawn(async move { clone::run(&member, &shared.sql, &donor, port).await })
     }
 
     /// Records the end of a clone after which mysqld did not restart. `Some`: the data is to be thrown away, for this reason.

@@ -138,6 +138,9 @@ pub struct Report {
     /// How full the file system of the data directory is; `None`: the agent has not read it yet, or is of a version that does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume_usage: Option<VolumeUsage>,
+    /// Links and clones of others may connect to its server's administrative port: their accounts have the privilege.
+    #[serde(default)]
+    pub has_place_for_links: bool,
 }
 
 /// Clones that failed in a row.
@@ -286,6 +289,9 @@ pub struct CloneOrder {
     /// Server UUID of the donor. The agent keeps it and reports it, should the clone fail; `None`: the operator is of a version that does not name it.
     #[serde(default, rename = "donorUUID", skip_serializing_if = "Option::is_none")]
     pub donor_uuid: Option<String>,
+    /// The donor has a place at its administrative port ([`Report::has_place_for_links`]).
+    #[serde(default)]
+    pub donor_has_place: bool,
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ pub fn channel(upstream: u8) -> Channel {
     Channel {
         name: format!("from-{upstream}"),
         source_host: format!("demo-{upstream}.demo-members.default.svc"),
+        source_port: 3306,
         source_uuid: Some(uuid(upstream)),
         receiver: Receiver::On,
         applier_running: true,
@@ -75,6 +76,7 @@ fn member(ordinal: u8) -> Member {
             mark: Some(mark(ordinal)),
         }),
         volume_usage: None,
+        has_place_for_links: false,
     };
     let server = Server {
         uuid: uuid(ordinal),

@@ -37,6 +37,47 @@ fn a_stored_channel_that_is_stopped_is_started() {
     }
 }
 
+#[test]
+fn a_link_whose_place_applications_have_is_attached_at_another_port() {
+    let crowded = |number: u32, port: u16, has_place: bool| {
+        let mut observed = whole();
+        report(&mut observed, 0).has_place_for_links = has_place;
+        let link = link(&mut observed, 1);
+        link.receiver = Receiver::Connecting;
+        link.source_port = port;
+        let text = "Error connecting to source 'x@demo-0:3306'. Message: Too many connections".into();
+        link.receiver_error = Some(SqlError { number, text });
+        observed
+    };
+    let mut observed = crowded(1040, 3306, true);
+    let decided = decide(&observed, at(60));
+    let [
+        Step::Member {
+            action: Action::Detach { upstream: 0, why },
+            ..
+        },
+    ] = steps(&decided)[..]
+    else {
+        panic!("{:?}", steps(&decided));
+    };
+    assert_eq!(
+        why,
+        "applications hold every connection of demo-0, and its administrative port is free"
+    );
+    // Nothing that it has retrieved is lost.
+    link(&mut observed, 1).retrieved = gtid(&format!("{}:1-1000000", uuid(0)));
+    let none: [&Step; 0] = [];
+    assert_eq!(steps(&decide(&observed, at(60))), none);
+    // Another error, a link that is there already, an agent of an earlier version.
+    for observed in [
+        crowded(2003, 3306, true),
+        crowded(1040, 33062, true),
+        crowded(1040, 3306, false),
+    ] {
+        assert_eq!(steps(&decide(&observed, at(60))), none);
+    }
+}
+
 /// Stopping a receiver does not clear the error of its last attempt to connect.
 #[test]
 fn a_receiver_that_was_stopped_while_it_could_not_connect_is_started() {

@@ -222,6 +222,7 @@ fn channel(channel: &disk::Channel, now: u64, ledger: &Ledger) -> Channel {
     Channel {
         name: names::channel(channel.upstream),
         source_host: names::member_host("demo", "default", channel.upstream),
+        source_port: names::MYSQL_PORT,
         source_uuid: channel.source.map(uuid),
         receiver: match (channel.receiver, &channel.connection) {
             (false, _) => Receiver::Off,

@@ -189,6 +189,7 @@ fn channel(row: &Value) -> Channel {
     Channel {
         name: text("Channel_Name"),
         source_host: text("Source_Host"),
+        source_port: text("Source_Port").parse().unwrap(),
         source_uuid: Some(text("Source_UUID")).filter(|uuid| !uuid.is_empty()),
         receiver: match text("Replica_IO_Running").as_str() {
             "Yes" => Receiver::On,

@@ -46,6 +46,7 @@ fn write() {
         server_uuid: server_uuid.clone(),
         donor_address: "10.244.2.7".into(),
         donor_uuid: Some(FORMER.into()),
+        donor_has_place: true,
     };
     save(&wire, "clone", &clone);
     let held_elsewhere = format!("{UUID}:1-77,{FORMER}:multimaster:1-3").parse().unwrap();
@@ -140,6 +141,7 @@ fn report(phase: Phase) -> Report {
             available_bytes: 2 << 30,
             seconds_ago: 1,
         }),
+        has_place_for_links: true,
     }
 }
 

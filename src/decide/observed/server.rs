@@ -55,6 +55,8 @@ pub struct Channel {
     pub name: String,
     /// `Source_Host`.
     pub source_host: String,
+    /// `Source_Port`.
+    pub source_port: u16,
     /// `Source_UUID`: of the server that the receiver was last connected to.
     pub source_uuid: Option<String>,
     /// `Replica_IO_Running`.

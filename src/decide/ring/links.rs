@@ -15,6 +15,9 @@ const PURGED: &str = "purged required binary logs";
 /// What MySQL says when another replica with this one's server UUID has connected to the source.
 const SAME_UUID: &str = "with the same server_uuid/server_id as this replica has connected";
 
+/// MySQL's number of the error with this name.
+const TOO_MANY_CONNECTIONS: u32 = 1040;
+
 /// A link whose last contact is this long ago is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
 /// is about what status claims, and a busy machine delays heartbeats.
 const BELIEVED_SECONDS: i64 = 10;
@@ -77,7 +80,8 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
         };
     }
     if let Some(source) = source {
-        if let Some(why) = misplaced(roles, ordinal, channel, source)
+        let why = misplaced(roles, ordinal, channel, source);
+        if let Some(why) = why.or_else(|| crowded_out(roles, channel, upstream))
             && downstream.executed.contains(&channel.retrieved)
         {
             return LinkNeed::Step(Step::member(ordinal, server_uuid, Action::Detach { upstream, why }));
@@ -229,6 +233,20 @@ fn misplaced(roles: &Roles, ordinal: u8, channel: &Channel, source: &Server) -> 
         && !channel.receiver_file.is_empty()
         && !source.binary_logs.contains(&channel.receiver_file);
     gone.then(|| format!("{upstream} no longer has the binary log {}", channel.receiver_file))
+}
+
+/// Applications hold every place at its upstream, and another port has one for links. Attached anew, it connects there.
+fn crowded_out(roles: &Roles, channel: &Channel, upstream: u8) -> Option<String> {
+    let report = roles.observed.member(upstream).and_then(Member::report);
+    let has_place = report.is_some_and(|report| report.has_place_for_links) && channel.source_port == names::MYSQL_PORT;
+    let is_refused = channel
+        .receiver_error
+        .as_ref()
+        .is_some_and(|error| error.number == TOO_MANY_CONNECTIONS);
+    (has_place && is_refused).then(|| {
+        let upstream = names::member(roles.observed.name(), upstream);
+        format!("applications hold every connection of {upstream}, and its administrative port is free")
+    })
 }
 
 /// The link into this member brings it what its upstream writes, as far as can be seen; or there is no member to replicate from.

@@ -162,6 +162,7 @@ impl Actor<'_> {
                         .member(*donor)
                         .and_then(Member::server)
                         .map(|donor| donor.uuid.clone()),
+                    donor_has_place: self.has_place_for_links(*donor),
                 };
                 self.order(ordinal, PATH_CLONE, &order).await?;
             }
@@ -244,11 +245,22 @@ impl Actor<'_> {
         let password = self
             .credentials
             .map(|credentials| credentials.get(names::keys::REPLICATION));
+        let (port, user) = match self.has_place_for_links(upstream) {
+            true => (names::MYSQL_ADMIN_PORT, names::accounts::LINK),
+            false => (names::MYSQL_PORT, names::accounts::REPLICATION),
+        };
         sql::Source {
             channel: names::channel(upstream),
             host: self.host(upstream),
+            port,
+            user,
             password: password.unwrap_or_default().to_owned(),
         }
+    }
+
+    fn has_place_for_links(&self, ordinal: u8) -> bool {
+        let report = self.observed.member(ordinal).and_then(Member::report);
+        report.is_some_and(|report| report.has_place_for_links)
     }
 
     fn address(&self, ordinal: u8) -> Result<String, ActError> {

@@ -16,7 +16,11 @@ pub struct Source {
     pub channel: String,
     /// DNS name of the upstream member.
     pub host: String,
-    /// Password of the replication account.
+    /// Port.
+    pub port: u16,
+    /// Account.
+    pub user: &'static str,
+    /// Its password.
     pub password: String,
 }
 
@@ -74,8 +78,8 @@ fn change_source(source: &Source, start: &StartAt) -> String {
          SOURCE_SSL = 1, SOURCE_SSL_CA = {ca}, SOURCE_SSL_VERIFY_SERVER_CERT = 1, SOURCE_HEARTBEAT_PERIOD = 1, SOURCE_CONNECT_RETRY = 1, \
          SOURCE_RETRY_COUNT = 0 FOR CHANNEL {channel}",
         host = literal(&source.host),
-        port = names::MYSQL_PORT,
-        user = literal(accounts::REPLICATION),
+        port = source.port,
+        user = literal(source.user),
         password = literal(&source.password),
         ca = literal(&format!("{}/ca.crt", paths::TLS)),
         channel = literal(&source.channel),

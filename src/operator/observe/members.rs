@@ -229,6 +229,7 @@ fn channel(row: &Row) -> Result<Channel, SqlError> {
     Ok(Channel {
         name: text("Channel_Name")?,
         source_host: text("Source_Host")?,
+        source_port: required(row, "Source_Port")?,
         source_uuid: Some(text("Source_UUID")?).filter(|uuid| !uuid.is_empty()),
         receiver: match text("Replica_IO_Running")?.as_str() {
             "Yes" => Receiver::On,

@@ -130,6 +130,7 @@ impl Real {
                     server_uuid: self.uuid(at).await,
                     donor_address: self.cell.address(donor),
                     donor_uuid: Some(self.uuid(donor).await),
+                    donor_has_place: true,
                 };
                 accepted(self.agent(at).post(PATH_CLONE, &order).await)
             }

@@ -231,6 +231,7 @@ impl Member {
                 mark: record.marked.then(|| mark(self.ordinal)),
             }),
             volume_usage: None,
+            has_place_for_links: false,
         })
     }
 
