@@ -40,7 +40,8 @@ pub fn command_line(member: &Member, life: &Life) -> Vec<String> {
         ("socket", path(&member.socket)),
         ("pid-file", path(&member.pid_file)),
         ("init-file", path(&member.init_file)),
-        ("secure-file-priv", String::new()),
+        // The privilege FILE reads nothing: passwords and keys are files of this pod.
+        ("secure-file-priv", "NULL".into()),
         // Where it listens.
         ("port", args.mysql_port.to_string()),
         ("bind-address", "*".into()),
@@ -110,7 +111,7 @@ pub fn initialise_command_line(member: &Member) -> Vec<String> {
         format!("--datadir={}", member.data_new.display()),
         "--skip-log-bin".into(),
         // The default folder is not in every image.
-        "--secure-file-priv=".into(),
+        "--secure-file-priv=NULL".into(),
     ]
 }
 

@@ -219,6 +219,11 @@ pub struct Database {
 }
 
 impl MultiMasterCluster {
+    /// The ring left epoch 0: there is data.
+    pub fn is_founded(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.epoch > 0)
+    }
+
     /// Whether one member takes the writes of all.
     pub fn has_single_writer(&self) -> bool {
         self.spec.writes == Writes::SingleWriter

@@ -2,8 +2,7 @@
 
 /// A string literal, quotes included. It is right only in a session whose `sql_mode` lacks `NO_BACKSLASH_ESCAPES`.
 ///
-/// The agent's sessions, the init file, the sessions of a comparison and those of a conflict step set a `sql_mode` without it. The operator's
-/// other sessions ([`crate::mysql::io::connection::connect`]) set none: they have the server's, which `spec.mysql.config` can change.
+/// Every session of the operator ([`crate::mysql::io::connection::connect`]) and of the agents, and the init file, set a `sql_mode` without it.
 pub fn literal(value: &str) -> String {
     let mut quoted = String::with_capacity(value.len() + 2);
     quoted.push('\'');

@@ -109,6 +109,21 @@ pub const RING_OWNED: &[&str] = &[
     "user",
 ];
 
+/// The same since a later version, so a founded ring may have them. It goes on without them. They name files, or weaken what the ring relies on.
+pub const OWNED_LATER: &[&str] = &[
+    "authentication_policy",
+    "binlog_row_value_options",
+    "binlog_transaction_compression",
+    "clone_ssl_cert",
+    "clone_ssl_key",
+    "general_log_file",
+    "partial_revokes",
+    "plugin_dir",
+    "replica_load_tmpdir",
+    "slow_query_log_file",
+    "tmpdir",
+];
+
 /// One spelling for a key of my.cnf. mysqld accepts any case, `-` or `_`, and the prefixes `loose_`, `skip_`, `disable_`, `enable_` and `maximum_`
 /// in front of any option. `skip_networking`, for example, becomes `networking`.
 pub fn normalise(key: &str) -> String {
@@ -130,13 +145,14 @@ pub fn is_ring_owned(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{RING_OWNED, is_ring_owned, normalise};
+    use super::{OWNED_LATER, RING_OWNED, is_ring_owned, normalise};
 
     #[test]
     fn the_list_is_normalised_and_without_repetition() {
-        for (at, setting) in RING_OWNED.iter().enumerate() {
-            assert_eq!(normalise(setting), **setting);
-            assert!(!RING_OWNED[..at].contains(setting), "{setting} is there twice");
+        let all: Vec<&str> = RING_OWNED.iter().chain(OWNED_LATER).copied().collect();
+        for (at, setting) in all.iter().enumerate() {
+            assert_eq!(normalise(setting), *setting);
+            assert!(!all[..at].contains(setting), "{setting} is there twice");
         }
     }
 

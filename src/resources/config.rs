@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
 use super::object::owned;
+use super::validate::is_left_out;
 use crate::api::MultiMasterCluster;
 use crate::names;
 
@@ -41,7 +42,8 @@ pub fn config_hash(cluster: &MultiMasterCluster) -> String {
 /// The user's settings, sorted, a line each.
 fn settings(cluster: &MultiMasterCluster) -> String {
     let mut lines = String::new();
-    for (key, value) in cluster.spec.mysql.iter().flat_map(|mysql| &mysql.config) {
+    let all = cluster.spec.mysql.iter().flat_map(|mysql| &mysql.config);
+    for (key, value) in all.filter(|(key, _)| !is_left_out(key)) {
         // Writing to a String does not fail.
         let _ = if value.is_empty() {
             writeln!(lines, "{key}")

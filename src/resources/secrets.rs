@@ -21,6 +21,11 @@ use crate::names;
 /// digits come twice, which leaves 190 bits.
 const SYMBOLS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345678901";
 
+/// The most characters of the password of a link (manual, "CHANGE REPLICATION SOURCE TO").
+const MOST_OF_LINKS: usize = 32;
+/// The most bytes of the others. MySQL takes 256.
+const MOST: usize = 128;
+
 /// The annotation that Argo CD's options of an object are in.
 const SYNC_OPTIONS: &str = "argocd.argoproj.io/sync-options";
 
@@ -100,6 +105,37 @@ pub fn missing_keys(secret: &Secret) -> Vec<&'static str> {
         value.is_some_and(|value| !value.0.is_empty())
     };
     names::keys::ALL.into_iter().filter(|key| !has(key)).collect()
+}
+
+/// Keys of a credentials Secret whose values cannot be used, and why. Nothing of a value is told.
+pub fn unusable(secret: &Secret) -> Option<String> {
+    let told = |key: &'static str| {
+        let value = secret.data.as_ref()?.get(key)?;
+        Some(format!("{key} {}", wrong(key, &value.0)?))
+    };
+    let all: Vec<String> = names::keys::ALL.into_iter().filter_map(told).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
+fn wrong(key: &str, value: &[u8]) -> Option<String> {
+    let Ok(text) = str::from_utf8(value) else {
+        return Some("is not UTF-8".into());
+    };
+    // MySQL takes no line break in the password of a link (1525), and no HTTP header has one.
+    if text.ends_with('\n') {
+        return Some("ends with a line break, as a file does; write it with printf or --from-literal".into());
+    }
+    if text.chars().any(char::is_control) {
+        return Some("has a control character".into());
+    }
+    if key == names::keys::AGENT_TOKEN && !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Some("has more than the visible characters of ASCII".into());
+    }
+    let characters = text.chars().count();
+    if key == names::keys::REPLICATION && characters > MOST_OF_LINKS {
+        return Some(format!("has {characters} characters; the most are {MOST_OF_LINKS}"));
+    }
+    (value.len() > MOST).then(|| format!("has {} bytes; the most are {MOST}", value.len()))
 }
 
 /// 24 bytes are 32 symbols of six bits.

@@ -330,6 +330,45 @@ fn a_secret_that_argo_cd_would_prune_is_told_with_the_command_against_it() {
 }
 
 #[test]
+fn a_password_that_cannot_be_used_is_named_and_not_told() {
+    let with = |key: &str, value: &[u8]| {
+        let mut secret = secrets::credentials(&minimal(), || [1; 24]);
+        let data = secret.data.as_mut().unwrap();
+        data.insert(key.into(), ByteString(value.to_vec()));
+        secrets::unusable(&secret)
+    };
+    assert_eq!(with("root-password", "it's \"grün\"".as_bytes()), None);
+    assert_eq!(with("replication-password", &[b'x'; 32]), None);
+    for (key, value, expected) in [
+        (
+            "replication-password",
+            &b"hunter2-SECRET\n"[..],
+            "replication-password ends with a line break, as a file does; ",
+        ),
+        (
+            "replication-password",
+            &[b'x'; 33],
+            "replication-password has 33 characters; the most are 32",
+        ),
+        (
+            "root-password",
+            &[b'p'; 70_000],
+            "root-password has 70000 bytes; the most are 128",
+        ),
+        ("root-password", b"SECRET\xff\xfe", "root-password is not UTF-8"),
+        ("app-password", b"SEC\0RET", "app-password has a control character"),
+        (
+            "agent-token",
+            b"SECRET token",
+            "agent-token has more than the visible characters of ASCII",
+        ),
+    ] {
+        let told = with(key, value).unwrap();
+        assert!(told.starts_with(expected) && !told.contains("SECRET"), "{told}");
+    }
+}
+
+#[test]
 fn credentials_are_complete_random_and_outlive_the_resource() {
     let mut calls = 0_u8;
     let mut random = || {

@@ -320,3 +320,24 @@ fn while_status_is_refused_the_ring_is_healed_as_it_is_recorded_and_each_pass_tr
     assert_ne!(again, decision.status, "only a write shows that status is taken again");
     assert!(again.records_as(&decision.status));
 }
+
+#[test]
+fn a_setting_without_effect_is_told_and_holds_up_nothing() {
+    let mut observed = whole();
+    let config = serde_json::json!({"config": {"tmpdir": "/x", "max_connections": "9"}});
+    observed.cluster.spec.mysql = serde_json::from_value(config).unwrap();
+    let decision = decide(&observed, at(60));
+    let stalled = condition(&decision, "Stalled");
+    assert_eq!(
+        (stalled.status.as_str(), stalled.reason.as_str()),
+        ("True", "InvalidSpec")
+    );
+    assert!(
+        stalled
+            .message
+            .starts_with("spec.mysql.config: the ring sets tmpdir itself"),
+        "{}",
+        stalled.message
+    );
+    assert_eq!(condition(&decision, "Ready").status, "True");
+}

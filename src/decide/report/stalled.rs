@@ -2,6 +2,7 @@
 
 use crate::api::reasons::Reason;
 use crate::decide::observed::{Observed, Problem};
+use crate::resources::validate;
 
 use super::judgement::Judgement;
 
@@ -25,5 +26,18 @@ pub(super) fn stalled(observed: &Observed, data_lost: Option<Judgement>) -> Judg
         .map(told)
         .or_else(lost)
         .or_else(|| observed.volumes.as_ref().map(told))
+        .or_else(|| left_out(observed))
         .unwrap_or_else(|| Judgement::no(Reason::NotStalled, "nothing in the spec waits for a person"))
+}
+
+/// The ring goes on without these settings.
+fn left_out(observed: &Observed) -> Option<Judgement> {
+    let keys: Vec<&str> = validate::left_out(&observed.cluster).collect();
+    let message = || {
+        format!(
+            "spec.mysql.config: the ring sets {} itself since this version of the operator, so they have no effect; remove them",
+            keys.join(", ")
+        )
+    };
+    (!keys.is_empty()).then(|| Judgement::yes(Reason::InvalidSpec, message()))
 }

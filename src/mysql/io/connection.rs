@@ -23,6 +23,8 @@ pub const ANSWER: usize = 48 << 20;
 /// The same where definitions and checksums are compared.
 pub const ANSWER_OF_DEFINITIONS: usize = 16 << 20;
 
+/// So many characters of a password are a part of it.
+const SHORTEST_PART: usize = 4;
 /// Characters of an answer that an error repeats.
 const MOST_QUOTED: usize = 200;
 
@@ -86,6 +88,22 @@ impl SqlError {
     }
 }
 
+/// The error of a statement that holds a secret. MySQL repeats parts of a statement in some errors; such a text is left out.
+pub fn untold(error: SqlError, secret: &str) -> SqlError {
+    let part = secret.chars().count().min(SHORTEST_PART);
+    let characters: Vec<char> = secret.chars().collect();
+    match error {
+        SqlError::Mysql(mysql_async::Error::Server(mut server)) => {
+            let tells = |part: &[char]| server.message.contains(&part.iter().collect::<String>());
+            if part > 0 && characters.windows(part).any(tells) {
+                server.message = "(the text is left out, because it has a part of a password)".into();
+            }
+            SqlError::Mysql(mysql_async::Error::Server(server))
+        }
+        error => error,
+    }
+}
+
 /// Server and account of a connection.
 #[derive(Clone, Debug)]
 pub struct Address {
@@ -120,6 +138,8 @@ pub async fn connect(address: &Address, deadline: Duration) -> Result<Conn, SqlE
         .prefer_socket(false)
         .stmt_cache_size(0)
         .max_allowed_packet(Some(address.longest_answer))
+        // Whatever the user's my.cnf says: `quote::literal` is right in it.
+        .setup(vec!["SET SESSION sql_mode = ''"])
         .ssl_opts(tls);
     within(deadline, async { Ok(Conn::new(options).await?) }).await
 }
@@ -221,4 +241,34 @@ pub fn gtid_set(row: &Row, name: &str) -> Result<GtidSet, SqlError> {
     let text: String = required(row, name)?;
     text.parse()
         .map_err(|error| SqlError::Unreadable(format!("column {name}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_repeat_a_part_of_a_password() {
+        let told = |message: &str, secret: &str| {
+            let error = mysql_async::ServerError {
+                code: 1064,
+                message: message.into(),
+                state: "42000".into(),
+            };
+            untold(SqlError::Mysql(mysql_async::Error::Server(error)), secret).to_string()
+        };
+        let text = "You have an error in your SQL syntax near 's-SECRET', SOURCE_AUTO_POSITION";
+        for (secret, is_told) in [
+            ("it's-SECRET", false),
+            ("xxCRETxx", false),
+            ("ötzi", true),
+            ("ab", true),
+            ("ne", false),
+            ("", true),
+        ] {
+            let told = told(text, secret);
+            assert!(told.contains("1064"), "{told}");
+            assert_eq!(told.contains(text), is_told, "{secret}: {told}");
+        }
+    }
 }

@@ -272,7 +272,7 @@ fn is_owned<K: Resource>(object: &K, cluster: &MultiMasterCluster) -> bool {
 /// Secret, nothing is created, because a new Secret would not have the contents that are in use. `observe` reports the missing one.
 async fn create_secrets(cluster: &MultiMasterCluster, context: &Context) -> Result<bool, ActError> {
     let uid = cluster.uid().unwrap_or_default();
-    let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    let founded = cluster.is_founded();
     if founded || context.recall(&uid).credentials.is_some() {
         return Ok(false);
     }

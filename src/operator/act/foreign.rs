@@ -38,7 +38,7 @@ pub(super) async fn refuse(cluster: &MultiMasterCluster, desired: &Desired, cont
         balancer_disruption_budget,
     } = desired;
     let stores = &context.stores;
-    let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    let founded = cluster.is_founded();
     // A founded ring goes on with the Secrets and volumes that it has.
     if !founded {
         let api: Api<Secret> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());

@@ -4,7 +4,7 @@ use mysql_async::Conn;
 
 use crate::api::Database;
 use crate::decide::step::{Setting, StartAt};
-use crate::mysql::io::connection::{SqlError, ask, gtid_set, required, run};
+use crate::mysql::io::connection::{SqlError, ask, gtid_set, required, run, untold};
 use crate::mysql::io::statements;
 use crate::mysql::quote::{identifier, literal};
 use crate::names::{self, accounts, keys, paths};
@@ -58,7 +58,8 @@ pub async fn attach(
         Ok(_) | Err(SqlError::Mysql(mysql_async::Error::Server(_))) => {}
         Err(error) => return Err(error),
     }
-    run(conn, &change_source(source, start)).await?;
+    let changed = run(conn, &change_source(source, start)).await;
+    changed.map_err(|error| untold(error, &source.password))?;
     run(conn, &format!("START REPLICA FOR CHANNEL {}", literal(&source.channel))).await
 }
 
@@ -200,14 +201,10 @@ pub async fn create_database(
     same_life(&mut conn, server_uuid).await?;
     let (name, user) = (identifier(&database.name), format!("{}@'%'", literal(&database.user)));
     run(&mut conn, &format!("CREATE DATABASE IF NOT EXISTS {name}")).await?;
-    run(
-        &mut conn,
-        &format!(
-            "CREATE USER IF NOT EXISTS {user} IDENTIFIED BY {}",
-            literal(credentials.get(keys::APP))
-        ),
-    )
-    .await?;
+    let password = credentials.get(keys::APP);
+    let create = format!("CREATE USER IF NOT EXISTS {user} IDENTIFIED BY {}", literal(password));
+    let created = run(&mut conn, &create).await;
+    created.map_err(|error| untold(error, password))?;
     // An underscore in a database name is a wildcard in GRANT.
     let pattern = identifier(&database.name.replace('_', r"\_"));
     run(&mut conn, &format!("GRANT ALL PRIVILEGES ON {pattern}.* TO {user}")).await?;

@@ -18,7 +18,7 @@ use crate::names;
 use crate::operator::kubernetes::{KubernetesError, ask};
 use crate::operator::members::Credentials;
 use crate::operator::shared::Context;
-use crate::resources::secrets::{against_pruning, foreign_secret, may_be_pruned, missing_keys};
+use crate::resources::secrets::{against_pruning, foreign_secret, may_be_pruned, missing_keys, unusable};
 
 /// How long the operator uses Secrets without reading them again. They hardly ever change.
 const SECRETS_FRESH: Duration = Duration::from_secs(30);
@@ -91,7 +91,7 @@ fn judged(
         names::credentials_secret(&cluster.name_any()),
         names::tls_secret(&cluster.name_any()),
     );
-    let founded = cluster.status.as_ref().is_some_and(|status| status.epoch > 0);
+    let founded = cluster.is_founded();
     // Nothing is read out of a Secret that is not this cluster's. Whoever applies the objects says it.
     let is_ours = |secret: &Secret| founded || foreign_secret(secret, cluster).is_none();
     if ![&passwords, &tls].into_iter().flatten().all(is_ours) {
@@ -124,6 +124,10 @@ fn judged(
     let missing = missing_keys(&passwords);
     if !missing.is_empty() {
         return problem(lacking(&passwords_name, &missing));
+    }
+    // Those of a founded ring are in use.
+    if let Some(why) = unusable(&passwords).filter(|_| !founded) {
+        return problem(format!("Secret {passwords_name}: {why}"));
     }
     let host = names::member_host(&cluster.name_any(), &cluster.namespace().unwrap_or_default(), 0);
     let certificate = tls.data.as_ref().and_then(|data| data.get("tls.crt"));
