@@ -79,6 +79,7 @@ check() {
 	renders "$crd | length == 1 and .[0].metadata.annotations == null" --set crds.keep=false
 	renders "$crd == []" --set crds.enabled=false
 	renders 'map(select(.apiVersion | startswith("rbac"))) == []' --set rbac.create=false
+	renders 'map(select(.apiVersion | startswith("admissionregistration"))) == []' --set admissionPolicy.create=false
 	renders 'map(select(.kind == "ServiceAccount")) == [] and (map(.subjects[]?.name) | unique) == ["mine"]' \
 		--set serviceAccount.create=false --set serviceAccount.name=mine
 	renders 'map(select(.kind == "ServiceAccount"))[0].metadata.annotations == {a: "b"}' --set serviceAccount.annotations.a=b

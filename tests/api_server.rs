@@ -12,3 +12,5 @@ mod harness;
 mod many;
 #[path = "api_server/poison.rs"]
 mod poison;
+#[path = "api_server/rights.rs"]
+mod rights;

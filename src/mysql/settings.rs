@@ -121,7 +121,6 @@ pub const OWNED_LATER: &[&str] = &[
     "plugin_dir",
     "replica_load_tmpdir",
     "slow_query_log_file",
-    "tmpdir",
 ];
 
 /// One spelling for a key of my.cnf. mysqld accepts any case, `-` or `_`, and the prefixes `loose_`, `skip_`, `disable_`, `enable_` and `maximum_`

@@ -24,6 +24,15 @@ impl fmt::Display for Foreign {
     }
 }
 
+/// Whether a claim is not this cluster's. A StatefulSet or a pod may own it.
+pub fn foreign_claim(claim: &ObjectMeta, cluster: &MultiMasterCluster) -> Option<Foreign> {
+    let bare = ObjectMeta {
+        labels: claim.labels.clone(),
+        ..ObjectMeta::default()
+    };
+    foreign(&bare, cluster)
+}
+
 /// Whether an object is not this cluster's: something else owns it, or nothing does and it lacks the label with this cluster's name. Secrets and claims
 /// that outlive the resource have no owner, and so has every object after `kubectl delete --cascade=orphan`.
 pub fn foreign(object: &ObjectMeta, cluster: &MultiMasterCluster) -> Option<Foreign> {

@@ -26,6 +26,14 @@ const MOST_OF_LINKS: usize = 32;
 /// The most bytes of the others. MySQL takes 256.
 const MOST: usize = 128;
 
+/// Keys that no Secret of another product has.
+const OWN_KEYS: [&str; 4] = [
+    names::keys::OPERATOR,
+    names::keys::AGENT,
+    names::keys::REPLICATION,
+    names::keys::AGENT_TOKEN,
+];
+
 /// The annotation that Argo CD's options of an object are in.
 const SYNC_OPTIONS: &str = "argocd.argoproj.io/sync-options";
 
@@ -51,18 +59,20 @@ pub fn credentials_owner(cluster: &MultiMasterCluster) -> Option<OwnerReference>
     }
 }
 
-/// Whether a Secret with passwords or certificates is not this cluster's. One that was restored without its metadata, or made by a person beforehand, is
-/// known by what is in it: a password of this product, or a certificate of members.
+/// Whether a Secret with passwords or certificates is not this cluster's. What an ExternalSecret, a SealedSecret or a Certificate owns is, if it has the
+/// label. One that was restored without its metadata, or made by a person beforehand, is known by what is in it: a password of this product's own
+/// accounts, or a certificate of members.
 pub fn foreign_secret(secret: &Secret, cluster: &MultiMasterCluster) -> Option<Foreign> {
     let foreign = foreign(&secret.metadata, cluster)?;
     let has = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
-    let is_bare = secret.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
-        && !secret.labels().contains_key(names::LABEL_CLUSTER);
-    let is_known = match secret.name_any() == names::tls_secret(&cluster.name_any()) {
-        true => has("tls.crt").is_some_and(|certificate| is_of_members(&certificate.0)),
-        false => names::keys::ALL.into_iter().any(|key| has(key).is_some()),
+    let is_known = match secret.labels().get(names::LABEL_CLUSTER) {
+        Some(label) => *label == cluster.name_any(),
+        None if secret.name_any() == names::tls_secret(&cluster.name_any()) => {
+            has("tls.crt").is_some_and(|certificate| is_of_members(&certificate.0))
+        }
+        None => OWN_KEYS.into_iter().any(|key| has(key).is_some()),
     };
-    (!(is_bare && is_known)).then_some(foreign)
+    (!is_known || matches!(foreign, Foreign::Earlier(_))).then_some(foreign)
 }
 
 fn is_of_members(pem: &[u8]) -> bool {
@@ -93,7 +103,7 @@ pub fn against_pruning(secret: &Secret) -> String {
     let (name, namespace) = (secret.name_any(), secret.namespace().unwrap_or_default());
     format!(
         "Secret {name} has the label {}, by which Argo CD may prune it, and the passwords in it are in use: kubectl annotate secret -n {namespace} {name} \
-         {SYNC_OPTIONS}=Prune=false",
+         {SYNC_OPTIONS}=Prune=false,Delete=false",
         labels::INSTANCE
     )
 }

@@ -281,11 +281,23 @@ fn a_secret_without_label_is_known_by_what_is_in_it() {
         json!({ "tls.crt": ByteString(made.cert.pem().into_bytes()) })
     };
     let label = |name: &str| json!({ "labels": { "multimaster.dev/cluster": name } });
-    let passwords = json!({ "root-password": ByteString(b"chosen".to_vec()) });
+    let passwords = json!({ "agent-token": ByteString(b"chosen".to_vec()) });
+    let sealed = json!({ "ownerReferences": [{ "apiVersion": "v1", "kind": "SealedSecret", "name": "demo-credentials", "uid": "9" }] });
+    let mut sealed_with_label = label("demo");
+    sealed_with_label["ownerReferences"] = sealed["ownerReferences"].clone();
+    let earlier = json!({ "ownerReferences": [{ "apiVersion": "v1", "kind": "MultiMasterCluster", "name": "demo", "uid": "9" }] });
     for (name, metadata, data, is_foreign) in [
         ("demo-credentials", label("demo"), json!({}), false),
         ("demo-credentials", json!({}), passwords.clone(), false),
-        ("demo-credentials", json!({}), json!({ "token": "" }), true),
+        ("demo-credentials", sealed, passwords.clone(), false),
+        ("demo-credentials", sealed_with_label, json!({}), false),
+        ("demo-credentials", earlier, passwords.clone(), true),
+        (
+            "demo-credentials",
+            json!({}),
+            json!({ "token": "", "root-password": "" }),
+            true,
+        ),
         ("demo-credentials", label("other"), passwords.clone(), true),
         // Restored into another namespace: whoever reads it says so.
         (

@@ -114,7 +114,7 @@ impl ApiServer {
             &root.join("kube-apiserver.log"),
         );
         let mut server = Self {
-            client: client(&authority, &address, ADMIN).await,
+            client: client(&authority, &address, json!({"token": ADMIN})).await,
             processes: [server, etcd],
             root,
             address,
@@ -143,6 +143,7 @@ impl ApiServer {
         for file in [
             "manifests/operator/namespace.yaml",
             "manifests/operator/rbac.yaml",
+            "manifests/operator/admission.yaml",
             "crds/multimasterclusters.yaml",
         ] {
             let text = fs::read_to_string(files.join(file)).unwrap();
@@ -159,6 +160,12 @@ impl ApiServer {
                 .any(|is| is.type_ == "Established" && is.status == "True")
         })
         .await;
+    }
+
+    /// What a person may do who has no other rights than those that are given to this name.
+    pub async fn acting_as(&self, user: &str) -> Client {
+        let authority = fs::read_to_string(self.root.join("ca.crt")).unwrap();
+        client(&authority, &self.address, json!({"token": ADMIN, "as": user})).await
     }
 
     /// Applies any object.
@@ -264,14 +271,14 @@ fn start(command: &mut Command, log: &Path) -> Process {
     Process(command.spawn().unwrap())
 }
 
-async fn client(authority: &str, address: &str, token: &str) -> Client {
+async fn client(authority: &str, address: &str, user: Value) -> Client {
     let kubeconfig = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
         "clusters": [{"name": "it", "cluster": {
             "server": format!("https://{address}:6443"),
             "certificate-authority-data": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, authority),
         }}],
-        "users": [{"name": "it", "user": {"token": token}}],
+        "users": [{"name": "it", "user": user}],
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
     });
     let kubeconfig = serde_json::from_value(kubeconfig).unwrap();

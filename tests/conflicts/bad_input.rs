@@ -6,8 +6,10 @@ use std::time::Duration;
 use multimaster::decide::step::{Action, Step};
 use multimaster::mysql::gtid::GtidSet;
 use multimaster::mysql::io::binlog::{self, Kept};
+use multimaster::mysql::io::connection::{ANSWER, SqlError};
 use multimaster::mysql::transaction::BinlogPosition;
 use multimaster::names::ANNOTATION_SETTLE;
+use mysql_async::{Conn, OptsBuilder};
 
 use crate::ring::Ring;
 
@@ -34,6 +36,7 @@ async fn nothing_is_lost_and_a_person_is_told() {
     a_row_of_twenty_megabytes(&mut ring).await;
     a_row_that_is_too_long_to_be_read(&mut ring).await;
     a_log_is_read_past_it(&ring).await;
+    a_small_row_behind_a_large_one(&mut ring).await;
     a_table_that_goes_before_its_rows_are_compared(&mut ring).await;
     a_table_that_changes_meanwhile(&mut ring).await;
     a_record_that_somebody_edited(&mut ring).await;
@@ -118,17 +121,17 @@ async fn a_row_of_twenty_megabytes(ring: &mut Ring) {
 
 async fn a_row_that_is_too_long_to_be_read(ring: &mut Ring) {
     ring.apart(
-        "INSERT INTO d.wide VALUES (2, REPEAT('x', 36 << 20)); INSERT INTO d.late VALUES (2, 0)",
+        "INSERT INTO d.wide VALUES (2, REPEAT('x', 50 << 20)); INSERT INTO d.late VALUES (2, 0)",
         "SET sql_log_bin = 0; INSERT INTO d.wide VALUES (2, 'y')",
     )
     .await;
-    let told = "it has a row of more than 32 MiB; MySQL says: ";
+    let told = "it has a row of more than 48 MiB; MySQL says: ";
     ring.until("it is told", |ring| ring.message().contains(told)).await;
     let mend = "SET sql_log_bin = 0; DELETE FROM d.wide WHERE id = 2; START REPLICA SQL_THREAD FOR CHANNEL 'from-0'";
     ring.run(1, mend).await;
     ring.until_settled().await;
     let length = "SELECT LENGTH(b) FROM d.wide WHERE id = 2";
-    assert_eq!(ring.everywhere(length).await, ["37748736"; 3]);
+    assert_eq!(ring.everywhere(length).await, ["52428800"; 3]);
     ring.run(0, "DELETE FROM d.late").await;
     ring.in_step().await;
 }
@@ -141,20 +144,26 @@ async fn a_log_is_read_past_it(ring: &Ring) {
     };
     let executed = ring.value(0, "SELECT @@GLOBAL.gtid_executed").await;
     let are = |schema: &str, table: &str| schema == "d" && table == "late";
-    for kept in [Kept::Nothing, Kept::Tables(&are, |_| 1 << 20)] {
+    // As the operator connects.
+    let conn = async || {
+        let options = OptsBuilder::from_opts(ring.agents[0].root().await.opts().clone());
+        Conn::new(options.max_allowed_packet(Some(ANSWER))).await.unwrap()
+    };
+    // Where rows are kept, none may be missed.
+    let kept = Kept::Tables(&are, 1 << 20);
+    let read = binlog::read(conn().await, &log, Duration::from_secs(60), kept, |_| {
+        ControlFlow::Continue(())
+    })
+    .await;
+    assert!(matches!(read, Err(SqlError::TooLong)), "{read:?}");
+    for kept in [Kept::Nothing, Kept::Transaction("none", 0)] {
         let (mut read, mut larger, mut changes) = (GtidSet::default(), 0, 0);
-        binlog::read(
-            ring.agents[0].root().await,
-            &log,
-            Duration::from_secs(60),
-            kept,
-            |transaction| {
-                read.add(&transaction.gtid.parse().unwrap());
-                larger += u8::from(transaction.is_larger);
-                changes += transaction.changes.len();
-                ControlFlow::Continue(())
-            },
-        )
+        binlog::read(conn().await, &log, Duration::from_secs(60), kept, |transaction| {
+            read.add(&transaction.gtid.parse().unwrap());
+            larger += u8::from(transaction.is_larger);
+            changes += transaction.changes.len();
+            ControlFlow::Continue(())
+        })
         .await
         .unwrap();
         assert_eq!(read.to_string(), executed.replace('\n', ""));
@@ -163,6 +172,19 @@ async fn a_log_is_read_past_it(ring: &Ring) {
             (1, if matches!(kept, Kept::Nothing) { 0 } else { 2 })
         );
     }
+}
+
+/// The log of the winner has both large rows as one change, and the small one after it.
+async fn a_small_row_behind_a_large_one(ring: &mut Ring) {
+    let both = |fill: char, v: u8| {
+        format!(
+            "BEGIN; INSERT INTO d.wide VALUES (5, REPEAT('{fill}', 9 << 20)); INSERT INTO d.late VALUES (5, {v}); COMMIT"
+        )
+    };
+    ring.apart(&both('a', 0), &both('b', 1)).await;
+    ring.until_settled().await;
+    let rows = "SELECT CONCAT(LEFT(b, 1), v) FROM d.wide JOIN d.late USING (id) WHERE id = 5";
+    assert_eq!(ring.everywhere(rows).await, ["a0"; 3]);
 }
 
 /// Dropped or renamed at all members, while an insert is on its way.

@@ -324,7 +324,7 @@ fn while_status_is_refused_the_ring_is_healed_as_it_is_recorded_and_each_pass_tr
 #[test]
 fn a_setting_without_effect_is_told_and_holds_up_nothing() {
     let mut observed = whole();
-    let config = serde_json::json!({"config": {"tmpdir": "/x", "max_connections": "9"}});
+    let config = serde_json::json!({"config": {"plugin-dir": "/x", "max_connections": "9"}});
     observed.cluster.spec.mysql = serde_json::from_value(config).unwrap();
     let decision = decide(&observed, at(60));
     let stalled = condition(&decision, "Stalled");
@@ -335,7 +335,7 @@ fn a_setting_without_effect_is_told_and_holds_up_nothing() {
     assert!(
         stalled
             .message
-            .starts_with("spec.mysql.config: the ring sets tmpdir itself"),
+            .starts_with("spec.mysql.config: the ring sets plugin-dir itself"),
         "{}",
         stalled.message
     );

@@ -68,6 +68,16 @@ fn a_link_whose_place_applications_have_is_attached_at_another_port() {
     link(&mut observed, 1).retrieved = gtid(&format!("{}:1-1000000", uuid(0)));
     let none: [&Step; 0] = [];
     assert_eq!(steps(&decide(&observed, at(60))), none);
+    // The member that it leads to was made anew by an agent of an earlier version.
+    let back = crowded(1045, 33062, false);
+    let decided = decide(&back, at(60));
+    assert!(matches!(
+        steps(&decided)[..],
+        [Step::Member {
+            action: Action::Detach { upstream: 0, .. },
+            ..
+        }]
+    ));
     // Another error, a link that is there already, an agent of an earlier version.
     for observed in [
         crowded(2003, 3306, true),

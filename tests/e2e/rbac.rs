@@ -8,12 +8,13 @@ use crate::support::kubectl;
 use crate::support::operator::NAMESPACE;
 
 /// Resource and verbs, in any namespace.
-const EVERYWHERE: [&str; 17] = [
+const EVERYWHERE: [&str; 18] = [
     "configmaps [list watch create patch]",
     "deployments.apps [list watch create patch delete]",
     "events [list]",
     "events.events.k8s.io [create patch]",
     "multimasterclusters.multimaster.dev [list watch]",
+    "multimasterclusters.multimaster.dev/finalizers [update]",
     "multimasterclusters.multimaster.dev/status [update]",
     "persistentvolumeclaims [list patch]",
     "poddisruptionbudgets.policy [list watch create patch delete]",

@@ -17,6 +17,7 @@ const SAME_UUID: &str = "with the same server_uuid/server_id as this replica has
 
 /// MySQL's number of the error with this name.
 const TOO_MANY_CONNECTIONS: u32 = 1040;
+const ACCESS_DENIED: u32 = 1045;
 
 /// A link whose last contact is this long ago is not believed to replicate, even if its threads say so. Longer than what makes a witness: this one
 /// is about what status claims, and a busy machine delays heartbeats.
@@ -81,7 +82,7 @@ pub fn need(roles: &Roles, ordinal: u8, downstream: &Server) -> LinkNeed {
     }
     if let Some(source) = source {
         let why = misplaced(roles, ordinal, channel, source);
-        if let Some(why) = why.or_else(|| crowded_out(roles, channel, upstream))
+        if let Some(why) = why.or_else(|| at_wrong_port(roles, channel, upstream))
             && downstream.executed.contains(&channel.retrieved)
         {
             return LinkNeed::Step(Step::member(ordinal, server_uuid, Action::Detach { upstream, why }));
@@ -235,17 +236,26 @@ fn misplaced(roles: &Roles, ordinal: u8, channel: &Channel, source: &Server) -> 
     gone.then(|| format!("{upstream} no longer has the binary log {}", channel.receiver_file))
 }
 
-/// Applications hold every place at its upstream, and another port has one for links. Attached anew, it connects there.
-fn crowded_out(roles: &Roles, channel: &Channel, upstream: u8) -> Option<String> {
-    let report = roles.observed.member(upstream).and_then(Member::report);
-    let has_place = report.is_some_and(|report| report.has_place_for_links) && channel.source_port == names::MYSQL_PORT;
+/// It is refused, and at the other port there is a place for it: applications hold every connection, or an agent of an earlier version does not have
+/// the account. Attached anew, it connects there.
+fn at_wrong_port(roles: &Roles, channel: &Channel, upstream: u8) -> Option<String> {
+    let has_place = roles
+        .observed
+        .member(upstream)
+        .and_then(Member::report)?
+        .has_place_for_links;
+    let (port, error) = match has_place {
+        true => (names::MYSQL_PORT, TOO_MANY_CONNECTIONS),
+        false => (names::MYSQL_ADMIN_PORT, ACCESS_DENIED),
+    };
     let is_refused = channel
         .receiver_error
         .as_ref()
-        .is_some_and(|error| error.number == TOO_MANY_CONNECTIONS);
-    (has_place && is_refused).then(|| {
-        let upstream = names::member(roles.observed.name(), upstream);
-        format!("applications hold every connection of {upstream}, and its administrative port is free")
+        .is_some_and(|refusal| refusal.number == error);
+    let upstream = names::member(roles.observed.name(), upstream);
+    (channel.source_port == port && is_refused).then(|| match has_place {
+        true => format!("applications hold every connection of {upstream}, and its administrative port is free"),
+        false => format!("{upstream} has an agent of an earlier version, and no account for it at port {port}"),
     })
 }
 

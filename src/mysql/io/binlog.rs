@@ -13,10 +13,11 @@ use mysql_async::binlog::events::{
 };
 use mysql_async::binlog::row::BinlogRow;
 use mysql_async::binlog::value::BinlogValue;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, OptsBuilder, Value};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Value};
 use mysql_common::constants::SqlMode;
 use mysql_common::io::ParseBuf;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 use crate::mysql::row_events::RowEvent;
 use crate::mysql::transaction::{BinlogPosition, Cell, Change, MAX_CHANGES, Transaction};
@@ -25,15 +26,17 @@ use super::connection::{SqlError, within};
 
 /// server_id with which the reader registers as a replica. It differs from every member's server_id, whose low four bits are 1 to 9.
 const READER_SERVER_ID: u32 = 0xfff0;
-/// The longest event that is read, in bytes. A row is in one event.
-const LONGEST_EVENT: usize = 32 << 20;
-/// From so many bytes on, a transaction is read when no other is, whichever cluster it is of.
+/// From so many bytes on, rows of a transaction are kept when those of no other are, whichever cluster it is of.
 const LARGE: u64 = 4 << 20;
-/// The longest value that is kept of a row whose images are not.
+/// The longest value that is kept beside the bytes of a row. No key is longer.
+const LONGEST_VALUE: usize = 1 << 20;
+/// The same of a row whose bytes are not kept.
 const LONGEST_IN_KEY: usize = 4096;
 
-/// Whose turn it is to read a transaction that is [`LARGE`].
+/// Whose turn it is to keep rows of a transaction that is [`LARGE`].
 static TURN: Semaphore = Semaphore::const_new(1);
+/// How long a reading waits for its turn. It may be at a member whose rows are locked meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Which row changes are kept.
 #[derive(Clone, Copy)]
@@ -42,15 +45,17 @@ pub enum Kept<'a> {
     Nothing,
     /// Those of one transaction, which is the last that is read: its GTID, and the most bytes of their images.
     Transaction(&'a str, usize),
-    /// Those of tables, by schema and name; and the most bytes of a transaction, by its GTID.
-    Tables(&'a (dyn Fn(&str, &str) -> bool + Sync), fn(&str) -> usize),
+    /// Those of tables, by schema and name; and the most bytes of a transaction.
+    Tables(&'a (dyn Fn(&str, &str) -> bool + Sync), usize),
 }
 
-/// Reads the transactions after a position, until `seen` breaks or the log ends. `conn` tells how to connect.
+/// Reads the transactions after a position, until `seen` breaks or the log ends. A transaction with an event that is too long is passed over, if nothing
+/// of it is to be kept for certain.
 ///
 /// # Errors
-/// [`SqlError`]: the server has no such log, or no answer within the deadline. [`SqlError::TooLong`]: an event is longer than 32 MiB, and where its
-/// transaction ends is not known.
+/// [`SqlError`]: the server has no such log, or no answer within the deadline. [`SqlError::TooLong`]: an event is longer than an answer may be
+/// ([`super::connection::ANSWER`]), and may have rows that are to be kept, or where its transaction ends is not known. [`SqlError::Interrupted`]: a large
+/// transaction of another cluster is being read.
 pub async fn read(
     conn: Conn,
     position: &BinlogPosition,
@@ -58,15 +63,18 @@ pub async fn read(
     kept: Kept<'_>,
     mut seen: impl FnMut(Transaction) -> ControlFlow<()>,
 ) -> Result<(), SqlError> {
-    // A connection has its limit from its beginning.
-    let options = OptsBuilder::from_opts(conn.opts().clone()).max_allowed_packet(Some(LONGEST_EVENT));
+    let options = conn.opts().clone();
     within(deadline, async {
-        conn.disconnect().await?;
         let mut reading = Reading::new(kept, position);
+        let mut conn = Some(conn);
         loop {
-            let conn = Conn::new(options.clone()).await?;
+            let conn = match conn.take() {
+                Some(conn) => conn,
+                None => Conn::new(options.clone()).await?,
+            };
+            let may_pass_over = !matches!(kept, Kept::Tables(..));
             match (reading.read_on(conn, &mut seen).await, reading.end.take()) {
-                (Err(SqlError::TooLong), Some(end)) => reading.position = end,
+                (Err(SqlError::TooLong), Some(end)) if may_pass_over => reading.position = end,
                 (read, _) => return read,
             }
             reading.transaction.is_larger = true;
@@ -85,7 +93,11 @@ struct Reading<'a> {
     position: BinlogPosition,
     /// Where the transaction ends, if that is known.
     end: Option<BinlogPosition>,
-    /// While a large transaction is read.
+    /// Where the last transaction begins.
+    reached: Option<BinlogPosition>,
+    /// Bytes of the transaction; 0: not known.
+    length: u64,
+    /// While rows of a large transaction are kept.
     turn: Option<SemaphorePermit<'static>>,
     /// Body of the format description event.
     format: Vec<u8>,
@@ -101,6 +113,8 @@ impl<'a> Reading<'a> {
             kept,
             position: position.clone(),
             end: None,
+            reached: None,
+            length: 0,
             turn: None,
             format: Vec::new(),
             tables: BTreeMap::new(),
@@ -134,7 +148,7 @@ impl<'a> Reading<'a> {
                     false
                 }
                 Some(EventData::GtidEvent(gtid)) => {
-                    self.begin(&gtid, &event, &file).await?;
+                    self.begin(&gtid, &event, &file);
                     false
                 }
                 Some(EventData::TableMapEvent(table)) => {
@@ -142,6 +156,9 @@ impl<'a> Reading<'a> {
                     false
                 }
                 Some(EventData::RowsEvent(rows)) => {
+                    if self.length > LARGE && self.turn.is_none() && self.keeps(&rows, &stream) {
+                        self.turn = Some(turn().await?);
+                    }
                     let added = self.add(&event, &rows, &stream);
                     added.map_err(mysql_async::Error::from)?;
                     self.transaction.is_larger && self.is_wanted()
@@ -168,7 +185,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    async fn begin(&mut self, gtid: &GtidEvent, event: &Event, file: &str) -> Result<(), SqlError> {
+    fn begin(&mut self, gtid: &GtidEvent, event: &Event, file: &str) {
         let hex: String = gtid.sid().iter().map(|byte| format!("{byte:02x}")).collect();
         let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
         let tag = gtid.tag().map(|tag| format!("{}:", tag.as_str())).unwrap_or_default();
@@ -183,19 +200,23 @@ impl<'a> Reading<'a> {
         let (length, header) = (gtid.tx_length(), event.header());
         let begin = u64::from(header.log_pos()).checked_sub(header.event_size().into());
         // The driver asks for no position over 4 GiB.
-        let end = begin
-            .map(|begin| begin.saturating_add(length))
-            .filter(|end| length > 0 && u32::try_from(*end).is_ok());
-        self.end = end.map(|offset| BinlogPosition {
+        let reached = self.reached.take().filter(|reached| reached.file == file);
+        // Beyond 4 GiB of a log its events begin to count anew.
+        let begin = begin.filter(|begin| reached.is_none_or(|reached| reached.offset <= *begin));
+        let at = |offset| BinlogPosition {
             file: file.to_owned(),
             offset,
-        });
-        self.turn = None;
-        if length > LARGE {
-            let turn = TURN.acquire().await;
-            self.turn = Some(turn.map_err(|error| SqlError::Unreadable(error.to_string()))?);
-        }
-        Ok(())
+        };
+        self.reached = Some(at(begin.unwrap_or(u64::MAX)));
+        let end = begin.map(|begin| begin.saturating_add(length));
+        self.end = end.filter(|end| length > 0 && u32::try_from(*end).is_ok()).map(at);
+        (self.length, self.turn) = (length, None);
+    }
+
+    /// Some of these rows are kept.
+    fn keeps(&self, rows: &RowsEventData<'_>, stream: &BinlogStream) -> bool {
+        let table = stream.get_tme(rows.table_id());
+        table.is_some_and(|table| self.most(table).is_some())
     }
 
     /// This transaction is the one that is looked for.
@@ -215,9 +236,7 @@ impl<'a> Reading<'a> {
     fn most(&self, table: &TableMapEvent<'_>) -> Option<usize> {
         match self.kept {
             Kept::Transaction(_, most) => self.is_wanted().then_some(most),
-            Kept::Tables(are, most) => {
-                are(&table.database_name(), &table.table_name()).then(|| most(&self.transaction.gtid))
-            }
+            Kept::Tables(are, most) => are(&table.database_name(), &table.table_name()).then_some(most),
             Kept::Nothing => None,
         }
     }
@@ -261,26 +280,43 @@ impl<'a> Reading<'a> {
                 return Ok(());
             }
             let is_kept = !transaction.is_larger;
-            let longest = if is_kept { usize::MAX } else { LONGEST_IN_KEY };
-            let event = (is_kept && images().all(|image| image.is_whole)).then(|| RowEvent {
+            let longest = match (is_kept, self.kept) {
+                (false, _) => LONGEST_IN_KEY,
+                // Whoever asks for tables uses the keys, and the bytes.
+                (true, Kept::Tables(..)) => LONGEST_VALUE,
+                (true, _) => usize::MAX,
+            };
+            let is_whole = images().all(|image| image.is_whole);
+            // Row by row: the values go before the bytes are copied.
+            let (before, bytes_before) = before.map(|image| (cells(image.row, longest), image.bytes)).unzip();
+            let (after, bytes_after) = after.map(|image| (cells(image.row, longest), image.bytes)).unzip();
+            let event = (is_kept && is_whole).then(|| RowEvent {
                 timestamp: header.timestamp(),
                 server_id: header.server_id(),
                 table_id: rows.table_id(),
                 table_map: table_map.clone(),
                 flags,
                 columns: rows.num_columns(),
-                before: before.as_ref().map(|image| image.bytes.to_vec()),
-                after: after.as_ref().map(|image| image.bytes.to_vec()),
+                before: bytes_before.map(<[u8]>::to_vec),
+                after: bytes_after.map(<[u8]>::to_vec),
             });
             transaction.changes.push(Change {
                 schema: table.database_name().into_owned(),
                 table: table.table_name().into_owned(),
-                before: before.map(|image| cells(image.row, longest)),
-                after: after.map(|image| cells(image.row, longest)),
+                before,
+                after,
                 event,
             });
         }
         Ok(())
+    }
+}
+
+async fn turn() -> Result<SemaphorePermit<'static>, SqlError> {
+    let busy = || SqlError::Interrupted("a large transaction of another cluster is being read".into());
+    match timeout(PATIENCE, TURN.acquire()).await {
+        Ok(Ok(turn)) => Ok(turn),
+        Ok(Err(_)) | Err(_) => Err(busy()),
     }
 }
 

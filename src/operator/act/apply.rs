@@ -84,7 +84,7 @@ fn refusal(error: &ActError, cluster: &MultiMasterCluster) -> Option<(Reason, St
         ActError::Api(KubernetesError::Api {
             what,
             source: kube::Error::Api(status),
-        }) => {
+        }) if !status.is_conflict() => {
             let message = format!("the API server refused {what}: {}", status.message);
             Some((Reason::ApplyFailed, message, REFUSED_AGAIN))
         }
@@ -108,9 +108,9 @@ fn refusal(error: &ActError, cluster: &MultiMasterCluster) -> Option<(Reason, St
 async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Outcome, ActError> {
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     let stores = &context.stores;
-    let live = find(&stores.statefulsets, &name, &namespace);
+    let live = foreign::stateful_set(cluster, context).await?;
     let desired = desired(cluster, &context.settings, live.as_deref());
-    foreign::refuse(cluster, &desired, context).await?;
+    foreign::refuse(cluster, &desired, live.as_deref(), context).await?;
     let secrets_written = create_secrets(cluster, context).await?;
     // No `..`: an object that is added to Desired must be applied here.
     let Desired {

@@ -38,7 +38,8 @@ pub async fn remembered(
         return Ok(Ok(Some(credentials)));
     }
     let (passwords, tls) = secrets(cluster, &context.client).await?;
-    if let Some(passwords) = passwords.as_ref().filter(|passwords| may_be_pruned(passwords)) {
+    let prey = |passwords: &&Secret| cluster.is_founded() && may_be_pruned(passwords);
+    if let Some(passwords) = passwords.as_ref().filter(prey) {
         let (reason, message) = (EventReason::SecretMayBePruned, against_pruning(passwords));
         let mut is_told = false;
         context.remember(&uid, |memory| {
@@ -97,7 +98,7 @@ fn judged(
     if ![&passwords, &tls].into_iter().flatten().all(is_ours) {
         return Ok(None);
     }
-    let problem = |message: String| {
+    let problem = |message: String| -> Result<Option<Credentials>, Problem> {
         Err(Problem {
             reason: Reason::CredentialsIncomplete,
             message,
@@ -116,8 +117,12 @@ fn judged(
                 "Secret {tls_name}: is gone, and its certificates are in use; create it again with its old contents"
             ));
         }
-        (Some(passwords), None) if !missing_keys(&passwords).is_empty() => {
-            return problem(lacking(&passwords_name, &missing_keys(&passwords)));
+        // Made beforehand. Nothing starts with what cannot be used.
+        (Some(passwords), None) => {
+            let missing = missing_keys(&passwords);
+            let why = (!missing.is_empty()).then(|| lacking(&passwords_name, &missing));
+            let why = why.or_else(|| unusable(&passwords).map(|why| format!("Secret {passwords_name}: {why}")));
+            return why.map_or(Ok(None), problem);
         }
         _ => return Ok(None),
     };

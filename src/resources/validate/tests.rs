@@ -96,11 +96,11 @@ fn settings_of_the_ring_are_refused_in_every_spelling() {
 fn a_founded_ring_goes_on_without_a_setting_that_the_ring_owns_later() {
     let mut cluster = cluster(json!({
         "storage": { "size": "1Gi" },
-        "mysql": { "config": { "general_log": "ON", "loose-PLUGIN-dir": "/x", "tmpd": "/y", "slave_load_tmpdir": "/z", "max_connections": "9" } },
+        "mysql": { "config": { "general_log": "ON", "loose-PLUGIN-dir": "/x", "general_log_f": "/y", "slave_load_tmpdir": "/z", "max_connections": "9" } },
     }));
     let invalid = validate(&cluster).unwrap_err();
     let fields: Vec<&str> = invalid.iter().map(|invalid| invalid.field.as_str()).collect();
-    let settings = ["loose-PLUGIN-dir", "slave_load_tmpdir", "tmpd"];
+    let settings = ["general_log_f", "loose-PLUGIN-dir", "slave_load_tmpdir"];
     assert_eq!(fields, settings.map(|key| format!("spec.mysql.config.{key}")));
     cluster.status = Some(serde_json::from_value(json!({ "epoch": 1 })).unwrap());
     assert_eq!(validate(&cluster), Ok(()));

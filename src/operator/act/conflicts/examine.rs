@@ -57,7 +57,7 @@ struct Effect<'a> {
 }
 
 /// The most bytes of row images that are read of a transaction. The operator's own are as large as the conflicts that they settle.
-pub(super) fn most_of(gtid: &str) -> usize {
+fn most_of(gtid: &str) -> usize {
     if is_ours(gtid) { MOST_OF_OURS } else { MAX_BYTES }
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn find(
     let mut finding = match &transaction.statement {
         Some(text) => statement::examine(at, (upstream, &mut source), &transaction, text, error).await?,
         None if transaction.changes.is_empty() && transaction.is_larger => {
-            Finding::for_a_person("it has a row of more than 32 MiB".into())
+            Finding::for_a_person("it has a row of more than 48 MiB".into())
         }
         // Taken, it would be an empty transaction.
         None if transaction.changes.is_empty() => Finding::for_a_person("it has no row events that are known".into()),

@@ -11,15 +11,13 @@ use crate::decide::conflicts::record::writer_of;
 use crate::decide::conflicts::{Late, Past, Record, Sides, is_ours};
 use crate::mysql::gtid::GtidSet;
 use crate::mysql::io::binlog::{self, Kept};
-use crate::mysql::io::connection::SqlError;
+use crate::mysql::io::connection::{ANSWER, SqlError};
 use crate::mysql::io::table;
 use crate::mysql::row_events::RowEvent;
 use crate::mysql::rows::{RowKey, Table};
 use crate::mysql::transaction::{BinlogPosition, Change, Transaction};
-use crate::names::SCHEMA;
 use crate::operator::act::Actor;
 
-use super::examine::most_of;
 use super::located::LocatedRow;
 use super::session::{Session, cause};
 
@@ -58,7 +56,7 @@ pub(super) async fn read(
         outdated: BTreeSet::new(),
     };
     let are = |schema: &str, name: &str| targets.iter().any(|it| is_of(&it.table, schema, name));
-    read_log(actor, ordinal, since, Kept::Tables(&are, most_of), |transaction| {
+    read_log(actor, ordinal, since, Kept::Tables(&are, MAX_BYTES), |transaction| {
         for change in &transaction.changes {
             reading.add(change, |id| late.is(&transaction.gtid, id));
         }
@@ -127,6 +125,7 @@ async fn read_log(
 ) -> Result<(), SqlError> {
     let log = actor.connect(ordinal).await.map_err(cause)?;
     let why = match binlog::read(log, since, DEADLINE, kept, seen).await {
+        Err(SqlError::TooLong) => format!("has a row of more than {} MiB", ANSWER >> 20),
         Err(SqlError::Deadline(deadline)) => format!("is not read within {deadline:?}"),
         Err(SqlError::Mysql(error)) if !matches!(error, Error::Server(_)) && !is_of_connection(&error) => {
             format!("cannot be read: {error}")
@@ -225,9 +224,7 @@ impl Reading<'_> {
 
     /// After a statement about a table, or a transaction that was read partly, earlier images do not tell how rows are.
     fn forget(&mut self, transaction: &Transaction) {
-        // Large images of a record.
-        let is_record = is_ours(&transaction.gtid) && transaction.changes.iter().all(|change| change.schema == SCHEMA);
-        if transaction.is_larger && !is_record {
+        if transaction.is_larger {
             let targets = self.targets;
             targets
                 .iter()
