@@ -115,7 +115,7 @@ async fn readyz(State(context): State<Handles>, Query(query): Query<ReadinessQue
         Phase::Running => {}
         phase => return not_ready(format!("mysqld is not running: {phase:?}\n")),
     }
-    match context.shared.sql.probe(PROBE_DEADLINE).await {
+    match context.shared.sql.recent_probe(PROBE_DEADLINE).await {
         Err(error) => not_ready(format!("mysqld does not answer: {error}\n")),
         Ok(state) if state.offline => not_ready("mysqld is in offline_mode\n".into()),
         Ok(state) if state.is_fenced() && !reads() => not_ready("the member is fenced (super_read_only)\n".into()),
@@ -125,7 +125,7 @@ async fn readyz(State(context): State<Handles>, Query(query): Query<ReadinessQue
 
 /// Whether mysqld answers a query at all, fenced or not.
 async fn answers(State(context): State<Handles>) -> Response {
-    match context.shared.sql.probe(WITNESS_DEADLINE).await {
+    match context.shared.sql.recent_probe(WITNESS_DEADLINE).await {
         Ok(_) => "ok\n".into_response(),
         Err(error) => (
             StatusCode::SERVICE_UNAVAILABLE,

@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
@@ -16,6 +16,9 @@ use tokio::time::timeout;
 use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::mysql::io::statements;
 use crate::names::accounts::AGENT;
+
+/// How long an answer at the open port is that of everyone who asks there.
+const RECENT: Duration = Duration::from_millis(100);
 
 /// Why mysqld did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,8 @@ pub struct Sql {
     socket: PathBuf,
     password: Mutex<String>,
     kept: tokio::sync::Mutex<Option<Conn>>,
+    /// The last answer at the open port, and when it came.
+    recent: tokio::sync::Mutex<Option<(Instant, Writable)>>,
 }
 
 impl Sql {
@@ -79,6 +84,7 @@ impl Sql {
             socket,
             password: Mutex::default(),
             kept: tokio::sync::Mutex::default(),
+            recent: tokio::sync::Mutex::default(),
         }
     }
 
@@ -136,9 +142,29 @@ impl Sql {
         timeout(deadline, probe).await.unwrap_or(Err(Error::Deadline(deadline)))
     }
 
+    /// The same for whoever asks at the open port: what was answered just now is answered again, so that many who ask are one query.
+    ///
+    /// # Errors
+    /// As [`Sql::probe`].
+    pub async fn recent_probe(&self, deadline: Duration) -> Result<Writable, Error> {
+        let probe = async {
+            let mut recent = self.recent.lock().await;
+            if let Some((at, answer)) = *recent
+                && at.elapsed() < RECENT
+            {
+                return Ok(answer);
+            }
+            let answer = self.probe(deadline).await?;
+            *recent = Some((Instant::now(), answer));
+            Ok(answer)
+        };
+        timeout(deadline, probe).await.unwrap_or(Err(Error::Deadline(deadline)))
+    }
+
     /// Forgets the kept connection, because its mysqld is gone.
     pub async fn forget(&self) {
         *self.kept.lock().await = None;
+        *self.recent.lock().await = None;
     }
 }
 

@@ -3,7 +3,7 @@
 mod volumes;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -16,6 +16,7 @@ use prometheus_client::registry::Registry;
 use super::liveness::Liveness;
 use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::step::Step;
+use crate::wire::io::limits::Limits;
 use volumes::Volumes;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -294,8 +295,17 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         .merge(more);
-    axum::serve(tokio::net::TcpListener::bind(address).await?, router).await
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let mut server = axum_server::from_tcp(listener)?
+        .acceptor(Limits::with_an_end(LONGEST_REQUEST))
+        .http1_only();
+    server.http_builder().http1().keep_alive(false);
+    server.serve(router.into_make_service()).await
 }
+
+/// How long a connection lasts at most. A history asks every pod of a cluster.
+const LONGEST_REQUEST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

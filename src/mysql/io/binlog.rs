@@ -13,7 +13,7 @@ use mysql_async::binlog::events::{
 };
 use mysql_async::binlog::row::BinlogRow;
 use mysql_async::binlog::value::BinlogValue;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Value};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, OptsBuilder, Value};
 use mysql_common::constants::SqlMode;
 use mysql_common::io::ParseBuf;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use crate::mysql::row_events::RowEvent;
 use crate::mysql::transaction::{BinlogPosition, Cell, Change, MAX_CHANGES, Transaction};
 
-use super::connection::{SqlError, within};
+use super::connection::{ANSWER, SqlError, within};
 
 /// server_id with which the reader registers as a replica. It differs from every member's server_id, whose low four bits are 1 to 9.
 const READER_SERVER_ID: u32 = 0xfff0;
@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum Kept<'a> {
     /// None.
     Nothing,
-    /// Those of one transaction, which is the last that is read: its GTID, and the most bytes of their images.
+    /// Those of one transaction, which is the last that is read: its GTID, and the most bytes of their images. No event of twice as many is read.
     Transaction(&'a str, usize),
     /// Those of tables, by schema and name; and the most bytes of a transaction.
     Tables(&'a (dyn Fn(&str, &str) -> bool + Sync), usize),
@@ -53,8 +53,8 @@ pub enum Kept<'a> {
 /// of it is to be kept for certain.
 ///
 /// # Errors
-/// [`SqlError`]: the server has no such log, or no answer within the deadline. [`SqlError::TooLong`]: an event is longer than an answer may be
-/// ([`super::connection::ANSWER`]), and may have rows that are to be kept, or where its transaction ends is not known. [`SqlError::Interrupted`]: a large
+/// [`SqlError`]: the server has no such log, or no answer within the deadline. [`SqlError::TooLong`]: an event is longer than an answer may be ([`ANSWER`]),
+/// and may have rows that are to be kept, or where its transaction ends is not known. [`SqlError::Interrupted`]: a large
 /// transaction of another cluster is being read.
 pub async fn read(
     conn: Conn,
@@ -63,10 +63,17 @@ pub async fn read(
     kept: Kept<'_>,
     mut seen: impl FnMut(Transaction) -> ControlFlow<()>,
 ) -> Result<(), SqlError> {
-    let options = conn.opts().clone();
+    let longest = conn.opts().max_allowed_packet().unwrap_or(ANSWER);
+    // An event has much less beside the images of its rows.
+    let longest = match kept {
+        Kept::Transaction(_, most) => longest.min(2 * most),
+        _ => longest,
+    };
+    let options = OptsBuilder::from_opts(conn.opts().clone()).max_allowed_packet(Some(longest));
     within(deadline, async {
         let mut reading = Reading::new(kept, position);
-        let mut conn = Some(conn);
+        let is_limited = conn.opts().max_allowed_packet() == Some(longest);
+        let mut conn = Some(conn).filter(|_| is_limited);
         loop {
             let conn = match conn.take() {
                 Some(conn) => conn,

@@ -12,13 +12,17 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
 use crate::names::keys;
 use crate::wire::agent::LONGEST_ORDER;
 
+use super::limits::Limits;
+
+/// How long a connection to the open port lasts at most. An answer takes a second.
+const LONGEST_PROBE: Duration = Duration::from_secs(10);
 /// How often the certificate files are read again.
 const RELOAD: Duration = Duration::from_secs(60);
 
@@ -57,8 +61,13 @@ pub async fn serve(ports: Ports<'_>, open: Router, closed: Router) -> anyhow::Re
     let tls = RustlsConfig::from_pem_file(&certificate, &key)
         .await
         .with_context(|| format!("cannot use the certificate in {}", ports.tls.display()))?;
-    let open_server = axum_server::from_tcp(open_listener)?;
-    let closed_server = axum_server::from_tcp_rustls(closed_listener, tls.clone())?;
+    let mut open_server = axum_server::from_tcp(open_listener)?
+        .acceptor(Limits::with_an_end(LONGEST_PROBE))
+        .http1_only();
+    // Each request is a connection, of which a peer has so many a second.
+    open_server.http_builder().http1().keep_alive(false);
+    let acceptor = RustlsAcceptor::new(tls.clone()).acceptor(Limits::default());
+    let closed_server = axum_server::from_tcp(closed_listener)?.acceptor(acceptor);
     Ok(Servers(vec![
         tokio::spawn(async move {
             if let Err(error) = open_server.serve(open.into_make_service()).await {

@@ -93,7 +93,7 @@ pub(super) async fn find(
     let mut finding = match &transaction.statement {
         Some(text) => statement::examine(at, (upstream, &mut source), &transaction, text, error).await?,
         None if transaction.changes.is_empty() && transaction.is_larger => {
-            Finding::for_a_person("it has a row of more than 48 MiB".into())
+            Finding::for_a_person(format!("it has a row of more than {} MiB", MAX_BYTES >> 19))
         }
         // Taken, it would be an empty transaction.
         None if transaction.changes.is_empty() => Finding::for_a_person("it has no row events that are known".into()),
