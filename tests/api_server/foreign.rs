@@ -2,7 +2,7 @@
 //! gone.
 
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use multimaster::api::MultiMasterCluster;
 use serde_json::{Value, json};
@@ -137,8 +137,40 @@ async fn one_cluster_does_not_get_anothers_service() {
     })
     .await;
     assert_eq!(of(&server, "shop-reads").await, [""; 0]);
-    // There is no garbage collector.
+    // A founded ring goes on, but for an object that somebody else has by now.
     let clusters: Api<MultiMasterCluster> = Api::namespaced(server.client.clone(), NAMESPACE);
+    let params = PatchParams::default();
+    let founded = json!({"status": {"epoch": 1}});
+    clusters
+        .patch_status("shop", &params, &Patch::Merge(&founded))
+        .await
+        .unwrap();
+    let taken = json!({"metadata": {
+        "labels": {"multimaster.dev/cluster": null},
+        "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "9"}],
+    }});
+    let services = of_kind(&server, "v1", "Service");
+    services
+        .patch("shop-reads", &params, &Patch::Merge(&taken))
+        .await
+        .unwrap();
+    let before = services.get("shop-reads").await.unwrap().metadata.resource_version;
+    let change = json!({"spec": {"mysql": {"config": {"max_connections": "9"}}}});
+    clusters.patch("shop", &params, &Patch::Merge(&change)).await.unwrap();
+    eventually("the rest is as it is to be", async || {
+        operator.lives();
+        let config = of_kind(&server, "v1", "ConfigMap").get("shop-config").await.unwrap();
+        let (reason, message) = condition(&server, "shop", "Ready").await.unwrap();
+        let is_told = reason == "ObjectNotOurs"
+            && message.starts_with("Service shop-reads belongs to Deployment web: let that object go");
+        config.data["data"]["my.cnf"].to_string().contains("max_connections") && is_told
+    })
+    .await;
+    let after = services.get("shop-reads").await.unwrap().metadata.resource_version;
+    assert_eq!(after, before);
+    services.delete("shop-reads", &DeleteParams::default()).await.unwrap();
+
+    // There is no garbage collector.
     clusters.delete("shop", &DeleteParams::default()).await.unwrap();
     server.apply(cluster("shop")).await;
     eventually("objects of an earlier cluster are waited for", async || {

@@ -28,9 +28,7 @@ use super::connection::{ANSWER, SqlError, within};
 const READER_SERVER_ID: u32 = 0xfff0;
 /// From so many bytes on, rows of a transaction are kept when those of no other are, whichever cluster it is of.
 const LARGE: u64 = 4 << 20;
-/// The longest value that is kept beside the bytes of a row. No key is longer.
-const LONGEST_VALUE: usize = 1 << 20;
-/// The same of a row whose bytes are not kept.
+/// The longest value that is kept of a row whose bytes are not.
 const LONGEST_IN_KEY: usize = 4096;
 
 /// Whose turn it is to keep rows of a transaction that is [`LARGE`].
@@ -287,12 +285,7 @@ impl<'a> Reading<'a> {
                 return Ok(());
             }
             let is_kept = !transaction.is_larger;
-            let longest = match (is_kept, self.kept) {
-                (false, _) => LONGEST_IN_KEY,
-                // Whoever asks for tables uses the keys, and the bytes.
-                (true, Kept::Tables(..)) => LONGEST_VALUE,
-                (true, _) => usize::MAX,
-            };
+            let longest = if is_kept { usize::MAX } else { LONGEST_IN_KEY };
             let is_whole = images().all(|image| image.is_whole);
             // Row by row: the values go before the bytes are copied.
             let (before, bytes_before) = before.map(|image| (cells(image.row, longest), image.bytes)).unzip();

@@ -26,7 +26,8 @@ use crate::resources::{Desired, desired, secrets};
 use super::certificates;
 use super::current::is_current;
 use super::error::{ActError, Outcome};
-use super::{foreign, volumes};
+use super::foreign::{self, Strangers};
+use super::volumes;
 
 /// After a refusal the operator waits this long before it applies again.
 const REFUSED_AGAIN: Duration = Duration::from_secs(10);
@@ -93,9 +94,12 @@ fn refusal(error: &ActError, cluster: &MultiMasterCluster) -> Option<(Reason, St
             ..
         } => Some((Reason::ApplyFailed, error.to_string(), GONE_SOON)),
         ActError::Foreign { .. } => {
+            let way_out = match cluster.is_founded() {
+                true => "let that object go",
+                false => "nothing was written; choose another name for this cluster, or let that object go",
+            };
             let message = format!(
-                "{error}: nothing was written; choose another name for this cluster, or let that object go; one that is to be this cluster's has no \
-                 owner, and the label {}={}",
+                "{error}: {way_out}; one that is to be this cluster's has no owner, and the label {}={}",
                 names::LABEL_CLUSTER,
                 cluster.name_any()
             );
@@ -110,7 +114,17 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     let stores = &context.stores;
     let live = foreign::stateful_set(cluster, context).await?;
     let desired = desired(cluster, &context.settings, live.as_deref());
-    foreign::refuse(cluster, &desired, live.as_deref(), context).await?;
+    let strangers = foreign::strangers(cluster, &desired, live.as_deref(), context).await?;
+    let stranger = || {
+        let first = strangers.iter().next();
+        first.map_or(Ok(()), |(what, why)| {
+            let (what, why) = (what.clone(), why.clone());
+            Err(ActError::Foreign { what, why })
+        })
+    };
+    if !cluster.is_founded() {
+        stranger()?;
+    }
     let secrets_written = create_secrets(cluster, context).await?;
     // No `..`: an object that is added to Desired must be applied here.
     let Desired {
@@ -126,55 +140,50 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     let balancer_name = names::balancer(&name);
     let live_balancer = find(&stores.deployments, &balancer_name, &namespace);
     let live_balancer_budget = find(&stores.budgets, &balancer_name, &namespace);
+    let at = &At {
+        cluster,
+        context,
+        strangers: &strangers,
+    };
     let written = [
         ensure(
             &config_map,
             find(&stores.config_maps, &config_map.name_any(), &namespace).as_deref(),
-            cluster,
-            context,
+            at,
         )
         .await?,
         ensure(
             &members_service,
             find(&stores.services, &members_service.name_any(), &namespace).as_deref(),
-            cluster,
-            context,
+            at,
         )
         .await?,
         ensure(
             &service,
             find(&stores.services, &service.name_any(), &namespace).as_deref(),
-            cluster,
-            context,
+            at,
         )
         .await?,
         ensure(
             &reads_service,
             find(&stores.services, &reads_service.name_any(), &namespace).as_deref(),
-            cluster,
-            context,
+            at,
         )
         .await?,
         ensure(
             &pod_disruption_budget,
             find(&stores.budgets, &name, &namespace).as_deref(),
-            cluster,
-            context,
+            at,
         )
         .await?,
-        ensure(&stateful_set, live.as_deref(), cluster, context).await?,
+        ensure(&stateful_set, live.as_deref(), at).await?,
         // After the Service: if there is to be no HAProxy, the Service no longer leads to it by now.
-        keep(balancer.as_ref(), live_balancer.as_deref(), cluster, context).await?,
-        keep(
-            balancer_disruption_budget.as_ref(),
-            live_balancer_budget.as_deref(),
-            cluster,
-            context,
-        )
-        .await?,
+        keep(balancer.as_ref(), live_balancer.as_deref(), at).await?,
+        keep(balancer_disruption_budget.as_ref(), live_balancer_budget.as_deref(), at).await?,
         volumes::grow(cluster, context).await?,
         secrets_written,
     ];
+    stranger()?;
     Ok(if written.contains(&true) {
         Outcome::Done
     } else {
@@ -182,19 +191,27 @@ async fn apply_all(cluster: &MultiMasterCluster, context: &Context) -> Result<Ou
     })
 }
 
-/// Applies one object, unless it has every desired field.
+/// Whose objects are applied.
+struct At<'a> {
+    cluster: &'a MultiMasterCluster,
+    context: &'a Context,
+    /// These are not.
+    strangers: &'a Strangers,
+}
+
+/// Applies one object, unless it is somebody else's, or has every desired field.
 ///
 /// Server-side apply cannot remove what another manager added to a list. If an apply had no effect although something differs, the operator repeats
 /// it only after the live or the desired object has changed.
-async fn ensure<K>(
-    wanted: &K,
-    live: Option<&K>,
-    cluster: &MultiMasterCluster,
-    context: &Context,
-) -> Result<bool, ActError>
+async fn ensure<K>(wanted: &K, live: Option<&K>, at: &At<'_>) -> Result<bool, ActError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
 {
+    let (cluster, context) = (at.cluster, at.context);
+    let what = foreign::what::<K>(&wanted.name_any());
+    if at.strangers.contains_key(&what) {
+        return Ok(false);
+    }
     let json = |object: &K| serde_json::to_value(object).unwrap_or_default();
     let wanted_json = json(wanted);
     let tried = format!(
@@ -207,7 +224,6 @@ where
     }
     is_current(cluster, context).await?;
     let api: Api<K> = Api::namespaced(context.client.clone(), &wanted.namespace().unwrap_or_default());
-    let what = format!("{} {}", K::kind(&()), wanted.name_any());
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let mut patch = wanted_json;
     // If it was replaced meanwhile, the API server refuses.
@@ -228,17 +244,13 @@ where
 }
 
 /// [`ensure`] for an object that is desired. Otherwise deletes the live object, if this cluster owns it, and no other object of that name.
-async fn keep<K>(
-    wanted: Option<&K>,
-    live: Option<&K>,
-    cluster: &MultiMasterCluster,
-    context: &Context,
-) -> Result<bool, ActError>
+async fn keep<K>(wanted: Option<&K>, live: Option<&K>, at: &At<'_>) -> Result<bool, ActError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
 {
+    let (cluster, context) = (at.cluster, at.context);
     let live = match (wanted, live) {
-        (Some(wanted), live) => return ensure(wanted, live, cluster, context).await,
+        (Some(wanted), live) => return ensure(wanted, live, at).await,
         (None, Some(live)) if live.meta().deletion_timestamp.is_none() && is_owned(live, cluster) => live,
         (None, _) => return Ok(false),
     };

@@ -1,5 +1,6 @@
 //! Before anything of a cluster is written: objects with the names of its own that are not its own.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -21,19 +22,21 @@ use crate::resources::Desired;
 use crate::resources::foreign::{Foreign, foreign, foreign_claim};
 use crate::resources::secrets::foreign_secret;
 
-use super::error::ActError;
+/// Objects that are not the cluster's, by kind and name.
+pub(super) type Strangers = BTreeMap<String, Foreign>;
 
-/// Looks at every object that is to be written. Caches have what has the label of a cluster; whatever is not in them is asked for. `live`: the
-/// StatefulSet.
+/// Looks at every object that is to be written, and returns those that are not this cluster's. Caches have what has the label of a cluster; whatever is
+/// not in them is asked for. `live`: the StatefulSet.
 ///
 /// # Errors
-/// [`ActError::Foreign`] for the first one that is not this cluster's.
-pub(super) async fn refuse(
+/// [`KubernetesError`] when the API server does not answer.
+pub(super) async fn strangers(
     cluster: &MultiMasterCluster,
     desired: &Desired,
     live: Option<&StatefulSet>,
     context: &Context,
-) -> Result<(), ActError> {
+) -> Result<Strangers, KubernetesError> {
+    let mut all = Strangers::new();
     // No `..`: an object that is added to Desired must be looked at here.
     let Desired {
         config_map,
@@ -48,47 +51,49 @@ pub(super) async fn refuse(
     let stores = &context.stores;
     // Where there is one, its pods have them.
     if live.is_none() && !cluster.is_founded() {
-        refuse_secrets(cluster, context).await?;
+        secrets(&mut all, cluster, context).await?;
     }
     for service in [members_service, service, reads_service] {
-        refuse_one(service, &stores.services, cluster, context).await?;
+        look(&mut all, service, &stores.services, cluster, context).await?;
     }
-    refuse_one(config_map, &stores.config_maps, cluster, context).await?;
+    look(&mut all, config_map, &stores.config_maps, cluster, context).await?;
     let budgets = [Some(pod_disruption_budget), balancer_disruption_budget.as_ref()];
     for budget in budgets.into_iter().flatten() {
-        refuse_one(budget, &stores.budgets, cluster, context).await?;
+        look(&mut all, budget, &stores.budgets, cluster, context).await?;
     }
     if let Some(balancer) = balancer {
-        refuse_one(balancer, &stores.deployments, cluster, context).await?;
+        look(&mut all, balancer, &stores.deployments, cluster, context).await?;
     }
     if let Some(live) = live {
-        judge::<StatefulSet>(&live.metadata, foreign(&live.metadata, cluster))?;
+        note::<StatefulSet>(&mut all, &live.metadata, foreign(&live.metadata, cluster));
     }
-    refuse_claims(cluster, live, context).await
+    claims(&mut all, cluster, live, context).await?;
+    Ok(all)
 }
 
-async fn refuse_secrets(cluster: &MultiMasterCluster, context: &Context) -> Result<(), ActError> {
+async fn secrets(all: &mut Strangers, cluster: &MultiMasterCluster, context: &Context) -> Result<(), KubernetesError> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
     let name = cluster.name_any();
     for name in [names::credentials_secret(&name), names::tls_secret(&name)] {
         if let Some(secret) = ask("Secret", api.get_opt(&name)).await? {
-            judge::<Secret>(&secret.metadata, foreign_secret(&secret, cluster))?;
+            note::<Secret>(all, &secret.metadata, foreign_secret(&secret, cluster));
         }
     }
     Ok(())
 }
 
 /// Claims of members that the StatefulSet is about to make. The others are in use.
-async fn refuse_claims(
+async fn claims(
+    all: &mut Strangers,
     cluster: &MultiMasterCluster,
     live: Option<&StatefulSet>,
     context: &Context,
-) -> Result<(), ActError> {
+) -> Result<(), KubernetesError> {
     let there = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or_default();
     for ordinal in cluster.ordinals().filter(|ordinal| i32::from(*ordinal) >= there) {
         let claim = names::claim(&cluster.name_any(), ordinal);
         if let Some(claim) = stored::<PersistentVolumeClaim>(&claim, cluster, context).await? {
-            judge::<PersistentVolumeClaim>(&claim, foreign_claim(&claim, cluster))?;
+            note::<PersistentVolumeClaim>(all, &claim, foreign_claim(&claim, cluster));
         }
     }
     Ok(())
@@ -98,7 +103,7 @@ async fn refuse_claims(
 pub(super) async fn stateful_set(
     cluster: &MultiMasterCluster,
     context: &Context,
-) -> Result<Option<Arc<StatefulSet>>, ActError> {
+) -> Result<Option<Arc<StatefulSet>>, KubernetesError> {
     let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
     if let Some(live) = find(&context.stores.statefulsets, &name, &namespace) {
         return Ok(Some(live));
@@ -108,22 +113,25 @@ pub(super) async fn stateful_set(
     Ok(ask("StatefulSet", api.list(&only)).await?.items.pop().map(Arc::new))
 }
 
-async fn refuse_one<K>(
+async fn look<K>(
+    all: &mut Strangers,
     wanted: &K,
     store: &Store<K>,
     cluster: &MultiMasterCluster,
     context: &Context,
-) -> Result<(), ActError>
+) -> Result<(), KubernetesError>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + 'static,
 {
     match find(store, &wanted.name_any(), &cluster.namespace().unwrap_or_default()) {
-        Some(live) => judge::<K>(live.meta(), foreign(live.meta(), cluster)),
-        None => match stored::<K>(&wanted.name_any(), cluster, context).await? {
-            Some(live) => judge::<K>(&live, foreign(&live, cluster)),
-            None => Ok(()),
-        },
+        Some(live) => note::<K>(all, live.meta(), foreign(live.meta(), cluster)),
+        None => {
+            if let Some(live) = stored::<K>(&wanted.name_any(), cluster, context).await? {
+                note::<K>(all, &live, foreign(&live, cluster));
+            }
+        }
     }
+    Ok(())
 }
 
 /// Metadata of an object. The operator may list objects, and not get one by its name.
@@ -141,8 +149,12 @@ where
     Ok(found.pop().map(|found| found.metadata))
 }
 
-fn judge<K: Resource<DynamicType = ()>>(object: &ObjectMeta, why: Option<Foreign>) -> Result<(), ActError> {
-    let Some(why) = why else { return Ok(()) };
-    let what = format!("{} {}", K::kind(&()), object.name.clone().unwrap_or_default());
-    Err(ActError::Foreign { what, why })
+fn note<K: Resource<DynamicType = ()>>(all: &mut Strangers, object: &ObjectMeta, why: Option<Foreign>) {
+    let name = object.name.as_deref().unwrap_or_default();
+    all.extend(why.map(|why| (what::<K>(name), why)));
+}
+
+/// Kind and name.
+pub(super) fn what<K: Resource<DynamicType = ()>>(name: &str) -> String {
+    format!("{} {name}", K::kind(&()))
 }

@@ -1,5 +1,5 @@
-//! What keeps one peer from taking a port from the others: it has a number of connections at a time, and of new ones a second. On a port that anyone may
-//! use, a connection has one request and an end.
+//! What keeps one peer from taking a port from the others: it has a number of connections at a time, and of new ones a second. Each connection has an
+//! end: one whose peer is gone without a word would keep its place for ever.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
@@ -24,10 +24,12 @@ const NEW_OF_ONE: u32 = 100;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The limits of one port.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Limits {
     places: Arc<Mutex<HashMap<IpAddr, Peer>>>,
-    longest: Option<Duration>,
+    longest: Duration,
+    /// A connection that is used goes on.
+    while_used: bool,
 }
 
 struct Peer {
@@ -42,8 +44,18 @@ impl Limits {
     #[must_use]
     pub fn with_an_end(longest: Duration) -> Self {
         Self {
-            longest: Some(longest),
-            ..Self::default()
+            places: Arc::default(),
+            longest,
+            while_used: false,
+        }
+    }
+
+    /// A connection ends when nothing was read from it or written to it for this time.
+    #[must_use]
+    pub fn while_used(longest_pause: Duration) -> Self {
+        Self {
+            while_used: true,
+            ..Self::with_an_end(longest_pause)
         }
     }
 
@@ -99,7 +111,8 @@ impl<S> Accept<TcpStream, S> for Limits {
             let place = place.ok_or_else(|| io::Error::other("it has its share of connections"))?;
             Ok(Limited {
                 stream,
-                end: self.longest.map(|longest| Box::pin(sleep(longest))),
+                end: Box::pin(sleep(self.longest)),
+                pause: self.while_used.then_some(self.longest),
                 _place: place,
             })
         });
@@ -110,14 +123,22 @@ impl<S> Accept<TcpStream, S> for Limits {
 /// A connection that has its place.
 pub struct Limited {
     stream: TcpStream,
-    end: Option<Pin<Box<Sleep>>>,
+    end: Pin<Box<Sleep>>,
+    /// From each use on it has this time again.
+    pause: Option<Duration>,
     _place: Place,
 }
 
 impl Limited {
     fn is_at_its_end(&mut self, context: &mut Context<'_>) -> bool {
-        let end = self.end.as_mut();
-        end.is_some_and(|end| end.as_mut().poll(context).is_ready())
+        self.end.as_mut().poll(context).is_ready()
+    }
+
+    fn used<T>(&mut self, use_: Poll<T>) -> Poll<T> {
+        if let (Some(pause), true) = (self.pause, use_.is_ready()) {
+            self.end.as_mut().reset(tokio::time::Instant::now() + pause);
+        }
+        use_
     }
 }
 
@@ -125,7 +146,10 @@ impl AsyncRead for Limited {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.is_at_its_end(context) {
             true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            false => Pin::new(&mut self.stream).poll_read(context, into),
+            false => {
+                let read = Pin::new(&mut self.stream).poll_read(context, into);
+                self.used(read)
+            }
         }
     }
 }
@@ -134,7 +158,10 @@ impl AsyncWrite for Limited {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.is_at_its_end(context) {
             true => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            false => Pin::new(&mut self.stream).poll_write(context, bytes),
+            false => {
+                let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+                self.used(written)
+            }
         }
     }
 
@@ -160,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_peer_has_its_share_and_gets_it_again() {
-        let (limits, now) = (Limits::default(), Instant::now());
+        let (limits, now) = (Limits::with_an_end(SECOND), Instant::now());
         let (one, other): (IpAddr, IpAddr) = (FLOOD.parse().unwrap(), "127.0.0.8".parse().unwrap());
         let held: Vec<Place> = (0..OPEN_OF_ONE).map_while(|_| limits.place(one, now)).collect();
         assert_eq!(held.len(), OPEN_OF_ONE);
@@ -177,11 +204,17 @@ mod tests {
 
     #[tokio::test]
     async fn connections_that_say_nothing_end_and_keep_nobody_out() {
+        let pause = Duration::from_millis(500);
+        for limits in [Limits::with_an_end(pause), Limits::while_used(pause)] {
+            flood(limits).await;
+        }
+    }
+
+    async fn flood(limits: Limits) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
-        let server = axum_server::from_tcp(listener).unwrap();
-        let server = server.acceptor(Limits::with_an_end(Duration::from_millis(500)));
+        let server = axum_server::from_tcp(listener).unwrap().acceptor(limits);
         let routes = Router::new().route("/", get(async || "here"));
         tokio::spawn(server.serve(routes.into_make_service()));
         let from = async |source: &str| {

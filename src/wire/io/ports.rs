@@ -23,6 +23,8 @@ use super::limits::Limits;
 
 /// How long a connection to the open port lasts at most. An answer takes a second.
 const LONGEST_PROBE: Duration = Duration::from_secs(10);
+/// How long a connection to the closed port stays without a request. Operators ask every minute at the latest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How often the certificate files are read again.
 const RELOAD: Duration = Duration::from_secs(60);
 
@@ -66,7 +68,7 @@ pub async fn serve(ports: Ports<'_>, open: Router, closed: Router) -> anyhow::Re
         .http1_only();
     // Each request is a connection, of which a peer has so many a second.
     open_server.http_builder().http1().keep_alive(false);
-    let acceptor = RustlsAcceptor::new(tls.clone()).acceptor(Limits::default());
+    let acceptor = RustlsAcceptor::new(tls.clone()).acceptor(Limits::while_used(LONGEST_PAUSE));
     let closed_server = axum_server::from_tcp(closed_listener)?.acceptor(acceptor);
     Ok(Servers(vec![
         tokio::spawn(async move {
