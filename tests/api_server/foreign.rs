@@ -168,6 +168,22 @@ async fn one_cluster_does_not_get_anothers_service() {
     .await;
     let after = services.get("shop-reads").await.unwrap().metadata.resource_version;
     assert_eq!(after, before);
+    // Nor does a new member get somebody else's volume.
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let metadata = json!({"name": "data-shop-2", "namespace": NAMESPACE});
+    server
+        .apply(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}))
+        .await;
+    let change = json!({"spec": {"members": 3}});
+    clusters.patch("shop", &params, &Patch::Merge(&change)).await.unwrap();
+    eventually("the claim is told", async || {
+        operator.lives();
+        let (_, message) = condition(&server, "shop", "Ready").await.unwrap();
+        message.starts_with("PersistentVolumeClaim data-shop-2 exists, and is not this cluster's: let that object go")
+    })
+    .await;
+    let set = of_kind(&server, "apps/v1", "StatefulSet").get("shop").await.unwrap();
+    assert_eq!(set.data["spec"]["replicas"], 2);
     services.delete("shop-reads", &DeleteParams::default()).await.unwrap();
 
     // There is no garbage collector.

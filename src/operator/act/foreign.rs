@@ -92,8 +92,13 @@ async fn claims(
     let there = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or_default();
     for ordinal in cluster.ordinals().filter(|ordinal| i32::from(*ordinal) >= there) {
         let claim = names::claim(&cluster.name_any(), ordinal);
-        if let Some(claim) = stored::<PersistentVolumeClaim>(&claim, cluster, context).await? {
-            note::<PersistentVolumeClaim>(all, &claim, foreign_claim(&claim, cluster));
+        let Some(claim) = stored::<PersistentVolumeClaim>(&claim, cluster, context).await? else {
+            continue;
+        };
+        if let Some(why) = foreign_claim(&claim, cluster) {
+            // The StatefulSet would mount it.
+            all.insert(what::<StatefulSet>(&cluster.name_any()), why.clone());
+            note::<PersistentVolumeClaim>(all, &claim, Some(why));
         }
     }
     Ok(())
