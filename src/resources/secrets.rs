@@ -138,8 +138,9 @@ fn wrong(key: &str, value: &[u8]) -> Option<String> {
     if text.chars().any(char::is_control) {
         return Some("has a control character".into());
     }
-    if key == names::keys::AGENT_TOKEN && !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some("has more than the visible characters of ASCII".into());
+    // Of a header's value the spaces at its ends are left out.
+    if key == names::keys::AGENT_TOKEN && (!text.is_ascii() || text.trim() != text) {
+        return Some("has more than the visible characters of ASCII, or a space at an end".into());
     }
     let characters = text.chars().count();
     if key == names::keys::REPLICATION && characters > MOST_OF_LINKS {

@@ -150,7 +150,7 @@ async fn encrypted(ring: &Ring) -> Result<()> {
         "SELECT s.variable_value FROM performance_schema.status_by_thread s \
          JOIN performance_schema.threads t USING (thread_id) \
          WHERE s.variable_name = 'Ssl_cipher' AND t.processlist_user = '{}'",
-        names::accounts::REPLICATION
+        names::accounts::LINK
     );
     for ordinal in ring.ordinals() {
         let mut root = ring.root(ordinal).await?;

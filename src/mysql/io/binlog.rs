@@ -204,7 +204,6 @@ impl<'a> Reading<'a> {
         };
         let (length, header) = (gtid.tx_length(), event.header());
         let begin = u64::from(header.log_pos()).checked_sub(header.event_size().into());
-        // The driver asks for no position over 4 GiB.
         let reached = self.reached.take().filter(|reached| reached.file == file);
         // Beyond 4 GiB of a log its events begin to count anew.
         let begin = begin.filter(|begin| reached.is_none_or(|reached| reached.offset <= *begin));
@@ -214,6 +213,7 @@ impl<'a> Reading<'a> {
         };
         self.reached = Some(at(begin.unwrap_or(u64::MAX)));
         let end = begin.map(|begin| begin.saturating_add(length));
+        // The driver asks for no position over 4 GiB.
         self.end = end.filter(|end| length > 0 && u32::try_from(*end).is_ok()).map(at);
         (self.length, self.turn) = (length, None);
     }
