@@ -157,11 +157,9 @@ pub async fn cut_off(pod: &str) -> Result<CutOff> {
         of("jsonpath={.spec.nodeName}").await?,
         of("jsonpath={.status.podIP}").await?,
     );
-    let path = "jsonpath={.subsets[0].addresses[0].ip}";
-    let server = kubectl(&["get", "endpoints", "kubernetes", "-n", "default", "-o", path]).await?;
-    let rule = ["FORWARD", "-s", &ip, "-d", &server, "-j", "DROP"]
-        .map(str::to_owned)
-        .to_vec();
+    // Where its packets come in: whichever node the API server is on, also this one, and by whichever address it is meant. No member has these ports.
+    let rule = format!("PREROUTING -s {ip} -p tcp -m multiport --dports 443,6443 -j DROP");
+    let rule = rule.split(' ').map(str::to_owned).collect();
     let cut = CutOff { node, rule };
     cut.filter("-I").await?;
     Ok(cut)
@@ -170,7 +168,7 @@ pub async fn cut_off(pod: &str) -> Result<CutOff> {
 impl CutOff {
     async fn filter(&self, action: &str) -> Result<()> {
         let rule = self.rule.iter().map(String::as_str);
-        let command: Vec<&str> = ["exec", &self.node, "iptables", action]
+        let command: Vec<&str> = ["exec", &self.node, "iptables", "-t", "raw", action]
             .into_iter()
             .chain(rule)
             .collect();
