@@ -174,26 +174,28 @@ pub fn member_host(cluster: &str, namespace: &str, ordinal: u8) -> String {
 
 /// Whether a host is that of members of any cluster: what [`member_host`] returns for some name and namespace, or all members of one.
 pub fn is_member_host(host: &str) -> bool {
-    let [pod, service, _, "svc"] = host.split('.').collect::<Vec<_>>()[..] else {
+    let Some((pod, cluster, _)) = parts_of_member_host(host) else {
         return false;
     };
-    let ordinal = |cluster| pod.strip_prefix(cluster)?.strip_prefix('-');
-    let is_member = |cluster| pod == "*" || ordinal(cluster).is_some_and(|ordinal| ordinal.parse::<u8>().is_ok());
-    service.strip_suffix("-members").is_some_and(is_member)
+    let ordinal = || pod.strip_prefix(cluster)?.strip_prefix('-');
+    pod == "*" || ordinal().is_some_and(|ordinal| ordinal.parse::<u8>().is_ok())
+}
+
+/// Pod, cluster and namespace of a host that has the form of [`member_host`].
+fn parts_of_member_host(host: &str) -> Option<(&str, &str, &str)> {
+    let [pod, service, namespace, "svc"] = host.split('.').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    Some((pod, service.strip_suffix("-members")?, namespace))
 }
 
 /// Whether a channel is a link to a member of another cluster: its host is what [`member_host`] returns for another name or namespace. A channel
 /// of another name, and a host that a person has named by hand, an address for example, are not looked at.
 pub fn leads_to_another_cluster(channel: &str, host: &str, cluster: &str, namespace: &str) -> bool {
-    let Some(upstream) = upstream_of(channel) else {
+    let Some((upstream, (pod, theirs, of))) = upstream_of(channel).zip(parts_of_member_host(host)) else {
         return false;
     };
-    let [pod, service, of, "svc"] = host.split('.').collect::<Vec<_>>()[..] else {
-        return false;
-    };
-    let theirs = service.strip_suffix("-members");
-    let is_member = theirs.is_some_and(|theirs| pod == member(theirs, upstream));
-    is_member && (theirs, of) != (Some(cluster), namespace)
+    pod == member(theirs, upstream) && (theirs, of) != (cluster, namespace)
 }
 
 /// Ordinal in a server_id: its low four bits are ordinal + 1.

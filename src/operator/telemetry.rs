@@ -16,7 +16,7 @@ use prometheus_client::registry::Registry;
 use super::liveness::Liveness;
 use crate::api::status::MultiMasterClusterStatus;
 use crate::decide::step::Step;
-use crate::wire::io::limits::Limits;
+use crate::wire::io::ports::open_server;
 use volumes::Volumes;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -295,12 +295,7 @@ pub async fn serve(
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         .merge(more);
-    let listener = std::net::TcpListener::bind(address)?;
-    listener.set_nonblocking(true)?;
-    let mut server = axum_server::from_tcp(listener)?
-        .acceptor(Limits::with_an_end(LONGEST_REQUEST))
-        .http1_only();
-    server.http_builder().http1().keep_alive(false);
+    let server = open_server(std::net::TcpListener::bind(address)?, LONGEST_REQUEST)?;
     server.serve(router.into_make_service()).await
 }
 

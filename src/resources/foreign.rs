@@ -1,4 +1,5 @@
-//! Whose an object is. What is not this cluster's is neither written nor deleted nor mounted. `docs/ring.md`, "Objects".
+//! Whose an object is. What is not this cluster's is neither written nor deleted nor mounted. `docs/ring.md`, "Whose an
+//! object is".
 
 use std::fmt;
 
@@ -26,11 +27,7 @@ impl fmt::Display for Foreign {
 
 /// Whether a claim is not this cluster's. A StatefulSet or a pod may own it.
 pub fn foreign_claim(claim: &ObjectMeta, cluster: &MultiMasterCluster) -> Option<Foreign> {
-    let bare = ObjectMeta {
-        labels: claim.labels.clone(),
-        ..ObjectMeta::default()
-    };
-    foreign(&bare, cluster)
+    by_label(claim, cluster)
 }
 
 /// Whether an object is not this cluster's: something else owns it, or nothing does and it lacks the label with this cluster's name. Secrets and claims
@@ -55,9 +52,14 @@ pub fn foreign(object: &ObjectMeta, cluster: &MultiMasterCluster) -> Option<Fore
     if let Some(owner) = owners.first() {
         return Some(Foreign::Other(format!("belongs to {} {}", owner.kind, owner.name)));
     }
+    by_label(object, cluster)
+}
+
+fn by_label(object: &ObjectMeta, cluster: &MultiMasterCluster) -> Option<Foreign> {
+    let kind = MultiMasterCluster::kind(&());
     let label = object.labels.as_ref().and_then(|labels| labels.get(LABEL_CLUSTER));
     match label {
-        Some(label) if *label == name => None,
+        Some(label) if *label == cluster.name_any() => None,
         Some(label) => Some(Foreign::Other(format!("belongs to {kind} {label}"))),
         None => Some(Foreign::Other("exists, and is not this cluster's".into())),
     }

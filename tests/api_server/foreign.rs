@@ -2,8 +2,7 @@
 //! gone.
 
 use kube::Api;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::GroupVersionKind;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use multimaster::api::MultiMasterCluster;
 use serde_json::{Value, json};
 
@@ -216,9 +215,7 @@ fn api(server: &ApiServer, object: &Value) -> Api<DynamicObject> {
 }
 
 fn of_kind(server: &ApiServer, api_version: &str, kind: &str) -> Api<DynamicObject> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-    Api::namespaced_with(server.client.clone(), NAMESPACE, &resource)
+    server.objects(api_version, kind, Some(NAMESPACE))
 }
 
 async fn version(server: &ApiServer, object: &Value) -> Option<String> {

@@ -172,16 +172,21 @@ impl ApiServer {
     pub async fn apply(&self, object: Value) {
         let object: DynamicObject = serde_json::from_value(object).unwrap();
         let types = object.types.clone().unwrap();
-        let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
-        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
-        let api: Api<DynamicObject> = match &object.metadata.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
+        let api = self.objects(&types.api_version, &types.kind, object.metadata.namespace.as_deref());
         let name = object.metadata.name.clone().unwrap();
         let params = PatchParams::apply("test").force();
         let applied = api.patch(&name, &params, &Patch::Apply(&object)).await;
         applied.unwrap_or_else(|error| panic!("{} {name}: {error}", types.kind));
+    }
+
+    /// Objects of a kind, in a namespace or without one.
+    pub fn objects(&self, api_version: &str, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
+            None => Api::all_with(self.client.clone(), &resource),
+        }
     }
 
     /// Makes a namespace.

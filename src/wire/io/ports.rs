@@ -1,6 +1,7 @@
 //! The two ports of process 1 in a pod, agent or balancer: an open port with probes over HTTP, and a closed port over TLS with the bearer token of
 //! the credentials Secret.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum_server::Server;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
@@ -63,11 +65,7 @@ pub async fn serve(ports: Ports<'_>, open: Router, closed: Router) -> anyhow::Re
     let tls = RustlsConfig::from_pem_file(&certificate, &key)
         .await
         .with_context(|| format!("cannot use the certificate in {}", ports.tls.display()))?;
-    let mut open_server = axum_server::from_tcp(open_listener)?
-        .acceptor(Limits::with_an_end(LONGEST_PROBE))
-        .http1_only();
-    // Each request is a connection, of which a peer has so many a second.
-    open_server.http_builder().http1().keep_alive(false);
+    let open_server = open_server(open_listener, LONGEST_PROBE)?;
     let acceptor = RustlsAcceptor::new(tls.clone()).acceptor(Limits::while_used(LONGEST_PAUSE));
     let closed_server = axum_server::from_tcp(closed_listener)?.acceptor(acceptor);
     Ok(Servers(vec![
@@ -90,6 +88,19 @@ pub async fn serve(ports: Ports<'_>, open: Router, closed: Router) -> anyhow::Re
             }
         }),
     ]))
+}
+
+/// The server of a port that anyone may use. Each request is a connection, of which a peer has so many a second; none lasts longer than `longest`.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn open_server(listener: TcpListener, longest: Duration) -> io::Result<Server<SocketAddr, Limits>> {
+    listener.set_nonblocking(true)?;
+    let mut server = axum_server::from_tcp(listener)?
+        .acceptor(Limits::with_an_end(longest))
+        .http1_only();
+    server.http_builder().http1().keep_alive(false);
+    Ok(server)
 }
 
 /// Binds a port: on one address, or on every address, IPv6 too where there is IPv6.
