@@ -17,9 +17,6 @@ use crate::mysql::gtid::{GtidSet, ParseGtidSetError};
 use crate::mysql::io::statements;
 use crate::names::accounts::AGENT;
 
-/// How long an answer at the open port is that of everyone who asks there.
-const RECENT: Duration = Duration::from_millis(100);
-
 /// Why mysqld did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -73,7 +70,7 @@ pub struct Sql {
     socket: PathBuf,
     password: Mutex<String>,
     kept: tokio::sync::Mutex<Option<Conn>>,
-    /// The last answer at the open port, and when it came.
+    /// The last answer at the open port, and when it was asked for.
     recent: tokio::sync::Mutex<Option<(Instant, Writable)>>,
 }
 
@@ -142,20 +139,23 @@ impl Sql {
         timeout(deadline, probe).await.unwrap_or(Err(Error::Deadline(deadline)))
     }
 
-    /// The same for whoever asks at the open port: what was answered just now is answered again, so that many who ask are one query.
+    /// The same for whoever asks at the open port: all who wait while a query runs get the answer of the next one, so that many who ask are few queries.
+    /// No answer is older than its question.
     ///
     /// # Errors
     /// As [`Sql::probe`].
     pub async fn recent_probe(&self, deadline: Duration) -> Result<Writable, Error> {
+        let came = Instant::now();
         let probe = async {
             let mut recent = self.recent.lock().await;
-            if let Some((at, answer)) = *recent
-                && at.elapsed() < RECENT
+            if let Some((asked, answer)) = *recent
+                && asked >= came
             {
                 return Ok(answer);
             }
+            let asked = Instant::now();
             let answer = self.probe(deadline).await?;
-            *recent = Some((Instant::now(), answer));
+            *recent = Some((asked, answer));
             Ok(answer)
         };
         timeout(deadline, probe).await.unwrap_or(Err(Error::Deadline(deadline)))
